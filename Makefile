@@ -1,0 +1,56 @@
+# Everything a person or CI does with this repository. Needs Python 3.11-3.13 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PIP := $(PY) -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
+
+.PHONY: help setup reproduce test check format lock clean
+.DELETE_ON_ERROR:
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+setup: $(READY) ## make .venv and install everything (done once, repeated when the lock changes)
+
+reproduce: $(READY) ## print the sizes of teachers and students beside the published figures
+	@$(VENV)/bin/oskdft sizes
+
+test: $(READY) ## run all tests, on this machine's data only
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+check: $(READY) ## lint, and compare the formatting with ruff's
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+format: $(READY) ## repair what ruff can repair, strip notebook outputs
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+	@find notebooks -name '*.ipynb' -exec $(PY) -m nbstripout {} +
+
+lock: ## re-make requirements.lock from the newest releases that pyproject.toml admits
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && \
+	"$$tools/bin/python" -m pip --disable-pip-version-check install --quiet uv && \
+	"$$tools/bin/uv" $(LOCK) --output-file requirements.lock
+
+clean: ## remove what make can make again; runs/ and data/ stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find oskdft tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# Without the stamp the last set-up did not finish: start over. With an old stamp: update in place.
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; name one: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) \
+	else f"Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is {v}; name another: make setup PYTHON=python3.12")'
+	@test -f $@ && $(PY) -c '' || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@rm -f $@
+	@echo "installing $(TORCH), the build that pip chooses for this machine"
+	@$(PIP) install --quiet $(TORCH)
+	@echo "installing everything else from requirements.lock"
+	@$(PIP) install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@$(PY) -m oskdft.doctor --fix
+	@touch $@

@@ -1,0 +1,251 @@
+"""Crops for training, in an order and with a content that (seed, lap, index) alone decide.
+
+The run reads one endless stream: lap 0 holds every utterance once in shuffled order, lap 1 again in
+another order, and so on; batch s is the stream's places s B to s B + B - 1. A lap is an epoch when an
+epoch is one pass over the data. Workers, processes and a resumed run therefore see the same batches.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from oskdft import audio
+from oskdft.augment import Augment, change_speed, generator, one_thread
+from oskdft.corpora import Utterances
+
+CROP, KD, ORDER, SPEED = 1, 4, 5, 6  # first word of a seed: one stream per purpose
+SHORTEST_S = 0.1  # a shorter file is no speech; it would be wrapped twenty times into a crop
+LISTED = 5  # bad files named in a message
+
+
+class SpeakerDataset(Dataset):
+    """Training items of a corpus, asked for by (lap, index).
+
+    An item is (heard by the teacher [N], heard by the student [N], label, index): the clean crop and
+    the augmented one. With a second corpus for distillation (OS-KDFT2) the first crop comes from
+    there, or from a random utterance of this one with a probability that rises to 1 over the run.
+
+    Args:
+        utterances: the corpus; `speaker` is the label.
+        crop_s: length of a crop [s]; shorter recordings are repeated.
+        seed: of the run.
+        whole_second: crops start on whole seconds only (release P).
+        augment: what the student's crop gets; None: nothing.
+        kd_utterances: second corpus for distillation; None: the same crop for both.
+        kd_laps: laps of the whole run, over which that probability rises (release: epochs).
+
+    >>> SpeakerDataset(utterances, 2.0, seed=0)[0, 17]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        utterances: Utterances,
+        crop_s: float,
+        seed: int,
+        whole_second: bool = False,
+        augment: Augment | None = None,
+        kd_utterances: Utterances | None = None,
+        kd_laps: int = 1,
+    ) -> None:
+        if len(utterances) == 0:
+            raise ValueError("the training table is empty; check the corpus root and the split")
+        self.utterances, self.seed, self.whole_second = utterances, seed, whole_second
+        self.samples = round(crop_s * audio.SAMPLE_RATE)
+        self.augment, self.kd_utterances, self.kd_laps = augment, kd_utterances, kd_laps
+        self.speeds = augment.config.speed if augment else ()
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
+        lap, index = place
+        clean = self._crop(self.utterances, lap, index)
+        changed = clean
+        if self.augment is not None:
+            changed = self.augment(clean[None], lap, [index])[0]
+        if self.kd_utterances is not None:
+            clean = self._kd_crop(lap, index)
+        return clean, changed, int(self.utterances.speaker[index]), index
+
+    def _crop(self, table: Utterances, lap: int, index: int) -> Tensor:
+        """[N], at a speed of its own if speeds are set: the same for both listeners."""
+        rng = generator(CROP, self.seed, lap, index)
+        factor = float(rng.choice(self.speeds)) if self.speeds else 1.0
+        wanted = round(self.samples * factor)
+        total = round(float(table.seconds[index]) * audio.SAMPLE_RATE)
+        start = audio.crop_start(total, wanted, rng, self.whole_second)
+        wave = torch.from_numpy(audio.wrap(audio.read(table.path(index), start, wanted), wanted))
+        if factor == 1.0:
+            return wave
+        with one_thread():
+            return change_speed(wave[None], factor, self.samples)[0]
+
+    def _kd_crop(self, lap: int, index: int) -> Tensor:
+        """[N] of the second corpus, or more and more often of a random utterance of the first."""
+        rng = generator(KD, self.seed, lap, index)
+        from_target = rng.random() < (lap + 1) / self.kd_laps
+        table = self.utterances if from_target else self.kd_utterances
+        return self._crop(table, lap, int(rng.integers(len(table))))
+
+
+class Batches(Sampler):
+    """The (lap, index) pairs of each batch that one process reads.
+
+    Args:
+        items: utterances of the corpus.
+        batch: B, over all processes together.
+        steps: batches of the whole run.
+        seed: of the run.
+        start_step: first batch, where an interrupted run goes on.
+        rank, world: this process and how many there are; it takes items rank, rank + world, ...
+
+    Raises:
+        ValueError: no items, a batch that the processes cannot share equally, a step outside the run.
+
+    >>> [len(pairs) for pairs in Batches(items=3, batch=2, steps=2, seed=0)]
+    [2, 2]
+    >>> sorted(pair for pairs in Batches(3, 2, 3, seed=0) for pair in pairs)
+    [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    """
+
+    def __init__(
+        self,
+        items: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        start_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if items < 1 or steps < 1 or not 0 <= start_step <= steps:
+            raise ValueError(
+                f"{items} utterances, {steps} steps, start at {start_step}: need 1, 1 and 0 to {steps}"
+            )
+        if batch < 1 or world < 1 or batch % world:
+            raise ValueError(f"batch {batch} over {world} processes; choose a multiple of {world}")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world} processes; ranks count from 0")
+        self.items, self.batch, self.steps, self.seed = items, batch, steps, seed
+        self.start_step, self.rank, self.world = start_step, rank, world
+
+    def __len__(self) -> int:
+        return self.steps - self.start_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        lap, order = -1, np.empty(0, int)
+        for step in range(self.start_step, self.steps):
+            pairs = []
+            for place in range(step * self.batch + self.rank, (step + 1) * self.batch, self.world):
+                if place // self.items != lap:
+                    lap = place // self.items
+                    order = generator(ORDER, self.seed, lap).permutation(self.items)
+                pairs.append((lap, int(order[place % self.items])))
+            yield pairs
+
+
+def loader(
+    dataset: SpeakerDataset,
+    batch: int,
+    steps: int,
+    workers: int = 0,
+    start_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
+    """Batches of (heard by the teacher [b, N], by the student [b, N], labels [b], indices [b]).
+
+    One iteration is the whole run from `start_step` on, so that workers read ahead across epochs.
+
+    Args:
+        dataset: the items.
+        batch: B over all processes; this one gets b = B / world.
+        steps: batches of the whole run.
+        workers: processes that read and augment; 0: this one.
+        start_step: first batch, for resuming.
+        rank, world: this process and how many there are.
+    """
+    batches = Batches(len(dataset), batch, steps, dataset.seed, start_step, rank, world)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def class_weights(labels: np.ndarray) -> Tensor:
+    """[K] float32: number of utterances / utterances of the speaker (both releases).
+
+    Raises:
+        ValueError: a speaker from 0 to the largest label without utterances.
+
+    >>> class_weights(np.array([0, 0, 0, 1]))
+    tensor([1.3333, 4.0000])
+    """
+    counts = np.bincount(labels)
+    if len(counts) == 0 or counts.min() == 0:
+        raise ValueError("labels have a speaker without utterances; number speakers 0 to K - 1")
+    return torch.from_numpy((len(labels) / counts).astype(np.float32))
+
+
+def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
+    """Group utterances of similar length, longest first, for embedding whole recordings.
+
+    Args:
+        seconds: [n] lengths [s].
+        budget_s: most audio in a batch [s], padding included; a longer one goes alone.
+    Returns:
+        index arrays; together each utterance once.
+
+    >>> [group.tolist() for group in batches_by_length(np.array([1.0, 5.0, 2.0, 2.0]), 4.0)]
+    [[1], [2, 3], [0]]
+    """
+    if budget_s <= 0:
+        raise ValueError(f"budget_s is {budget_s}; it must be more than 0 seconds")
+    order = np.argsort(-np.asarray(seconds), kind="stable")
+    groups, first = [], 0
+    while first < len(order):
+        count = max(int(budget_s / seconds[order[first]]), 1)
+        groups.append(order[first : first + count])
+        first += count
+    return groups
+
+
+def validate(utterances: Utterances, augment: Augment | None = None) -> None:
+    """Open the header of every file a run will read, before its first step.
+
+    Raises:
+        ValueError: files that are missing, unreadable, not mono or shorter than 0.1 s; names the
+            first few of them and counts the rest.
+
+    >>> validate(utterances)  # doctest: +SKIP
+    """
+    files = [utterances.path(index) for index in range(len(utterances))]
+    if augment is not None:
+        files += augment.files()
+    with ThreadPoolExecutor(8) as pool:
+        bad = [line for line in pool.map(_header_fault, files) if line]
+    if bad:
+        more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+        raise ValueError(
+            f"{len(bad)} of {len(files)} files cannot be used: {'; '.join(bad[:LISTED])}{more}"
+        )
+
+
+def _header_fault(path: str | os.PathLike) -> str:
+    try:
+        header = audio.info(path)
+    except (ValueError, OSError) as error:
+        return str(error)
+    if header.channels != 1:
+        return f"{path} has {header.channels} channels; make it mono"
+    if header.samples < SHORTEST_S * header.rate:
+        return f"{path} has {header.samples} samples; take it out of the corpus"
+    return ""

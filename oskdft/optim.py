@@ -1,0 +1,77 @@
+"""Parameter groups and learning rates of both releases.
+
+Three groups: body (the student without adapters; "kd" in the released code), sv (back-end, speaker
+loss, KD heads) and adapter. Only the body is reached by both losses.
+"""
+
+import math
+
+from torch import nn
+
+from oskdft.config import TrainConfig
+
+GROUPS = ("body", "sv", "adapter")
+
+
+def paper_rates(
+    epoch: int, lr: float, lr_min: float, period: int, ramp: int = 10, decay: float = 0.93, adapter_factor: float = 10.0
+) -> dict[str, float]:
+    """Learning rates of release P in an epoch that counts from 1.
+
+        sv = lr_min + (lr - lr_min) (1 + cos(pi ((e - 1) mod period) / period)) / 2
+        body = sv e / ramp for e < ramp, then the previous body rate x decay
+        adapter = adapter_factor sv
+
+    The body rate never joins sv again after the ramp: it decays from 0.9 sv.
+
+    >>> {k: round(v, 8) for k, v in paper_rates(10, 1e-4, 1e-6, 100).items()}
+    {'body': 8.24e-05, 'sv': 9.803e-05, 'adapter': 0.0009803}
+    """
+
+    def sv(e: int) -> float:
+        return lr_min + (lr - lr_min) * (1 + math.cos(math.pi * ((e - 1) % period) / period)) / 2
+
+    last_of_ramp = min(epoch, ramp - 1)
+    body = sv(last_of_ramp) * last_of_ramp / ramp * decay ** (epoch - last_of_ramp)
+    return {"body": body, "sv": sv(epoch), "adapter": adapter_factor * sv(epoch)}
+
+
+def rates(train: TrainConfig, epoch: int, progress: float) -> dict[str, float]:
+    """Learning rate of each group.
+
+    Args:
+        train: schedule and factors.
+        epoch: counts from 1; what "paper" follows.
+        progress: share of all steps done, [0, 1); what "warmup_cosine" follows.
+
+    >>> rates(TrainConfig(schedule="constant", lr=5e-5, lr_min=5e-5, lr_adapter_factor=1.0), 7, 0.5)
+    {'body': 5e-05, 'sv': 5e-05, 'adapter': 5e-05}
+    """
+    if train.schedule == "paper":
+        return paper_rates(
+            epoch, train.lr, train.lr_min, train.epochs, train.body_ramp, train.body_decay, train.lr_adapter_factor
+        )
+    lr = train.lr
+    if train.schedule == "warmup_cosine":
+        if progress < train.warmup:
+            lr = train.lr * progress / train.warmup
+        else:
+            done = (progress - train.warmup) / (1 - train.warmup)
+            lr = train.lr_min + (train.lr - train.lr_min) * (1 + math.cos(math.pi * done)) / 2
+    return {"body": lr * train.lr_body_factor, "sv": lr, "adapter": lr * train.lr_adapter_factor}
+
+
+def parameter_groups(student: nn.Module, heads: list[nn.Module]) -> list[dict]:
+    """Groups for an optimiser, in the order of `GROUPS`; frozen parameters are left out.
+
+    Args:
+        student: its parameters whose names start with "adapters." are the adapter group.
+        heads: back-end, speaker loss, KD loss: the sv group.
+    """
+    named = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
+    members = {
+        "body": [p for n, p in named if not n.startswith("adapters.")],
+        "sv": [p for head in heads for p in head.parameters() if p.requires_grad],
+        "adapter": [p for n, p in named if n.startswith("adapters.")],
+    }
+    return [{"name": name, "params": members[name], "lr": 0.0} for name in GROUPS]

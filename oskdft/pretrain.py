@@ -1,0 +1,380 @@
+"""The classroom teachers: small HuBERT and wav2vec 2.0 models, pre-trained without labels.
+
+Masked prediction (HuBERT: cluster labels of MFCC, then of the model's own features) or contrastive
+prediction (wav2vec 2.0: find the quantised latent of a masked frame), as in the teachers of the
+paper. Beside it, as an option, the utterance-wise contrastive loss of UniSpeech-SAT: two crops of one
+utterance under different noise and equalisation should resemble each other in a middle layer more
+than any other utterance. Without that loss small budgets leave speakers behind; the model card says
+which teacher had it.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.transforms import MFCC
+from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
+from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
+
+from oskdft import audio, augment, checkpoint, config
+from oskdft.console import progress, say
+from oskdft.files import read_json, write_json
+from oskdft.teacher import frame_count, hidden_states
+
+HOP = 320  # samples between frames: 20 ms
+CONFIGS = ("classroom-hubert", "classroom-wav2vec2")
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """Recipe of one teacher; all values are our choice unless a source is named."""
+
+    name: str = "classroom-hubert"
+    family: str = "hubert"  # or "wav2vec2"
+    width: int = 192  # D
+    layers: int = 12
+    heads: int = 6
+    cnn: int = 64  # channels of the convolutional front-end
+    steps: int = 3000
+    utterances: int = 24  # per step; two crops each, so the batch is twice that
+    crop_s: float = 1.6
+    lr: float = 1.0e-3
+    warmup: float = 0.08
+    mask_prob: float = 0.65  # share of masked frames at most (wav2vec 2.0)
+    mask_span: int = 10  # frames (HuBERT and wav2vec 2.0)
+    clusters: int = 100  # HuBERT, first iteration
+    relabel_at: float = 0.3  # share of steps after which labels are clusters of own features
+    relabel_layer: int = 6  # HuBERT base, second iteration
+    contrast_weight: float = 0.5  # 0: the plain recipe of the paper's teachers
+    contrast_layer: int = 6
+    temperature: float = 0.07
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    equaliser_db: float = 8.0
+    synthetic_speakers: int = 200
+    synthetic_utterances: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.family not in ("hubert", "wav2vec2"):
+            raise ValueError(f"family is {self.family!r}; choose hubert or wav2vec2")
+        if not max(self.relabel_layer, self.contrast_layer) <= self.layers:
+            raise ValueError(f"relabel_layer and contrast_layer must be at most layers ({self.layers})")
+
+
+def load_recipe(name: str) -> PretrainConfig:
+    """A recipe by name or YAML file.
+
+    >>> load_recipe("classroom-hubert").family
+    'hubert'
+    """
+    path = config.PRESETS / f"pretrain-{name}.yaml" if name in CONFIGS else Path(name)
+    if not path.is_file():
+        raise ValueError(f"no recipe {name!r}; choose {', '.join(CONFIGS)} or a YAML file")
+    return config.build(PretrainConfig, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+
+
+class Speech:
+    """All training audio in memory as 16-bit samples; crops start on whole frames.
+
+    Args:
+        paths: files to read, in a fixed order.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.waves = [_to_int16(audio.read(path)) for path in progress(paths, "reading speech")]
+        if not self.waves:
+            raise ValueError("no speech to pre-train on; set OSKDFT_DATA or give the recipe synthetic speakers")
+
+    def crop(self, index: int, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Random crop [samples] in [-1, 1] and the frame it starts on; short clips are repeated."""
+        wave = self.waves[index]
+        start = int(rng.integers(max(len(wave) - samples, 0) // HOP + 1))
+        part = wave[start * HOP : start * HOP + samples].astype(np.float32) / 32768
+        return audio.wrap(part, samples), start
+
+    def seconds(self) -> float:
+        """Length of everything [s]."""
+        return sum(map(len, self.waves)) / audio.SAMPLE_RATE
+
+
+def _to_int16(wave: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+
+
+class Batches:
+    """The batch of each step, from (seed, step) alone: utterances, two crops of each, their disturbance."""
+
+    def __init__(self, recipe: PretrainConfig, speech: Speech, noises: list[np.ndarray]) -> None:
+        self.recipe, self.speech, self.noises = recipe, speech, noises
+        self.samples = int(recipe.crop_s * audio.SAMPLE_RATE)
+
+    def __call__(self, step: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Returns disturbed crops [2U, N] (rows u and U + u belong together), utterances and frames [2U]."""
+        r = self.recipe
+        rng = np.random.default_rng([r.seed, step])
+        chosen = rng.choice(len(self.speech.waves), min(r.utterances, len(self.speech.waves)), replace=False)
+        rows = np.concatenate([chosen, chosen])
+        crops = [self.speech.crop(index, self.samples, rng) for index in rows]
+        wave = torch.from_numpy(np.stack([c[0] for c in crops]))
+        noise = torch.from_numpy(np.stack([self._noise(rng) for _ in rows]))
+        snr = torch.from_numpy(rng.uniform(*r.snr_db, len(rows)).astype(np.float32))
+        gains = torch.from_numpy(rng.uniform(-r.equaliser_db, r.equaliser_db, (len(rows), 8)).astype(np.float32))
+        wave = augment.equalise(augment.add_noise(wave, noise, snr), gains)
+        return wave, rows, np.array([c[1] for c in crops])
+
+    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+        if not self.noises or rng.random() < 0.3:
+            return rng.standard_normal(self.samples, dtype=np.float32)
+        noise = self.noises[rng.integers(len(self.noises))]
+        start = int(rng.integers(max(len(noise) - self.samples, 0) + 1))
+        return audio.wrap(noise[start : start + self.samples], self.samples)
+
+
+class HubertPretrainer(nn.Module):
+    """HuBERT: predict the cluster of each masked frame.
+
+    Source: Hsu et al. 2021; logits are a linear map of the last hidden state.
+    """
+
+    def __init__(self, recipe: PretrainConfig) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.encoder = HubertModel(HubertConfig(**_sizes(recipe)))
+        self.head = nn.Linear(recipe.width, recipe.clusters)
+        self.labels: list[np.ndarray] = []
+
+    def forward(self, wave: Tensor, rows: np.ndarray, starts: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...], dict]:
+        """Loss, hidden states, figures to log."""
+        frames = frame_count(self.encoder.config, wave.shape[1])
+        mask = torch.from_numpy(_compute_mask_indices((len(wave), frames), self.recipe.mask_prob, self.recipe.mask_span))
+        out = self.encoder(wave, mask_time_indices=mask, output_hidden_states=True)
+        labels = np.stack([_span(self.labels[r], s, frames) for r, s in zip(rows, starts, strict=True)])
+        target = torch.from_numpy(labels).long()[mask]
+        logits = self.head(out.last_hidden_state[mask])
+        accuracy = (logits.argmax(-1) == target).float().mean().item()
+        return F.cross_entropy(logits, target), out.hidden_states, {"accuracy": accuracy}
+
+    def prepare(self, speech: Speech, own_features: bool) -> None:
+        """(Re-)make the frame labels: k-means on MFCC with deltas, or on a layer of the model itself."""
+        extract = self._own_features if own_features else mfcc
+        features = [extract(wave) for wave in progress(speech.waves, "features for clustering")]
+        rng = np.random.default_rng(self.recipe.seed)
+        sample = np.concatenate([f[rng.random(len(f)) < 0.3] for f in features])
+        kmeans = MiniBatchKMeans(self.recipe.clusters, random_state=self.recipe.seed, batch_size=10_000, n_init=3)
+        kmeans.fit(sample)
+        self.labels = [kmeans.predict(f).astype(np.int16) for f in features]
+        if own_features:
+            self.head.reset_parameters()
+
+    def _own_features(self, wave: np.ndarray) -> np.ndarray:
+        return layer_features(self.encoder, wave, self.recipe.relabel_layer)
+
+
+class Wav2Vec2Pretrainer(nn.Module):
+    """wav2vec 2.0 with stable layer norm: tell the quantised latent of a masked frame from others.
+
+    Source: Baevski et al. 2020, transformers' Wav2Vec2ForPreTraining; loss per masked frame.
+    """
+
+    def __init__(self, recipe: PretrainConfig) -> None:
+        super().__init__()
+        self.recipe = recipe
+        settings = _sizes(recipe) | {
+            "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True,
+            "codevector_dim": 128, "proj_codevector_dim": 128, "num_codevectors_per_group": 160,
+            "num_negatives": 50, "diversity_loss_weight": 0.1,
+        }  # fmt: skip
+        self.model = Wav2Vec2ForPreTraining(Wav2Vec2Config(**settings))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that becomes the teacher."""
+        return self.model.wav2vec2
+
+    def forward(self, wave: Tensor, rows: np.ndarray, starts: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...], dict]:
+        """Loss, hidden states, figures to log."""
+        shape = (len(wave), frame_count(self.model.config, wave.shape[1]))
+        mask = _compute_mask_indices(shape, self.recipe.mask_prob, self.recipe.mask_span, min_masks=2)
+        negatives = _sample_negative_indices(shape, self.model.config.num_negatives, mask)
+        out = self.model(
+            wave, mask_time_indices=torch.from_numpy(mask),
+            sampled_negative_indices=torch.from_numpy(negatives), output_hidden_states=True,
+        )  # fmt: skip
+        figures = {"contrastive": out.contrastive_loss.item() / mask.sum(), "diversity": out.diversity_loss.item()}
+        return out.loss / mask.sum(), out.hidden_states, figures
+
+    def prepare(self, speech: Speech, own_features: bool) -> None:
+        """Targets are learnt beside the model; nothing to do."""
+
+    def cool(self, share: float) -> None:
+        """Gumbel temperature 2 -> 0.5 over training (wav2vec 2.0)."""
+        self.model.set_gumbel_temperature(max(2.0 * 0.25**share, 0.5))
+
+
+def _sizes(recipe: PretrainConfig) -> dict:
+    """What both families share; no dropout, because a small model on few steps underfits."""
+    none = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop",
+            "feat_quantizer_dropout", "final_dropout")  # fmt: skip
+    return dict.fromkeys(none, 0.0) | {
+        "hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
+        "intermediate_size": 4 * recipe.width, "conv_dim": (recipe.cnn,) * 7,
+    }  # fmt: skip
+
+
+def _span(labels: np.ndarray, start: int, frames: int) -> np.ndarray:
+    """Labels of a crop; a repeated short clip repeats its labels."""
+    return labels[(start + np.arange(frames)) % len(labels)]
+
+
+def layer_features(encoder: nn.Module, wave: np.ndarray, layer: int) -> np.ndarray:
+    """One layer's output for one 16-bit utterance, [T, D]."""
+    training = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        states = hidden_states(encoder, torch.from_numpy(wave.astype(np.float32) / 32768)[None], keep=(layer,))
+    encoder.train(training)
+    return states[0, 0].numpy()
+
+
+_MFCC = MFCC(
+    audio.SAMPLE_RATE, n_mfcc=13, log_mels=True,
+    melkwargs={"n_fft": 400, "hop_length": HOP, "n_mels": 40, "center": False},
+)  # fmt: skip
+
+
+def mfcc(wave: np.ndarray) -> np.ndarray:
+    """MFCC with first and second differences of one 16-bit utterance, [T, 39], normalised over time."""
+    static = _MFCC(torch.from_numpy(wave.astype(np.float32) / 32768))  # [13, T]
+    first = torch.gradient(static, dim=1)[0]
+    features = torch.cat([static, first, torch.gradient(first, dim=1)[0]])
+    return ((features - features.mean(1, keepdim=True)) / (features.std(1, keepdim=True) + 1e-3)).T.numpy()
+
+
+def utterance_contrast(hidden: Tensor, temperature: float) -> Tensor:
+    """Utterance-wise contrastive loss on mean and deviation over time.
+
+        -log softmax_j(cos(z_i, z_j) / temperature) at the other crop of the same utterance
+
+    Args:
+        hidden: [2U, T, D]; rows u and U + u are crops of one utterance.
+    Source: UniSpeech-SAT (Chen et al. 2022), here between crops of different noise.
+
+    >>> round(utterance_contrast(torch.tensor([[[1.0], [0]], [[0], [0]], [[1], [0]], [[0], [0]]]), 1.0).item(), 2)
+    0.83
+    """
+    pooled = F.normalize(torch.cat([hidden.mean(1), hidden.std(1)], 1), dim=1)  # [2U, 2D]
+    similarity = pooled @ pooled.T / temperature
+    similarity.fill_diagonal_(float("-inf"))
+    partner = torch.arange(len(pooled)).roll(len(pooled) // 2)
+    return F.cross_entropy(similarity, partner)
+
+
+def pretrain(recipe: PretrainConfig, out: str | Path, speech: Speech, noises: list[np.ndarray], judge: Callable) -> dict:
+    """Pre-train a teacher; continues from OUT/state.safetensors when it is there.
+
+    Args:
+        recipe: sizes, losses, budget.
+        out: folder for config.json, model.safetensors, pretrain.json and state.safetensors.
+        speech: training audio, without labels. noises: additive noise, each [n] at 16 kHz.
+        judge: encoder -> zero-shot EER of each layer on development speakers (`zero_shot_eer`).
+    Returns:
+        what pretrain.json holds: recipe, seconds of speech, log.
+    """
+    out = Path(out)
+    torch.manual_seed(recipe.seed)
+    model = (HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer)(recipe)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    report = _restore(out, recipe, model, optimiser)
+    first, relabel = report["step"], int(recipe.relabel_at * recipe.steps)
+    if first == 0:
+        report["speech_s"] = round(speech.seconds())
+        model.prepare(speech, own_features=False)
+    batches, every = Batches(recipe, speech, noises), max(recipe.steps // 20, 1)
+    began = time.monotonic() - report["seconds"]
+    for step in progress(range(first, recipe.steps), f"pre-training {recipe.name}"):
+        if step == relabel and step > 0:
+            model.prepare(speech, own_features=True)
+        figures = _step(model, optimiser, batches(step), step)
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            report |= {"step": step + 1, "seconds": round(time.monotonic() - began)}
+            eers = {layer: round(rate, 4) for layer, rate in judge(model.encoder).items()}
+            best = min(eers, key=eers.get)
+            report["log"].append({"step": step + 1} | figures | {"zero_shot_eer": eers})
+            say(f"step {step + 1}: {_summary(figures)}, zero-shot EER {100 * eers[best]:.1f} % (layer {best})")
+            _save(out, model, optimiser, report)
+    return report
+
+
+def _step(model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple, step: int) -> dict[str, float]:
+    """One update; returns figures to log."""
+    r = model.recipe
+    np.random.seed((r.seed + step) % 2**32)  # transformers draws masks and negatives from NumPy's generator
+    torch.manual_seed(r.seed + step)
+    share = step / r.steps
+    for group in optimiser.param_groups:
+        group["lr"] = r.lr * min((step + 1) / (r.warmup * r.steps), 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
+    if r.family == "wav2vec2":
+        model.cool(share)
+    loss, states, figures = model(*batch)
+    figures = {"loss": loss.item()} | figures
+    if r.contrast_weight:
+        contrast = utterance_contrast(states[r.contrast_layer], r.temperature)
+        loss = loss + r.contrast_weight * contrast
+        figures["utterance_contrast"] = contrast.item()
+    if not torch.isfinite(loss):
+        raise ValueError(f"loss is {loss.item()} at step {step + 1}; lower lr and start again from the last state")
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimiser.step()
+    return {name: round(float(value), 5) for name, value in figures.items()}
+
+
+def _summary(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report: dict) -> None:
+    """State for going on, and the teacher as transformers reads it."""
+    state = checkpoint.prefixed(model.state_dict(), "model.")
+    state |= checkpoint.prefixed(checkpoint.optimiser_tensors(optimiser), "optimiser.")
+    if getattr(model, "labels", None):
+        state["labels"] = torch.from_numpy(np.concatenate(model.labels))
+        state["label_lengths"] = torch.tensor([len(labels) for labels in model.labels])
+    state["step"] = torch.tensor(report["step"])
+    checkpoint.save_tensors(out / "state.safetensors", state)
+    save_teacher(model.encoder, out)
+    write_json(out / "pretrain.json", report)
+
+
+def save_teacher(encoder: nn.Module, out: Path) -> None:
+    """config.json and model.safetensors (16-bit floats: half the size, the same decisions)."""
+    write_json(out / "config.json", encoder.config.to_dict())
+    checkpoint.save_tensors(out / "model.safetensors", {k: v.half() for k, v in encoder.state_dict().items()})
+
+
+def _restore(out: Path, recipe: PretrainConfig, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict:
+    """The report so far; a fresh one when OUT is new."""
+    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if not (out / "state.safetensors").is_file():
+        return {"recipe": wanted, "step": 0, "seconds": 0, "speech_s": 0, "log": []}
+    report, state = read_json(out / "pretrain.json"), checkpoint.load_tensors(out / "state.safetensors")
+    if report["recipe"] != wanted:
+        raise ValueError(f"{out} holds a teacher of another recipe; choose another --out")
+    checkpoint.load_strictly(model, checkpoint.select(state, "model."), f"{out}/state.safetensors")
+    checkpoint.restore_optimiser(optimiser, checkpoint.select(state, "optimiser."))
+    if "labels" in state:
+        model.labels = [part.numpy() for part in state["labels"].split(state["label_lengths"].tolist())]
+    report["step"] = int(state["step"])
+    report["log"] = [entry for entry in report["log"] if entry["step"] <= report["step"]]
+    return report

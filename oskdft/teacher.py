@@ -1,0 +1,289 @@
+"""The frozen teacher, and the steps of a speech encoder that teacher and student share.
+
+An encoder is one of transformers' own models (wav2vec 2.0, HuBERT, WavLM). Its forward pass is spelt
+out here step by step, because the student must branch in the middle of a layer and because padded
+frames must never reach a score. Both layer forms of METHOD.md section 1 are covered:
+
+    pre-norm  (XLSR, "stable"):  h = x + Attn(LN(x));  y = h + FFN(LN(h))
+    post-norm (base models):     h = LN(x + Attn(x));  y = LN(h + FFN(h))
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
+
+from oskdft.files import read_json
+
+ASSETS = Path(__file__).parent / "assets"
+FAMILIES = {
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+    "hubert": (HubertConfig, HubertModel),
+    "wavlm": (WavLMConfig, WavLMModel),
+}
+_LARGE = {
+    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+    "conv_bias": True, "feat_extract_norm": "layer", "do_stable_layer_norm": True,
+}  # fmt: skip
+_TINY = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
+}  # fmt: skip
+# architectures whose sizes can be told without any weights: (family, what differs from its defaults)
+ARCHITECTURES = {
+    "facebook/wav2vec2-large-xlsr-53": ("wav2vec2", _LARGE),
+    "facebook/wav2vec2-base": ("wav2vec2", {}),
+    "facebook/hubert-base-ls960": ("hubert", {}),
+    "microsoft/wavlm-base-plus": ("wavlm", {}),
+    "tiny-random-wav2vec2": ("wav2vec2", _TINY | {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}),
+    "tiny-random-hubert": ("hubert", _TINY),
+    "tiny-random-wavlm": ("wavlm", _TINY),
+}
+
+
+def architecture(name: str, **changes) -> PretrainedConfig:
+    """Configuration of a known architecture, without weights.
+
+    >>> architecture("facebook/wav2vec2-large-xlsr-53").num_hidden_layers
+    24
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+    family, differs = ARCHITECTURES[name]
+    return FAMILIES[family][0](**(differs | changes))
+
+
+def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
+    """A randomly initialised encoder of ``config``; its family is ``config.model_type``."""
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"model_type {config.model_type!r} is not one of {', '.join(FAMILIES)}")
+    return FAMILIES[config.model_type][1](config)
+
+
+def load_encoder(name: str) -> PreTrainedModel:
+    """Load pre-trained weights: shipped (`classroom-hubert`), a folder, a hub name, or `tiny-random-*`.
+
+    Args:
+        name: looked for in the package's assets, as a folder, in $OSKDFT_DATA/weights/<last part of
+            the name>, and then on the hub (or in its cache).
+    Raises:
+        ValueError: not found, only pickled weights, or tensors missing, left over or of another
+            shape; the line says what to put where.
+
+    >>> load_encoder("tiny-random-hubert").config.num_hidden_layers
+    2
+    """
+    if name.startswith("tiny-random-"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same "random" teacher in every process
+            return build_encoder(architecture(name)).eval()
+    folder = _local_folder(name)
+    source = str(folder) if folder else name
+    try:
+        config = FAMILIES[_family(name, folder)][0].from_pretrained(source)
+        encoder, report = FAMILIES[config.model_type][1].from_pretrained(
+            source, config=config, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(_where_to_get(name, folder, error)) from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(f"{source} lacks {len(missing)} tensors: {', '.join(missing)}; get it again")
+    return encoder.eval()
+
+
+def _local_folder(name: str) -> Path | None:
+    candidates = [ASSETS / name, Path(name)]
+    if os.environ.get("OSKDFT_DATA"):
+        candidates.append(Path(os.environ["OSKDFT_DATA"]) / "weights" / name.split("/")[-1])
+    return next((c for c in candidates if (c / "config.json").is_file()), None)
+
+
+def _family(name: str, folder: Path | None) -> str:
+    if folder:
+        family = read_json(folder / "config.json").get("model_type")
+        if family not in FAMILIES:
+            raise ValueError(f"{folder}/config.json: model_type {family!r} is not one of {', '.join(FAMILIES)}")
+        return family
+    for family in FAMILIES:
+        if family in name.lower():
+            return family
+    raise ValueError(
+        f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name of "
+        f"a {', '.join(FAMILIES)} model"
+    )
+
+
+def _where_to_get(name: str, folder: Path | None, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    if folder:
+        return f"{folder} could not be loaded ({reason}); it needs config.json and model.safetensors"
+    return (
+        f"{name} is not on this machine and could not be fetched as safetensors; put its config.json and "
+        f"model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder as model.teacher"
+    )
+
+
+def frame_count(config: PretrainedConfig, samples):
+    """Frames of 20 ms that the CNN makes of so many samples (int or Tensor of ints).
+
+    >>> frame_count(architecture("facebook/hubert-base-ls960"), 48_000)
+    149
+    """
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
+def frame_mask(config: PretrainedConfig, lengths: Tensor | None, samples: int) -> Tensor | None:
+    """[B, T] True where a frame holds speech, False where it is padding; None when nothing is padded.
+
+    Args:
+        lengths: [B] samples of each utterance, or None.
+        samples: N, the padded length.
+    """
+    if lengths is None or bool((lengths == samples).all()):
+        return None
+    frames = torch.arange(frame_count(config, samples), device=lengths.device)
+    return frames[None, :] < frame_count(config, lengths)[:, None]
+
+
+def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Convolutional front-end: [B, N] waveform -> [B, T, C] features, one frame each 20 ms."""
+    hidden = wave[:, None]  # [B, 1, N]
+    for layer in encoder.feature_extractor.conv_layers:
+        norm = getattr(layer, "layer_norm", None)
+        if lengths is not None:
+            conv = layer.conv
+            lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
+        if lengths is not None and isinstance(norm, nn.GroupNorm):
+            hidden = layer.activation(_masked_group_norm(norm, layer.conv(hidden), lengths))
+        else:
+            hidden = layer(hidden)
+    return hidden.transpose(1, 2)
+
+
+def _masked_group_norm(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Group norm of base models over the valid frames only ([B, C, T], one group per channel)."""
+    valid = (torch.arange(hidden.shape[-1], device=hidden.device) < lengths[:, None])[:, None]
+    count = lengths[:, None, None]
+    mean = (hidden * valid).sum(-1, keepdim=True) / count
+    centred = (hidden - mean) * valid
+    deviation = (centred.square().sum(-1, keepdim=True) / count + norm.eps).sqrt()
+    return centred / deviation * norm.weight[:, None] + norm.bias[:, None]
+
+
+def project(encoder: PreTrainedModel, features: Tensor) -> Tensor:
+    """Feature projection: [B, T, C] -> [B, T, D]."""
+    hidden = encoder.feature_projection(features)
+    return hidden[0] if isinstance(hidden, tuple) else hidden  # HuBERT returns no second value
+
+
+def add_positions(encoder: PreTrainedModel, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Convolutional positions: [B, T, D] -> hidden state 0 (normalised in post-norm models)."""
+    body = encoder.encoder
+    if mask is not None:
+        hidden = hidden * mask[..., None]  # the convolution must see the zeros it sees at a true end
+    hidden = hidden + body.pos_conv_embed(hidden)
+    return body.dropout(hidden if is_pre_norm(encoder) else body.layer_norm(hidden))
+
+
+def is_pre_norm(encoder: PreTrainedModel) -> bool:
+    """True for the "stable layer norm" family (XLSR), False for base models."""
+    return encoder.config.do_stable_layer_norm
+
+
+def attend(layer, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, pre_norm: bool):
+    """Attention half of a layer: [B, T, D] -> (h [B, T, D], position bias of WavLM or None)."""
+    query = layer.layer_norm(hidden) if pre_norm else hidden
+    if hasattr(layer.attention, "gru_rel_pos_linear"):  # WavLM
+        keep = None if mask is None else mask.long()
+        out, _, bias = layer.attention(query, attention_mask=keep, position_bias=bias)
+    else:
+        out, _ = layer.attention(query, attention_mask=_additive(mask, query))
+    hidden = hidden + layer.dropout(out)
+    return (hidden if pre_norm else layer.layer_norm(hidden)), bias
+
+
+def _additive(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """[B, T] mask -> [B, 1, 1, T] of 0 and -inf, the form that every attention kernel understands."""
+    if mask is None:
+        return None
+    zeros = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
+    return zeros.masked_fill(~mask, torch.finfo(like.dtype).min)[:, None, None]
+
+
+def finish_layer(layer, hidden: Tensor, pre_norm: bool, extra: Tensor | None = None) -> Tensor:
+    """Feed-forward half of a layer on [B, T, D]; ``extra`` (the adapter's output) joins the sum."""
+    out = hidden + layer.feed_forward(layer.final_layer_norm(hidden) if pre_norm else hidden)
+    if extra is not None:
+        out = out + extra
+    return out if pre_norm else layer.final_layer_norm(out)
+
+
+def hidden_states(
+    encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None, keep: tuple[int, ...] | None = None
+) -> Tensor:
+    """All hidden states of an encoder.
+
+    Args:
+        wave: [B, N] samples at 16 kHz, in [-1, 1], not normalised (as released).
+        lengths: [B] valid samples of each row when rows are zero-padded; None when all are N long.
+        keep: which hidden states to return, None for all; 0 is the input of layer 1.
+    Returns:
+        [L+1, B, T, D], or [len(keep), B, T, D]. In pre-norm models the last state is after the
+        final layer norm, the others are raw; in post-norm models every state is normalised.
+    """
+    mask = frame_mask(encoder.config, lengths, wave.shape[1])
+    features = cnn(encoder, wave, None if mask is None else lengths)
+    return states_of_features(encoder, features, mask, keep)
+
+
+def states_of_features(
+    encoder: PreTrainedModel, features: Tensor, mask: Tensor | None = None, keep: tuple[int, ...] | None = None
+) -> Tensor:
+    """Hidden states from CNN features [B, T, C]; for a student that shares a frozen CNN."""
+    pre_norm, bias = is_pre_norm(encoder), None
+    hidden = add_positions(encoder, project(encoder, features), mask)
+    states = [hidden]
+    for layer in encoder.encoder.layers:
+        hidden, bias = attend(layer, hidden, mask, bias, pre_norm)
+        hidden = finish_layer(layer, hidden, pre_norm)
+        states.append(hidden)
+    if pre_norm:
+        states[-1] = encoder.encoder.layer_norm(hidden)
+    return torch.stack(states if keep is None else [states[i] for i in keep])
+
+
+class Teacher(nn.Module):
+    """Frozen SSL encoder: no gradient, always in evaluation mode.
+
+    >>> Teacher(load_encoder("tiny-random-wavlm"))(torch.zeros(2, 8000)).shape  # [L+1, B, T, D]
+    torch.Size([3, 2, 24, 32])
+    """
+
+    def __init__(self, encoder: PreTrainedModel) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stay in evaluation mode, whatever the surrounding training loop does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor, lengths: Tensor | None = None, keep: tuple[int, ...] | None = None) -> Tensor:
+        """`hidden_states` without gradient."""
+        return hidden_states(self.encoder, wave, lengths, keep)
