@@ -1,12 +1,12 @@
 """What is done to the student's crop: noise, rooms, clipping, easing; and speed and equaliser.
 
-The functions work on [B, N] float32, CPU or GPU. `Augment` draws for each row from
-(seed, epoch, index) alone and treats rows one by one, so that a crop sounds the same whatever else
-is in its batch and whichever process prepares it.
-Source: the policy, ranges and curves of release P; departures are stated where they are made.
+The functions work on [B, N] float32, CPU or GPU. `Augment` draws from (seed, epoch, index) alone
+and treats rows one by one: a crop sounds the same in any batch and any process.
+Source: policy, ranges and curves of release P; departures are stated where they are made.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from oskdft import audio
 from oskdft.config import AugmentConfig
 from oskdft.console import say
+from oskdft.layouts import audio_below
 
 CATEGORIES = ("noise", "speech", "music")  # folders of a MUSAN-like tree
 MIXES = {  # what one augmented crop gets, each as likely as the others (release P)
@@ -34,10 +35,9 @@ MIXES = {  # what one augmented crop gets, each as likely as the others (release
 BABBLE = (3, 8)  # clips averaged into one speech background (release P)
 CLIP_RATIO = (0.5, 0.9)  # share of its own extremes at which a crop is cut (release P)
 EASE_FLOOR = (0.1, 0.3)  # gain where the easing curve is 0 (release P)
-SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 CURVES = ("sine", "quad", "cubic", "circ", "expo", "bounce")
 KEPT_BYTES = 64 * 2**20  # decoded audio held per category and process; four categories: 256 MB
-DRAW, WHITE = 2, 3  # first word of a seed: one stream per purpose (dataset.py has 1 and 4)
+DRAW, WHITE = 1, 2  # first word of a seed: one stream per purpose (dataset.py has 3 to 5)
 
 
 def add_noise(wave: Tensor, noise: Tensor, snr_db: float | Tensor) -> Tensor:
@@ -65,10 +65,10 @@ def reverberate(wave: Tensor, rir: Tensor) -> Tensor:
 
     Args:
         wave: [B, N].
-        rir: [B, M] or [1, M] room impulse responses; an all-zero one is an error of the corpus.
+        rir: [B, M] or [1, M] room impulse responses.
 
-    >>> reverberate(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.0, 0.5, 0.0]])).round(decimals=4)
-    tensor([[1., 2., 3.]])
+    >>> reverberate(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.5, 0.0]])).round(decimals=4)
+    tensor([[1., 2.]])
     """
     samples, taps = wave.shape[-1], rir.shape[-1]
     size = 1 << (samples + taps - 2).bit_length()  # a power of 2: 5 times as fast as 63,999
@@ -90,6 +90,7 @@ def clip(wave: Tensor, ratio: float | Tensor) -> Tensor:
     return torch.clamp(wave, low * ratio, high * ratio)
 
 
+@functools.lru_cache(maxsize=32)  # slow powers of N samples, the same for each crop
 def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
     """A slow fade from 0 to 1 over the crop, one of six easing curves known from animation.
 
@@ -102,7 +103,7 @@ def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
         samples: N.
         bounded: False for the published curve.
     Returns:
-        [N] gains.
+        [N] gains, shared by all callers: do not write into it.
     Raises:
         ValueError: unknown curve.
 
@@ -110,22 +111,19 @@ def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
     tensor([0.0000, 0.2500, 1.0000])
     """
     x = torch.linspace(0, 1, samples, dtype=torch.float64)
-    if curve == "sine":
-        window = 1 - torch.cos(x * math.pi / 2)
-    elif curve in ("quad", "cubic"):
-        window = x ** (2 if curve == "quad" else 3)
-    elif curve == "circ":
-        window = 1 - torch.sqrt(1 - x**2)
-    elif curve == "expo":
-        window = torch.where(x == 0, 0.0, 2 ** (10 * x - 10))
-    elif curve == "bounce":
-        # arcs over [0, 1], [1, 2], [2, 2.5], [2.5, 2.75] (in 1/2.75), each t^2 + its floor
-        arc = torch.bucketize(
-            x * 2.75, torch.tensor([1.0, 2.0, 2.5], dtype=torch.float64), right=True
-        )
-        t = x - torch.tensor([0, 1.5, 2.25, 2.625], dtype=torch.float64)[arc] / 2.75
-        floor = torch.tensor([0, 0.75, 0.9375, 0.984375], dtype=torch.float64)[arc]
-        window = 2.75**2 * t * (t if bounded else x) + floor
+    if curve == "bounce":
+        # arcs end at 1, 2, 2.5 and 2.75 (in 1/2.75); each is t^2 around its middle, plus its floor
+        arc = torch.bucketize(x * 2.75, x.new_tensor([1.0, 2.0, 2.5]), right=True)
+        t = x - x.new_tensor([0, 1.5, 2.25, 2.625])[arc] / 2.75
+        window = 2.75**2 * t * (t if bounded else x) + x.new_tensor([0, 48, 60, 63])[arc] / 64
+    elif curve in CURVES:
+        window = {
+            "sine": lambda: 1 - torch.cos(x * math.pi / 2),
+            "quad": lambda: x**2,
+            "cubic": lambda: x**3,
+            "circ": lambda: 1 - torch.sqrt(1 - x**2),
+            "expo": lambda: torch.where(x == 0, 0.0, 2 ** (10 * x - 10)),
+        }[curve]()
     else:
         raise ValueError(f"easing curve {curve!r}; choose {', '.join(CURVES)}")
     return window.float()
@@ -223,19 +221,19 @@ class Augment:
 
     def __init__(self, config: AugmentConfig, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.clips = {name: Clips(files) for name, files in noise_files(config.noise_root).items()}
-        self.rooms = Clips(room_files(config.rir_root))
+        noises = noise_files(config.noise_root)
+        self.clips = {c: Clips(config.noise_root, names) for c, names in noises.items()}
+        self.rooms = Clips(config.rir_root, room_files(config.rir_root))
         self.mixes = [kind for kind in MIXES if self._available(kind)]
         missing = [kind for kind in MIXES if kind not in self.mixes]
-        if missing and (self.clips or self.rooms.files):
-            say(
-                f"augmentation: no files for {', '.join(missing)}; drawing from {', '.join(self.mixes)}"
-            )
+        if missing and (self.clips or self.rooms):
+            left = ", ".join(self.mixes)
+            say(f"augmentation: no files for {', '.join(missing)}; drawing from {left}")
         self.white = config.white_snr_db[0] != config.white_snr_db[1]
 
     def _available(self, kind: str) -> bool:
         if kind == "room":
-            return bool(self.rooms.files)
+            return len(self.rooms) > 0
         return all(category in self.clips for category in MIXES[kind])
 
     def describe(self, epoch: int, index: int) -> Draw:
@@ -245,7 +243,7 @@ class Augment:
             return Draw("clean")
         kind = self.mixes[rng.integers(len(self.mixes))]
         noises = tuple(self._draw_noise(category, rng) for category in MIXES[kind])
-        room = int(rng.integers(len(self.rooms.files))) if kind == "room" else -1
+        room = int(rng.integers(len(self.rooms))) if kind == "room" else -1
         white = float(rng.uniform(*cfg.white_snr_db)) if self.white else None
         ratio = float(rng.uniform(*CLIP_RATIO)) if rng.random() < cfg.clipping else None
         eased = None
@@ -254,12 +252,8 @@ class Augment:
             eased = (curve, bool(rng.random() < 0.5), float(rng.uniform(*EASE_FLOOR)))
         return Draw(kind, noises, room, white, ratio, eased)
 
-    def files(self) -> list[Path]:
-        """Every file that may be drawn."""
-        return [file for clips in (*self.clips.values(), self.rooms) for file in clips.files]
-
     def _draw_noise(self, category: str, rng: np.random.Generator) -> tuple:
-        cfg, files = self.config, len(self.clips[category].files)
+        cfg, files = self.config, len(self.clips[category])
         ranges = {"noise": cfg.noise_snr_db, "speech": cfg.speech_snr_db, "music": cfg.music_snr_db}
         voices = int(rng.integers(BABBLE[0], BABBLE[1] + 1)) if category == "speech" else 1
         chosen = rng.choice(files, size=min(voices, files), replace=False)
@@ -279,9 +273,8 @@ class Augment:
             ValueError: wave is not [B, N], or not one index per row.
         """
         if wave.ndim != 2 or len(indices) != len(wave):
-            raise ValueError(
-                f"wave is {list(wave.shape)} with {len(indices)} indices; give [B, N] and B of them"
-            )
+            shape = list(wave.shape)
+            raise ValueError(f"wave is {shape} with {len(indices)} indices; give [B, N] and B")
         with one_thread():
             rows = [
                 self._row(row[None], self.describe(epoch, int(index)), epoch, int(index))
@@ -298,10 +291,9 @@ class Augment:
             clips = [self.clips[category].crop(number, where, samples) for number, where in chosen]
             wave = add_noise(wave, _row_like(wave, np.mean(clips, axis=0)), snr_db)
         if draw.white_snr_db is not None:
-            white = generator(WHITE, self.seed, epoch, index).standard_normal(
-                samples, dtype=np.float32
-            )
-            wave = add_noise(wave, _row_like(wave, white), draw.white_snr_db)
+            rng = generator(WHITE, self.seed, epoch, index)
+            white = _row_like(wave, rng.standard_normal(samples, dtype=np.float32))
+            wave = add_noise(wave, white, draw.white_snr_db)
         if draw.clip_ratio is not None:
             wave = clip(wave, draw.clip_ratio)
         if draw.ease is not None:
@@ -314,88 +306,68 @@ class Augment:
 class Clips:
     """Audio files drawn by number: kept in memory while there is room, else read by seeking."""
 
-    def __init__(self, files: list[Path]) -> None:
-        self.files = files
-        self._samples: dict[int, int] = {}  # of each file, once it was opened
+    def __init__(self, root: str, names: list[str]) -> None:
+        self.root, self.names, self._room = Path(root), names, KEPT_BYTES
+        self._samples: dict[int, int] = {}  # at the package's rate, of files that were opened
         self._kept: dict[int, np.ndarray] = {}
-        self._room = KEPT_BYTES
 
-    def samples(self, number: int) -> int:
-        """Length of a file at the package's rate, from its header."""
-        if number not in self._samples:
-            header = audio.info(self.files[number])
-            self._samples[number] = -(-header.samples * audio.SAMPLE_RATE // header.rate)
-        return self._samples[number]
+    def __len__(self) -> int:
+        return len(self.names)
 
     def whole(self, number: int) -> np.ndarray:
         """All samples of a file, [M] float32."""
         if number in self._kept:
             return self._kept[number]
-        wave = audio.read(self.files[number])
+        wave = audio.read(self.root / self.names[number])
         if wave.nbytes <= self._room:
             self._room -= wave.nbytes
             self._kept[number] = wave
         return wave
 
     def crop(self, number: int, where: float, samples: int) -> np.ndarray:
-        """[samples] float32 from `where` in the file, 0 its first crop, 1 its last; short: repeated."""
-        total = self.samples(number)
+        """[samples] float32 from `where` on: 0 the start, 1 the end; a short file is repeated."""
+        if number not in self._samples:
+            header = audio.info(self.root / self.names[number])
+            self._samples[number] = -(-header.samples * audio.SAMPLE_RATE // header.rate)
+        total = self._samples[number]
         start = int(where * (max(total - samples, 0) + 1))
         if number in self._kept or 4 * total <= self._room:
             wave = self.whole(number)[start : start + samples]
         else:
-            wave = audio.read(self.files[number], start, samples)
+            wave = audio.read(self.root / self.names[number], start, samples)
         return audio.wrap(wave, samples)
 
 
-def noise_files(root: str | Path) -> dict[str, list[Path]]:
-    """Noise files by category: the folder directly below the root, whatever the root is called.
-
-    Raises:
-        ValueError: none of noise/, speech/, music/ holds audio. FileNotFoundError: no such folder.
+def noise_files(root: str) -> dict[str, list[str]]:
+    """Paths below the root by category: the folder directly below it, whatever the root is called.
 
     >>> noise_files("")
     {}
     """
-    if not root:
-        return {}
-    found = {name: _audio_below(Path(root) / name) for name in CATEGORIES}
-    if not any(found.values()):
-        _folder(root)
-        raise ValueError(
-            f"{root} holds no noise/, speech/ or music/ with audio; set augment.noise_root"
-        )
-    return {name: files for name, files in found.items() if files}
+    names = _audio_in(root, "augment.noise_root")
+    found = {c: [n for n in names if n.startswith(f"{c}/")] for c in CATEGORIES}
+    if root and not any(found.values()):
+        raise ValueError(f"augment.noise_root={root} has no audio in noise/, speech/ or music/")
+    return {category: names for category, names in found.items() if names}
 
 
-def room_files(root: str | Path) -> list[Path]:
-    """Impulse responses: below `*_rirs/` folders where there are such (RIRS_NOISES), else all audio.
-
-    Raises:
-        ValueError: no audio. FileNotFoundError: no such folder.
+def room_files(root: str) -> list[str]:
+    """Paths below the root: in `*_rirs` folders where there are such (RIRS_NOISES), else all audio.
 
     >>> room_files("")
     []
     """
-    if not root:
-        return []
-    folders = sorted(_folder(root).glob("*_rirs")) or [Path(root)]
-    files = [file for folder in folders for file in _audio_below(folder)]
-    if not files:
-        raise ValueError(f"{root} holds no impulse responses; set augment.rir_root")
-    return files
+    names = _audio_in(root, "augment.rir_root")
+    return [name for name in names if name.partition("/")[0].endswith("_rirs")] or names
 
 
-def _folder(root: str | Path) -> Path:
-    if not Path(root).is_dir():
-        raise FileNotFoundError(
-            f"{root} is not a folder; check augment.noise_root and augment.rir_root"
-        )
-    return Path(root)
-
-
-def _audio_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+def _audio_in(root: str, setting: str) -> list[str]:
+    if root and not Path(root).is_dir():
+        raise FileNotFoundError(f"{setting}={root} is not a folder; correct it or leave it empty")
+    names = list(audio_below(Path(root))) if root else []
+    if root and not names:
+        raise ValueError(f"{setting}={root} holds no audio; correct it or leave it empty")
+    return names
 
 
 def generator(*words: int) -> np.random.Generator:

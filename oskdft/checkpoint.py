@@ -49,9 +49,9 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> N
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts by parameter number: {"3.exp_avg": ...}."""
+    """Moments and step counts by parameter number: {"3.exp_avg": ...}; copies, not views."""
     state = optimiser.state_dict()["state"]
-    return {f"{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+    return {f"{i}.{key}": torch.as_tensor(value).clone() for i, entry in state.items() for key, value in entry.items()}
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

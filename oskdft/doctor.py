@@ -31,7 +31,7 @@ REPAIR = "oskdft doctor --fix"
 GIB = 2**30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """One line of the diagnosis.
 

@@ -9,6 +9,7 @@ frames must never reach a score. Both layer forms of METHOD.md section 1 are cov
 """
 
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -26,6 +27,9 @@ from transformers import (
 )
 
 from oskdft.files import read_json
+
+# WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
+warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
 
 ASSETS = Path(__file__).parent / "assets"
 FAMILIES = {

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import oskdft
 from oskdft import doctor
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +132,12 @@ def test_supported_pythons_are_the_same_everywhere():
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
     assert tuple(workflow["jobs"]["locked"]["strategy"]["matrix"]["python"]) == PYTHONS
     assert f"{first} <= sys.version_info[:2] <= {last}" in (ROOT / "Makefile").read_text()
+
+
+def test_version_is_the_same_everywhere():
+    assert oskdft.__version__ == PROJECT["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
 
 
 def test_ci_runs_the_readme_test_command():

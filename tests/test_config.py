@@ -1,0 +1,118 @@
+"""Presets, overrides and the refusal of what cannot work."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from oskdft import config
+
+
+@pytest.mark.parametrize("profile", config.PROFILES)
+def test_profiles_load_and_round_trip(profile):
+    cfg = config.load(profile)
+    assert cfg.name == profile
+    assert config.from_dict(yaml.safe_load(config.to_yaml(cfg))) == cfg
+
+
+def test_paper_profile_changes_no_default():
+    paper = config.load("vox2")
+    assert paper == config.Config(name="vox2", mode="published")
+
+
+def test_preset_holds_only_differences():
+    def same(tree, default, path=""):
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from same(value, default[key], f"{path}{key}.")
+            elif value == default[key] and key != "name":
+                yield f"{path}{key}"
+
+    for profile in config.PROFILES:
+        tree = yaml.safe_load((config.PRESETS / f"{profile}.yaml").read_text())
+        default = config.to_dict(config.Config(mode=tree.get("mode", "corrected")))
+        default["mode"] = config.Config().mode
+        assert list(same(tree, default)) == [], profile
+
+
+def test_modes_set_every_switch():
+    for mode, bundle in config.BUNDLES.items():
+        assert config.Config(mode=mode).switches == bundle
+        assert all(dataclasses.astuple(bundle))
+    published, corrected = config.BUNDLES.values()
+    assert all(a != b for a, b in zip(dataclasses.astuple(published), dataclasses.astuple(corrected), strict=True))
+
+
+def test_one_switch_alone():
+    cfg = config.Config().override({"switches.adapter_init": "normal"})
+    assert cfg.switches == dataclasses.replace(config.BUNDLES["corrected"], adapter_init="normal")
+
+
+def test_new_mode_takes_along_what_followed_the_old():
+    cfg = config.Config().override({"switches.adapter_init": "normal"}).override({"mode": "published"})
+    assert cfg.switches == config.BUNDLES["published"]
+    cfg = config.Config(mode="published").override({"mode": "corrected", "switches.optimiser": "rebuilt"})
+    assert cfg.switches == dataclasses.replace(config.BUNDLES["corrected"], optimiser="rebuilt")
+
+
+def test_yaml_number_read_as_text_becomes_a_number():
+    assert yaml.safe_load("1e-4") == "1e-4"  # YAML wants 1.0e-4
+    assert config.Config().override({"train.lr": "1e-4"}).train.lr == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss.kd_wieght": 1}, "did you mean kd_weight"),
+        ({"los.kd_weight": 1}, "did you mean loss"),
+        ({"zzz": 1}, "known here: name, mode"),
+        ({"train": 3}, "train is 3"),
+        ({"train.lr": "fast"}, "train.lr is 'fast'; write a number"),
+        ({"train.lr": float("nan")}, "finite"),
+        ({"train.epochs": 2.5}, "train.epochs is 2.5; write a whole number"),
+        ({"train.epochs": "many"}, "whole number"),
+        ({"train.epochs": True}, "whole number"),
+        ({"train.freeze_cnn": 1}, "true or false"),
+        ({"data.corpus": 3}, "write text"),
+        ({"model.backend": "resnet"}, "choose ecapa, linear, tft"),
+        ({"mode": "both"}, "choose published, corrected"),
+        ({"augment.noise_snr_db": [1.0]}, "has 1 entries; write 2"),
+        ({"augment.noise_snr_db": 5}, "write a list"),
+        ({"train.batch": 1}, "at least 2"),
+        ({"train.batch": -3}, "more than 0"),
+        ({"train.lr": 1e-7}, "lr_min"),
+        ({"augment.probability": 1.5}, "probability"),
+        ({"loss.margin": 2.0}, "angle"),
+        ({"loss.aam_topk": 3, "loss.sv": "cross_entropy"}, "needs loss.sv=aam"),
+        ({"loss.kd": "fithubert"}, "as many entries as model.student_layers"),
+        ({"loss.kd": "distilhubert", "loss.kd_layers": [0, 4]}, "count from 1"),
+        ({"model.backend_channels": 100}, "splits it by 8"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_setting_is_one_line(changes, words):
+    with pytest.raises(ValueError) as error:
+        config.load("vox2").override(changes)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_files_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match="no profile 'clasroom'; choose smoke, classroom"):
+        config.load("clasroom")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("train: {lr: [")
+    with pytest.raises(ValueError, match="not valid YAML") as error:
+        config.load(str(bad))
+    assert "\n" not in str(error.value)
+    bad.write_text("- a list")
+    with pytest.raises(ValueError, match="key: value"):
+        config.load(str(bad))
+    bad.write_text("model: {student_layer: 2}")
+    with pytest.raises(ValueError, match="bad.yaml: unknown setting model.student_layer; did you mean student_layers"):
+        config.load(str(bad))
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.Config().seed = 1

@@ -1,0 +1,64 @@
+"""Files are whole or absent; weights are read strictly."""
+
+import json
+
+import pytest
+import torch
+
+from oskdft import checkpoint, files
+
+
+def test_failure_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), files.atomic(target) as file:
+        file.write("new")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_refuses_nan_and_damage(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"x": float("nan")})
+    assert not path.exists()
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
+        files.read_json(path)
+    files.write_json(path, {"name": "ä"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"name": "ä"}
+
+
+def test_optimiser_round_trip():
+    torch.manual_seed(0)
+    nets = [torch.nn.Linear(3, 2) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    adams = [torch.optim.Adam(n.parameters(), lr=0.1) for n in nets]
+
+    def step(i, x):
+        adams[i].zero_grad()
+        nets[i](x).square().sum().backward()
+        adams[i].step()
+
+    a, b = torch.randn(4, 3), torch.randn(4, 3)
+    step(0, a)
+    nets[1].load_state_dict(nets[0].state_dict())
+    checkpoint.restore_optimiser(adams[1], checkpoint.optimiser_tensors(adams[0]))
+    step(0, b)
+    step(1, b)
+    assert torch.equal(nets[0].weight, nets[1].weight)
+
+
+def test_damaged_safetensors_are_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a readable safetensors file"):
+        checkpoint.load_tensors(path)
+    checkpoint.save_tensors(path, {"a": torch.ones(2)})
+    with pytest.raises(ValueError, match="missing weight, bias|missing bias, weight; left over a"):
+        checkpoint.load_strictly(torch.nn.Linear(2, 1), checkpoint.load_tensors(path), str(path))
+    with pytest.raises(ValueError, match="of another shape bias, weight"):
+        checkpoint.load_strictly(
+            torch.nn.Linear(2, 1), {"weight": torch.ones(3), "bias": torch.ones(3)}, "model.safetensors"
+        )

@@ -1,0 +1,296 @@
+"""Teacher, student and back-ends on tiny random models."""
+
+import dataclasses
+
+import pytest
+import torch
+from transformers import HubertModel, Wav2Vec2Model, WavLMModel
+
+from oskdft import backends, student, teacher
+from oskdft.config import BUNDLES, ModelConfig
+
+FAMILIES = {"hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel}
+CORRECTED = BUNDLES["corrected"]
+MODEL = ModelConfig(student_layers=2, adapter_units=8)
+
+
+@pytest.fixture(params=FAMILIES)
+def encoder(request):
+    return teacher.load_encoder(f"tiny-random-{request.param}")
+
+
+def switch(**changes):
+    return dataclasses.replace(CORRECTED, **changes)
+
+
+def build(encoder, model=MODEL, seed=1, **switches):
+    torch.manual_seed(seed)
+    made = student.from_teacher(encoder, model, switch(**switches))
+    with torch.no_grad():  # a zero-initialised adapter would hide every difference
+        for adapter in made.adapters:
+            adapter.up.weight.normal_(std=0.3)
+    return made
+
+
+def waves(*lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [0.1 * torch.randn(n, generator=generator) for n in lengths]
+
+
+def padded(parts):
+    lengths = torch.tensor([len(p) for p in parts])
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), lengths
+
+
+def test_teacher_equals_transformers(encoder):
+    """The spelt-out forward pass is that of the library."""
+    assert isinstance(encoder, FAMILIES[encoder.config.model_type])
+    wave = torch.stack(waves(9000, 9000))
+    with torch.no_grad():
+        theirs = encoder(wave, output_hidden_states=True)
+    ours = teacher.Teacher(encoder)(wave)
+    assert len(ours) == encoder.config.num_hidden_layers + 1
+    torch.testing.assert_close(ours[-1], theirs.last_hidden_state, atol=1e-5, rtol=1e-4)
+    for mine, other in zip(ours[:-1], theirs.hidden_states, strict=False):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+def test_teacher_is_frozen(encoder):
+    made = teacher.Teacher(encoder).train()
+    assert not any(m.training for m in made.modules())
+    assert not any(p.requires_grad for p in made.parameters())
+    assert not made(torch.zeros(1, 4000), keep=(0, 2)).requires_grad
+
+
+@pytest.mark.parametrize("samples", [400, 719, 720, 16_000, 48_000])
+def test_frame_count_is_the_number_of_frames(encoder, samples):
+    frames = teacher.cnn(encoder, torch.zeros(1, samples)).shape[1]
+    assert frames == teacher.frame_count(encoder.config, samples) == (samples - 400) // 320 + 1
+
+
+def test_padding_changes_no_state(encoder):
+    """Group norm, positions and attention see each utterance as if it were alone."""
+    parts = waves(9000, 4000, 6500)
+    batch, lengths = padded(parts)
+    states = teacher.Teacher(encoder)(batch, lengths)
+    for i, part in enumerate(parts):
+        alone = teacher.Teacher(encoder)(part[None])
+        torch.testing.assert_close(states[:, i, : alone.shape[2]], alone[:, 0], atol=1e-5, rtol=0)
+
+
+def test_student_starts_as_the_teacher(encoder):
+    made = student.from_teacher(encoder, MODEL, switch(student_init="copied"))
+    own, theirs = made.encoder.state_dict(), encoder.state_dict()
+    assert own.keys() <= theirs.keys()
+    assert all(torch.equal(own[k], theirs[k]) for k in own)
+
+
+def test_published_initialisation_leaves_positions_random(encoder):
+    """Surprise 4."""
+    made = student.from_teacher(encoder, MODEL, switch(student_init="random"))
+    own, theirs = made.encoder.state_dict(), encoder.state_dict()
+    random = {k for k in own if not torch.equal(own[k], theirs[k])}
+    assert random and all(k.startswith(("encoder.pos_conv_embed", "encoder.layer_norm", "masked_spec_embed")) for k in random)
+
+
+def test_student_of_too_many_layers_is_refused(encoder):
+    with pytest.raises(ValueError, match="student_layers is 3, the teacher has 2"):
+        student.from_teacher(encoder, ModelConfig(student_layers=3), CORRECTED)
+
+
+def test_two_paths_equal_two_passes(encoder):
+    """The shared part computed once gives what two separate runs give, and the same gradients."""
+    made, wave = build(encoder).double().eval(), torch.stack(waves(6000, 6000)).double()
+    kd, sv = made.forward_two_paths(wave)
+    apart = made(wave, without_adapters=2), made(wave)
+    torch.testing.assert_close(kd, apart[0], atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(sv, apart[1], atol=1e-12, rtol=1e-9)
+    assert not torch.allclose(kd[1], sv[1])
+    torch.testing.assert_close(kd[0], sv[0], atol=0, rtol=0)
+
+    def gradients(kd, sv):
+        made.zero_grad()
+        (kd[-1].square().mean() + sv[-1].abs().mean()).backward()
+        return {n: p.grad.clone() for n, p in made.named_parameters() if p.grad is not None}
+
+    once, twice = gradients(kd, sv), gradients(*apart)
+    assert once.keys() == twice.keys()
+    for name in once:
+        torch.testing.assert_close(once[name], twice[name], atol=1e-10, rtol=1e-7)
+
+
+def test_which_loss_reaches_which_parameter(encoder):
+    made, wave = build(encoder).eval(), torch.stack(waves(6000, 6000))
+    kd, sv = made.forward_two_paths(wave)
+    kd[-1].square().mean().backward(retain_graph=True)
+    assert all(p.grad is None or not p.grad.any() for p in made.adapters.parameters())
+    body = dict(made.encoder.encoder.layers[0].named_parameters())["feed_forward.output_dense.weight"]
+    from_kd = body.grad.clone()
+    assert from_kd.any()
+    sv[-1].square().mean().backward()
+    assert all(p.grad is not None and p.grad.any() for n, p in made.adapters.named_parameters() if "weight" in n)
+    assert not torch.equal(body.grad, from_kd)
+
+
+def test_zero_adapter_starts_as_identity(encoder):
+    """Surprise 3: with the text's zero initialisation both paths start equal, as released they do not."""
+    wave = torch.stack(waves(6000, 6000))
+    for init, equal in (("zero", True), ("normal", False)):
+        made = student.from_teacher(encoder, MODEL, switch(adapter_init=init)).eval()
+        kd, sv = made.forward_two_paths(wave)
+        assert torch.allclose(kd, sv, atol=1e-6) == equal
+
+
+def test_doubled_residual_doubles_h(encoder):
+    """Surprise 2: the adapter adds its input and the layer adds it again."""
+    wave = torch.stack(waves(6000))
+    single, doubled = (build(encoder, adapter_residual=r).eval() for r in ("single", "doubled"))
+    hidden = torch.randn(1, 5, 32)
+    torch.testing.assert_close(doubled.adapters[0](hidden), single.adapters[0](hidden) + hidden)
+    assert not torch.allclose(single(wave)[1], doubled(wave)[1])
+
+
+def test_half_batch_depends_on_companions(encoder):
+    """Surprise 1: as released, crops 0 and 1 of five lose their adapters; corrected, none does."""
+    made, wave = build(encoder).eval(), torch.stack(waves(6000, 6000, 6000, 6000, 6000))
+    every, half = made(wave), made(wave, without_adapters=5 // 2)
+    changed = [not torch.allclose(every[-1, i], half[-1, i]) for i in range(5)]
+    assert changed == [True, True, False, False, False]
+
+
+def test_student_without_adapters(encoder):
+    made = build(encoder, ModelConfig(student_layers=2, adapter_units=0)).eval()
+    kd, sv = made.forward_two_paths(torch.stack(waves(6000, 6000)))
+    assert not made.adapters
+    torch.testing.assert_close(kd, sv, atol=0, rtol=0)
+
+
+def test_student_padding_changes_no_state(encoder):
+    made = build(encoder).eval()
+    parts = waves(9000, 4000)
+    states = made(*padded(parts))
+    for i, part in enumerate(parts):
+        alone = made(part[None])
+        torch.testing.assert_close(states[:, i, : alone.shape[2]], alone[:, 0], atol=1e-5, rtol=0)
+
+
+def test_adapter_noise_only_in_training():
+    made = student.Adapter(16, ModelConfig(adapter_noise=(0.1, 0.5)), switch(adapter_init="normal"))
+    hidden = torch.randn(2, 3, 16)
+    assert not torch.equal(made.train()(hidden), made(hidden))
+    assert torch.equal(made.eval()(hidden), made(hidden))
+
+
+def test_layerdrop_follows_numpy(encoder):
+    """Surprise 13: NumPy's global generator decides, so equal seeds give equal noise."""
+    import numpy as np
+
+    made, wave = build(encoder).train(), torch.stack(waves(16_000, 16_000))
+    made.encoder.config.layerdrop = 0.5
+    for module in made.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.0
+
+    def run(seed):
+        np.random.seed(seed)
+        return made(wave)[-1]
+
+    assert torch.equal(run(3), run(3))
+    outcomes = [run(seed) for seed in range(8)]
+    assert any(not torch.allclose(outcomes[0], other) for other in outcomes[1:])
+
+
+BACKENDS = [
+    ModelConfig(backend="ecapa", backend_channels=32, embedding=16),
+    ModelConfig(backend="linear", embedding=16),
+    ModelConfig(backend="tft", embedding=16),
+]
+
+
+@pytest.mark.parametrize("model", BACKENDS, ids=lambda m: m.backend)
+def test_backend_padding_changes_no_embedding(model):
+    torch.manual_seed(0)
+    net = backends.build_backend(32, 2, model, CORRECTED)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):  # as after training: nothing is 0 or 1 by chance
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.normal_()
+    net.eval()
+    states = torch.randn(3, 2, 40, 32)
+    mask = torch.ones(2, 40, dtype=torch.bool)
+    mask[1, 25:] = False
+    with torch.no_grad():
+        together = net(states, mask)
+        torch.testing.assert_close(together[0], net(states[:, :1])[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(together[1], net(states[:, 1:, :25])[0], atol=1e-5, rtol=1e-5)
+
+
+def test_layer_weights_raw_or_softmax():
+    """Surprise 9."""
+    torch.manual_seed(0)
+    raw = backends.build_backend(8, 2, ModelConfig(backend="linear"), switch(layer_weights="raw"))
+    soft = backends.build_backend(8, 2, ModelConfig(backend="linear"), switch(layer_weights="softmax"))
+    assert raw.weights.detach().sum() != pytest.approx(1.0)
+    assert soft.weights.softmax(0).detach().sum() == pytest.approx(1.0)
+    states = torch.randn(3, 2, 9, 8)
+    soft.eval().load_state_dict(raw.eval().state_dict())
+    assert not torch.allclose(raw(states), soft(states))
+
+
+def test_backend_mask_discarded_or_applied():
+    """Surprise 5: the released SpecAugment of the back-end changes nothing."""
+    model, states = ModelConfig(backend_channels=32, embedding=16), torch.randn(3, 4, 60, 32)
+
+    def run(choice, seed):
+        torch.manual_seed(0)
+        net = backends.build_backend(32, 2, model, switch(backend_mask=choice)).train()
+        torch.manual_seed(seed)
+        return net(states)
+
+    assert torch.equal(run("discarded", 1), run("discarded", 2))
+    assert not torch.allclose(run("applied", 1), run("applied", 2))
+
+
+def test_spec_augment_zeroes_runs():
+    torch.manual_seed(0)
+    masked = backends.spec_augment(torch.ones(64, 20, 30), most_frames=4, most_channels=3)
+    frames = (masked.sum(1) == 0).sum(1)
+    channels = (masked.sum(2) == 0).sum(1)
+    assert frames.max() == 4 and channels.max() == 3 and frames.min() == channels.min() == 0
+
+
+def test_unknown_weights_say_what_to_put_where(monkeypatch, tmp_path):
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"put its config.json and model.safetensors into .*hubert-base-ls960") as error:
+        teacher.load_encoder("facebook/hubert-base-ls960")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="no folder with config.json, no shipped teacher"):
+        teacher.load_encoder("my-model")
+
+
+def test_local_folder_round_trip_and_missing_tensors(tmp_path, encoder):
+    from oskdft import checkpoint
+
+    encoder.save_pretrained(tmp_path)
+    again = teacher.load_encoder(str(tmp_path))
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in encoder.state_dict().items())
+    tensors = checkpoint.load_tensors(tmp_path / "model.safetensors")
+    gone = "encoder.layers.1.final_layer_norm.weight"
+    checkpoint.save_tensors(tmp_path / "model.safetensors", {k: v for k, v in tensors.items() if k != gone})
+    with pytest.raises(ValueError, match=f"lacks 1 tensors: {gone}"):
+        teacher.load_encoder(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match="could not be loaded") as error:
+        teacher.load_encoder(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_refused(tmp_path, encoder):
+    encoder.config.save_pretrained(tmp_path)
+    torch.save(encoder.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="needs config.json and model.safetensors"):
+        teacher.load_encoder(str(tmp_path))
