@@ -68,7 +68,12 @@ def _parts() -> list[dict]:
     def add(name: str, parameters: int) -> None:
         published = PUBLISHED_COUNTS.get(name)
         parts.append(
-            {"name": name, "parameters": parameters, "published": published, "source": published and RELEASED}
+            {
+                "name": name,
+                "parameters": parameters,
+                "published": published,
+                "source": published and RELEASED,
+            }
         )
 
     for label, name, layers in FAMILIES:
@@ -84,12 +89,16 @@ def _parts() -> list[dict]:
         add(f"ECAPA-TDNN C={channels}", count(EcapaTdnn(1024, channels, 192, False)))
     add("AAM classifier 5994 x 192", count(AamSoftmax(192, 5994, LossConfig())))
     linear = WeightedSumLinear(768, 2, 192, False)
-    add("Linear back-end", count(linear.linear) + count(linear.norm))  # without the L+1 layer weights
+    add(
+        "Linear back-end", count(linear.linear) + count(linear.norm)
+    )  # without the L+1 layer weights
     return parts
 
 
 def _reductions(n: dict[str, int]) -> list[dict]:
-    def reduction(name: str, large: int, small: int, published: float | None = None, source: str | None = None) -> dict:
+    def reduction(
+        name: str, large: int, small: int, published: float | None = None, source: str | None = None
+    ) -> dict:
         return {
             "name": name, "from": large, "to": small, "reduction": 1 - small / large,
             "published": published, "source": source,
@@ -126,13 +135,20 @@ def sizes_table(result: dict) -> str:
             f"{r['name']:34}{r['from']:>14,}{r['to']:>14,}{-100 * r['reduction']:>9.1f} %{published:>11}"
             f"  {r['source'] or '-'}"
         )
-    lines += ["", "Counted on random weights at published sizes. The abstract's -76.2 % is not reproduced by any"]
-    lines += ["natural definition on the released code, which gives about -77.4 %; both are printed, neither is tuned."]
+    lines += [
+        "",
+        "Counted on random weights at published sizes. The abstract's -76.2 % is not reproduced by any",
+    ]
+    lines += [
+        "natural definition on the released code, which gives about -77.4 %; both are printed, neither is tuned."
+    ]
     return "\n".join(lines)
 
 
 @torch.no_grad()
-def zero_shot_eer(encoder: nn.Module, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def zero_shot_eer(
+    encoder: nn.Module, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
     """How well each layer tells speakers apart before any label is used.
 
     Mean and deviation over time, standardised over the utterances, cosine.
@@ -153,7 +169,9 @@ def zero_shot_eer(encoder: nn.Module, waves: list[np.ndarray], pairs: np.ndarray
         pooled.append([torch.cat([x.mean(0), x.std(0)]).numpy() for x in layers])
     encoder.train(training)
     rates = {}
-    for name, rows in zip(["cnn", *map(str, range(len(pooled[0]) - 1))], zip(*pooled, strict=True), strict=True):
+    for name, rows in zip(
+        ["cnn", *map(str, range(len(pooled[0]) - 1))], zip(*pooled, strict=True), strict=True
+    ):
         table = np.stack(rows)
         table = (table - table.mean(0)) / (table.std(0) + 1e-8)
         rates[name] = eer(score_trials(table, None, pairs), labels)[0]

@@ -10,7 +10,6 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +17,10 @@ import torchaudio.functional as AF
 from torch import Tensor
 from torch.nn import functional as F
 
-from oskdft import audio
+from oskdft.clips import Clips, noise_files, room_files
 from oskdft.config import AugmentConfig
 from oskdft.console import say
-from oskdft.layouts import audio_below
 
-CATEGORIES = ("noise", "speech", "music")  # folders of a MUSAN-like tree
 MIXES = {  # what one augmented crop gets, each as likely as the others (release P)
     "none": (),
     "room": (),
@@ -36,7 +33,6 @@ BABBLE = (3, 8)  # clips averaged into one speech background (release P)
 CLIP_RATIO = (0.5, 0.9)  # share of its own extremes at which a crop is cut (release P)
 EASE_FLOOR = (0.1, 0.3)  # gain where the easing curve is 0 (release P)
 CURVES = ("sine", "quad", "cubic", "circ", "expo", "bounce")
-KEPT_BYTES = 64 * 2**20  # decoded audio held per category and process; four categories: 256 MB
 DRAW, WHITE = 1, 2  # first word of a seed: one stream per purpose (dataset.py has 3 to 5)
 
 
@@ -71,7 +67,7 @@ def reverberate(wave: Tensor, rir: Tensor) -> Tensor:
     tensor([[1., 2.]])
     """
     samples, taps = wave.shape[-1], rir.shape[-1]
-    size = 1 << (samples + taps - 2).bit_length()  # a power of 2: 5 times as fast as 63,999
+    size = -(-(samples + taps - 1) // 4096) * 4096  # small prime factors: 5 times as fast as 63,999
     full = AF.fftconvolve(wave, F.pad(rir, (0, size + 1 - samples - taps)).expand(len(wave), -1))
     first = rir.abs().argmax(-1, keepdim=True)
     times = first + torch.arange(samples, device=wave.device)  # [B, N]
@@ -95,7 +91,7 @@ def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
     """A slow fade from 0 to 1 over the crop, one of six easing curves known from animation.
 
     The published "bounce" multiplies t by x where the usual curve squares t: it overshoots to
-    1.77, jumps, and can push a crop out of [-1, 1]. The bounded one is the usual curve, within
+    1.75, jumps, and can push a crop out of [-1, 1]. The bounded one is the usual curve, within
     [0, 1]. The other five are the same in both.
 
     Args:
@@ -221,15 +217,16 @@ class Augment:
 
     def __init__(self, config: AugmentConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+        self.white = config.white_snr_db[0] != config.white_snr_db[1]
         noises = noise_files(config.noise_root)
         self.clips = {c: Clips(config.noise_root, names) for c, names in noises.items()}
         self.rooms = Clips(config.rir_root, room_files(config.rir_root))
         self.mixes = [kind for kind in MIXES if self._available(kind)]
         missing = [kind for kind in MIXES if kind not in self.mixes]
-        if missing and (self.clips or self.rooms):
+        # white noise without any folder is a policy of its own: nothing is missing
+        if missing and config.probability and (noises or len(self.rooms) or not self.white):
             left = ", ".join(self.mixes)
             say(f"augmentation: no files for {', '.join(missing)}; drawing from {left}")
-        self.white = config.white_snr_db[0] != config.white_snr_db[1]
 
     def _available(self, kind: str) -> bool:
         if kind == "room":
@@ -301,73 +298,6 @@ class Augment:
             window = easing_window(curve, samples, self.config.easing_curve == "bounded")
             wave = ease(wave, (window.flip(0) if fades_out else window).to(wave.device), floor)
         return wave
-
-
-class Clips:
-    """Audio files drawn by number: kept in memory while there is room, else read by seeking."""
-
-    def __init__(self, root: str, names: list[str]) -> None:
-        self.root, self.names, self._room = Path(root), names, KEPT_BYTES
-        self._samples: dict[int, int] = {}  # at the package's rate, of files that were opened
-        self._kept: dict[int, np.ndarray] = {}
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def whole(self, number: int) -> np.ndarray:
-        """All samples of a file, [M] float32."""
-        if number in self._kept:
-            return self._kept[number]
-        wave = audio.read(self.root / self.names[number])
-        if wave.nbytes <= self._room:
-            self._room -= wave.nbytes
-            self._kept[number] = wave
-        return wave
-
-    def crop(self, number: int, where: float, samples: int) -> np.ndarray:
-        """[samples] float32 from `where` on: 0 the start, 1 the end; a short file is repeated."""
-        if number not in self._samples:
-            header = audio.info(self.root / self.names[number])
-            self._samples[number] = -(-header.samples * audio.SAMPLE_RATE // header.rate)
-        total = self._samples[number]
-        start = int(where * (max(total - samples, 0) + 1))
-        if number in self._kept or 4 * total <= self._room:
-            wave = self.whole(number)[start : start + samples]
-        else:
-            wave = audio.read(self.root / self.names[number], start, samples)
-        return audio.wrap(wave, samples)
-
-
-def noise_files(root: str) -> dict[str, list[str]]:
-    """Paths below the root by category: the folder directly below it, whatever the root is called.
-
-    >>> noise_files("")
-    {}
-    """
-    names = _audio_in(root, "augment.noise_root")
-    found = {c: [n for n in names if n.startswith(f"{c}/")] for c in CATEGORIES}
-    if root and not any(found.values()):
-        raise ValueError(f"augment.noise_root={root} has no audio in noise/, speech/ or music/")
-    return {category: names for category, names in found.items() if names}
-
-
-def room_files(root: str) -> list[str]:
-    """Paths below the root: in `*_rirs` folders where there are such (RIRS_NOISES), else all audio.
-
-    >>> room_files("")
-    []
-    """
-    names = _audio_in(root, "augment.rir_root")
-    return [name for name in names if name.partition("/")[0].endswith("_rirs")] or names
-
-
-def _audio_in(root: str, setting: str) -> list[str]:
-    if root and not Path(root).is_dir():
-        raise FileNotFoundError(f"{setting}={root} is not a folder; correct it or leave it empty")
-    names = list(audio_below(Path(root))) if root else []
-    if root and not names:
-        raise ValueError(f"{setting}={root} holds no audio; correct it or leave it empty")
-    return names
 
 
 def generator(*words: int) -> np.random.Generator:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oskdft.config import ModelConfig, Switches
+from oskdft.distributed import BatchNorm1d
 
 VARIANCE_FLOOR = 1e-4  # released code: deviations are taken of variances clamped here
 
@@ -18,7 +19,9 @@ VARIANCE_FLOOR = 1e-4  # released code: deviations are taken of variances clampe
 def build_backend(width: int, layers: int, model: ModelConfig, switches: Switches) -> nn.Module:
     """The back-end that ``model.backend`` names, for a student of ``layers`` layers of ``width``."""
     if model.backend == "ecapa":
-        return EcapaTdnn(width, model.backend_channels, model.embedding, switches.backend_mask == "applied")
+        return EcapaTdnn(
+            width, model.backend_channels, model.embedding, switches.backend_mask == "applied"
+        )
     normalised = switches.layer_weights == "softmax"
     tuner = AttentionTuner(width, layers, model.adapter_noise) if model.backend == "tft" else None
     return WeightedSumLinear(width, layers, model.embedding, normalised, tuner)
@@ -53,15 +56,22 @@ class WeightedSumLinear(nn.Module):
     """
 
     def __init__(
-        self, width: int, layers: int, embedding: int, normalised: bool, tuner: nn.Module | None = None
+        self,
+        width: int,
+        layers: int,
+        embedding: int,
+        normalised: bool,
+        tuner: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.tuner = tuner
         self.normalised = normalised
         if tuner is None:
-            self.weights = nn.Parameter(torch.zeros(layers + 1) if normalised else torch.rand(layers + 1))
+            self.weights = nn.Parameter(
+                torch.zeros(layers + 1) if normalised else torch.rand(layers + 1)
+            )
         self.linear = nn.Linear(2 * width, embedding)
-        self.norm = nn.BatchNorm1d(embedding)
+        self.norm = BatchNorm1d(embedding)
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """[L+1, B, T, D] -> [B, E]."""
@@ -94,7 +104,7 @@ class AttentionTuner(nn.Module):
         self.up = nn.ModuleList(nn.Linear(tune, width) for _ in range(layers))
         self.attention = nn.ModuleList(
             nn.Sequential(
-                nn.Conv1d(width, attention, 1), nn.ReLU(), nn.BatchNorm1d(attention), nn.Tanh(),
+                nn.Conv1d(width, attention, 1), nn.ReLU(), BatchNorm1d(attention), nn.Tanh(),
                 nn.Conv1d(attention, width, 1),
             )
             for _ in range(layers)
@@ -103,11 +113,15 @@ class AttentionTuner(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """[L+1, B, T, D] -> [B, T, D]."""
         tuned, logits = [], []
-        for down, up, attention, hidden in zip(self.down, self.up, self.attention, states[1:], strict=True):
+        for down, up, attention, hidden in zip(
+            self.down, self.up, self.attention, states[1:], strict=True
+        ):
             bottleneck = F.gelu(down(hidden))
             low, high = self.noise
             if self.training and high > 0:
-                size = (low + (high - low) * torch.rand((), device=hidden.device)) * bottleneck.detach().abs().mean()
+                size = (
+                    low + (high - low) * torch.rand((), device=hidden.device)
+                ) * bottleneck.detach().abs().mean()
                 bottleneck = bottleneck + size * torch.randn_like(bottleneck)
             tuned.append(up(bottleneck))
             logits.append(attention(tuned[-1].transpose(1, 2)).transpose(1, 2))
@@ -134,15 +148,19 @@ class EcapaTdnn(nn.Module):
         super().__init__()
         self.mask_input = mask_input
         self.conv1 = nn.Conv1d(width, channels, 5, padding=2)
-        self.norm1 = nn.BatchNorm1d(channels)
+        self.norm1 = BatchNorm1d(channels)
         self.blocks = nn.ModuleList(SeRes2Block(channels, dilation) for dilation in (2, 3, 4))
         self.conv2 = nn.Conv1d(3 * channels, 1536, 1)
         self.attention = nn.Sequential(
-            nn.Conv1d(3 * 1536, 256, 1), nn.ReLU(), nn.BatchNorm1d(256), nn.Tanh(), nn.Conv1d(256, 1536, 1)
+            nn.Conv1d(3 * 1536, 256, 1),
+            nn.ReLU(),
+            BatchNorm1d(256),
+            nn.Tanh(),
+            nn.Conv1d(256, 1536, 1),
         )
-        self.norm2 = nn.BatchNorm1d(2 * 1536)
+        self.norm2 = BatchNorm1d(2 * 1536)
         self.linear = nn.Linear(2 * 1536, embedding)
-        self.norm3 = nn.BatchNorm1d(embedding)
+        self.norm3 = BatchNorm1d(embedding)
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """[L+1, B, T, D] -> [B, E]."""
@@ -179,11 +197,15 @@ class SeRes2Block(nn.Module):
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         split = channels // 8
-        self.conv1, self.norm1 = nn.Conv1d(channels, channels, 1), nn.BatchNorm1d(channels)
-        self.convs = nn.ModuleList(nn.Conv1d(split, split, 3, dilation=dilation, padding=dilation) for _ in range(7))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(split) for _ in range(7))
-        self.conv2, self.norm2 = nn.Conv1d(channels, channels, 1), nn.BatchNorm1d(channels)
-        self.squeeze = nn.Sequential(nn.Conv1d(channels, 128, 1), nn.ReLU(), nn.Conv1d(128, channels, 1), nn.Sigmoid())
+        self.conv1, self.norm1 = nn.Conv1d(channels, channels, 1), BatchNorm1d(channels)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(split, split, 3, dilation=dilation, padding=dilation) for _ in range(7)
+        )
+        self.norms = nn.ModuleList(BatchNorm1d(split) for _ in range(7))
+        self.conv2, self.norm2 = nn.Conv1d(channels, channels, 1), BatchNorm1d(channels)
+        self.squeeze = nn.Sequential(
+            nn.Conv1d(channels, 128, 1), nn.ReLU(), nn.Conv1d(128, channels, 1), nn.Sigmoid()
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, C, T] -> [B, C, T]."""

@@ -12,7 +12,9 @@ from oskdft.files import atomic
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
     """Write named tensors atomically; shared or strided memory is copied first."""
-    data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {"format": "pt"})
+    data = save(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {"format": "pt"}
+    )
     with atomic(path, "wb") as file:
         file.write(data)
 
@@ -23,7 +25,9 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a readable safetensors file ({reason}); restore or remake it") from None
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({reason}); restore or remake it"
+        ) from None
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
@@ -40,7 +44,9 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> N
     faults = {
         "missing": sorted(own.keys() - tensors.keys()),
         "left over": sorted(tensors.keys() - own.keys()),
-        "of another shape": sorted(k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape),
+        "of another shape": sorted(
+            k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape
+        ),
     }
     listed = [f"{what} {', '.join(keys)}" for what, keys in faults.items() if keys]
     if listed:
@@ -51,7 +57,11 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> N
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Moments and step counts by parameter number: {"3.exp_avg": ...}; copies, not views."""
     state = optimiser.state_dict()["state"]
-    return {f"{i}.{key}": torch.as_tensor(value).clone() for i, entry in state.items() for key, value in entry.items()}
+    return {
+        f"{i}.{key}": torch.as_tensor(value).clone()
+        for i, entry in state.items()
+        for key, value in entry.items()
+    }
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -60,7 +70,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
     for name, value in tensors.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
 
 
 def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,10 @@ data = typer.Typer(help="Corpora: what is here, get, make, check.", no_args_is_h
 app.add_typer(data, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Root = Annotated[Optional[Path], typer.Option(help="Folder of the corpus; default $OSKDFT_DATA/NAME, then data/NAME.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the corpus; default $OSKDFT_DATA/NAME, then data/NAME."),
+]
 
 
 def show(value: Any, as_json: bool, text: str) -> None:
@@ -27,7 +30,8 @@ def show(value: Any, as_json: bool, text: str) -> None:
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option(help="Repair what can be repaired.")] = False, as_json: Json = False
+    fix: Annotated[bool, typer.Option(help="Repair what can be repaired.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What is installed, what works, what to do."""
     from oskdft import doctor as module
@@ -36,7 +40,11 @@ def doctor(
         for line in module.repair():
             print(line, file=sys.stderr)
     findings = module.diagnose()
-    show([f.__dict__ if hasattr(f, "__dict__") else f._asdict() for f in findings], as_json, "\n".join(module.lines(findings)))
+    show(
+        [f.__dict__ if hasattr(f, "__dict__") else f._asdict() for f in findings],
+        as_json,
+        "\n".join(module.lines(findings)),
+    )
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
 

@@ -30,7 +30,9 @@ class Switches:
     adapter_residual: Literal["", "doubled", "single"] = ""  # 2: does the adapter add its input
     adapter_init: Literal["", "normal", "zero"] = ""  # 3: up-projection N(0, 0.02) or 0
     student_init: Literal["", "random", "copied"] = ""  # 4: positions, encoder norm, mask vector
-    backend_mask: Literal["", "discarded", "applied"] = ""  # 5: SpecAugment before the ECAPA back-end
+    backend_mask: Literal["", "discarded", "applied"] = (
+        ""  # 5: SpecAugment before the ECAPA back-end
+    )
     optimiser: Literal["", "rebuilt", "kept"] = ""  # 6: Adam's moments at the end of an epoch
     crop_start: Literal["", "whole_second", "any_sample"] = ""  # 7: where training crops start
     cosine_term: Literal["", "summed", "averaged"] = ""  # 8: over frames, in the DistilHuBERT loss
@@ -61,7 +63,10 @@ class DataConfig:
     crop_s: float = 2.0  # training crop [s]
     dev_speakers: int = 60  # training speakers set aside to choose checkpoints (our choice)
     labelled_speakers: int = 0  # use the labels of so many training speakers only; 0: all
-    trials: str = ""  # test list below the corpus root; empty: the corpus' own
+    speakers: int = 60  # synthetic voices to make when the corpus is not there yet
+    utterances: int = 20  # of each
+    trials: str = ""  # test list; empty: the corpus' own
+    trials_root: str = ""  # folder of its recordings; empty: the corpus root
     kd_corpus: str = ""  # second corpus for distillation (OS-KDFT2: LibriSpeech); empty: none
     kd_root: str = ""  # its folder
     workers: int = 2  # processes that read and augment
@@ -72,11 +77,13 @@ class AugmentConfig:
     """What is done to the student's crop. Defaults: release P. The teacher hears the clean crop."""
 
     probability: float = 0.6  # that a crop is augmented at all
-    noise_root: str = ""  # folder with noise/, speech/, music/ (MUSAN layout); empty: no additive noise
+    noise_root: str = (
+        ""  # folder with noise/, speech/, music/ (MUSAN layout); empty: no additive noise
+    )
     rir_root: str = ""  # folder of room impulse responses; empty: no rooms
     noise_snr_db: tuple[float, float] = (0.0, 15.0)
     speech_snr_db: tuple[float, float] = (13.0, 20.0)
-    music_snr_db: tuple[float, float] = (5.0, 15.0)
+    music_snr_db: tuple[float, float] = (5.0, 25.0)
     white_snr_db: tuple[float, float] = (0.0, 0.0)  # white noise, needs no corpus; equal ends: off
     clipping: float = 0.3  # probability inside an augmented crop
     easing: float = 0.3  # probability inside an augmented crop
@@ -179,7 +186,10 @@ class Config:
         if self.mode not in BUNDLES:
             raise ValueError(f"mode is {self.mode!r}; choose published or corrected")
         bundle = BUNDLES[self.mode]
-        chosen = {f.name: getattr(self.switches, f.name) or getattr(bundle, f.name) for f in fields(Switches)}
+        chosen = {
+            f.name: getattr(self.switches, f.name) or getattr(bundle, f.name)
+            for f in fields(Switches)
+        }
         object.__setattr__(self, "switches", Switches(**chosen))
         _check(self)
 
@@ -265,7 +275,9 @@ def build(cls: type, tree: Any, prefix: str = "") -> Any:
     hints = typing.get_type_hints(cls)
     unknown = [key for key in tree if key not in hints]
     if unknown:
-        raise ValueError(f"unknown setting {prefix}{unknown[0]}; {_nearest(str(unknown[0]), hints)}")
+        raise ValueError(
+            f"unknown setting {prefix}{unknown[0]}; {_nearest(str(unknown[0]), hints)}"
+        )
     values = {}
     for key, value in tree.items():
         if dataclasses.is_dataclass(hints[key]):
@@ -281,7 +293,9 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        raise ValueError(f"{name} is {value!r}; choose {', '.join(str(a) for a in args if a != '')}")
+        raise ValueError(
+            f"{name} is {value!r}; choose {', '.join(str(a) for a in args if a != '')}"
+        )
     if origin is tuple:
         return _cast_tuple(value, args, name)
     if kind is float and isinstance(value, str):
@@ -347,7 +361,10 @@ def _check(cfg: Config) -> None:
         (t.lr_min <= t.lr, f"train.lr_min is {t.lr_min}; it must not exceed train.lr ({t.lr})"),
         (0 <= t.warmup < 1, f"train.warmup is {t.warmup}; it is a share of all steps, [0, 1)"),
         (not los.aam_topk or los.sv == "aam", "loss.aam_topk needs loss.sv=aam; set one of them"),
-        (m.backend_channels % 8 == 0, f"model.backend_channels is {m.backend_channels}; ECAPA splits it by 8"),
+        (
+            m.backend_channels % 8 == 0,
+            f"model.backend_channels is {m.backend_channels}; ECAPA splits it by 8",
+        ),
         (
             los.kd == "mse" or (los.kd_layers and min(los.kd_layers) >= 1),
             f"loss.kd_layers is {list(los.kd_layers)}; teacher layers count from 1",

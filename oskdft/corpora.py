@@ -1,8 +1,8 @@
 """Utterances and trials as tables, whatever the layout on disk.
 
-A corpus is one `Utterances` table in columns: about 60 bytes per utterance, so that a million of them
-fit anywhere. Labels are sorted by name and never depend on the order of folders. Letters: n utterances,
-K speakers, P trials.
+A corpus is one `Utterances` table in columns: a path and 20 bytes per utterance, so that a million
+of them fit anywhere. Labels are sorted by name and never depend on the order of folders. Letters:
+n utterances, K speakers, P trials.
 """
 
 import itertools
@@ -99,7 +99,7 @@ class Utterances:
         """
         if not np.isnan(self.seconds).any():
             return self
-        seconds = scan(self.root, _Names(self), len(self)).seconds()
+        seconds = scan(self.root, self.names, len(self)).seconds()
         bad = np.flatnonzero(np.isnan(seconds))
         if len(bad):
             raise ValueError(
@@ -108,16 +108,6 @@ class Utterances:
                 "oskdft data check"
             )
         return replace(self, seconds=seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """The paths of a table, to be gone through more than once."""
-
-    utterances: Utterances
-
-    def __iter__(self) -> Iterator[str]:
-        return self.utterances.names()
 
 
 def _relabelled(index: np.ndarray, labels: list[str]) -> tuple[np.ndarray, list[str]]:
@@ -226,7 +216,7 @@ def dev_split(
     """
     total = len(utterances.speakers)
     count = speakers if isinstance(speakers, int) else max(2, round(speakers * total))
-    if not 0 < speakers or not 2 <= count <= total - 1:
+    if not speakers > 0 or not 2 <= count <= total - 1:
         raise ValueError(
             f"{speakers} development speakers of {total} leave {total - count} to train on; "
             "set aside at least 2, or a share below 1, and keep at least 1"
@@ -272,14 +262,16 @@ def make_trials(
         pairs += [*targets, *new]
     if not 0 < sum(label) < len(label):
         raise ValueError(
-            f"{len(utterances)} utterances of {len(utterances.speakers)} speakers give {sum(label)} "
-            f"target and {len(label) - sum(label)} non-target trials; take more speakers, with two "
-            "utterances (in two sessions, if sessions are known) each"
+            f"{len(utterances)} utterances of {len(utterances.speakers)} speakers give "
+            f"{sum(label)} target and {len(label) - sum(label)} non-target trials; take more "
+            "speakers, with two utterances (in two sessions, if sessions are known) each"
         )
     rows, place = np.unique(np.array(pairs), return_inverse=True)
     enrol, test = place.reshape(-1, 2).T.astype(np.int32)
     paths = [utterances.name(row) for row in rows]
-    return Trials(np.array(label, np.uint8), enrol, test, paths, f"{len(label)} trials, seed {seed}")
+    return Trials(
+        np.array(label, np.uint8), enrol, test, paths, f"{len(label)} trials, seed {seed}"
+    )
 
 
 def _targets(

@@ -246,7 +246,7 @@ def validate(utterances: Utterances, augment: Augment | None = None) -> None:
 
 
 def _faults(root: Path, names: list[str], shortest_s: float) -> list[str]:
-    headers = scan(root, names, len(names))
+    headers = scan(root, lambda: names, len(names))
     fine = (headers["channels"] == 1) & (headers.seconds() >= shortest_s)
     lines = []
     for row in np.flatnonzero(~fine):

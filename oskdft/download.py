@@ -1,7 +1,7 @@
 """Where corpora lie on this machine, and getting those that may be downloaded.
 
-They come from their public home (OpenSLR): resumed after a cut, compared with the published checksum,
-unpacked without trusting names in the archive, visible only when complete.
+They come from their public home (OpenSLR): resumed after a cut, compared with the published
+checksum, unpacked without trusting names in the archive, visible only when complete.
 """
 
 import difflib
@@ -33,6 +33,7 @@ MIB = 1 << 20
 TIMEOUT_S = 60.0
 ROOM = 3  # disk needed, in sizes of the archive: the archive and its contents
 MAX_MEMBER_BYTES = 4 << 30  # the longest member of a known archive is far below it
+SMALL_BYTES = 64 * MIB  # contents that any archive may have
 MAX_GROWTH = 50  # contents over archive; speech and noise shrink by less than 3
 
 
@@ -71,7 +72,7 @@ def find_root(name: str, root: str | Path = "") -> Path:
             return path
     raise FileNotFoundError(
         f"{name} ({corpus.title}; {corpus.licence}; {corpus.size}) is not at {tried[0]}; "
-        f"get it: {corpus.how_to}"
+        f"get it: {corpus.how_to}; or name its folder (--root)"
     )
 
 
@@ -123,14 +124,17 @@ def get(name: str, dest: str | Path = "", url: str = "") -> Path:
     corpus = known(name)
     if not corpus.archives:
         raise ValueError(
-            f"{name} cannot be downloaded by this command: {corpus.how_to}. Licence: {corpus.licence}. "
-            f"Expected below the root: {corpus.layout}"
+            f"{name} cannot be downloaded by this command: {corpus.how_to}. "
+            f"Licence: {corpus.licence}. Expected below the root: {corpus.layout}"
         )
     target = Path(dest) if dest else data_folders()[0] / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise FileExistsError(f"{target} is there; move it away, or: oskdft data check {name} --root {target}")
+            raise FileExistsError(
+                f"{target} is there already; move it away, or look at it: "
+                f"oskdft data check {name} --root {target}"
+            )
         addresses = [f"{(url or HOME).rstrip('/')}/{archive.path}" for archive in corpus.archives]
         _need_room(addresses, target.parent)
         fetched = [_fetch(address, target.parent) for address in addresses]
@@ -146,35 +150,43 @@ def get(name: str, dest: str | Path = "", url: str = "") -> Path:
 
 def _explained(error: OSError, folder: Path) -> OSError:
     if error.errno == errno.ENOSPC:
-        return OSError(f"the disk of {folder} is full; free some room and run the same command again, it goes on")
+        return OSError(f"the disk of {folder} is full; free some room and run the command again")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return OSError(f"cannot write below {folder} ({error.strerror}); choose another folder")
     return error
 
 
-def _open(address: str, method: str = "GET", headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
+def _open(address: str, method: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"{address} is not a web address; it begins with https:// or http://")
-    request = urllib.request.Request(address, method=method, headers={"User-Agent": "oskdft", **(headers or {})})
+    headers = {"User-Agent": "oskdft", **headers}
+    request = urllib.request.Request(address, method=method, headers=headers)
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return error  # nothing is left to send
-        raise ConnectionError(f"{address}: the server says {error.code} {error.reason}; try a mirror") from None
+        raise ConnectionError(
+            f"{address}: the server says {error.code} {error.reason}; try a mirror"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise ConnectionError(f"{address} cannot be reached ({reason}); check the network, or try a mirror") from None
+        raise ConnectionError(
+            f"{address} cannot be reached ({reason}); check the network, or try a mirror"
+        ) from None
 
 
 def _need_room(addresses: list[str], folder: Path) -> None:
     needed = 0
     for address in addresses:
-        with _open(address, "HEAD") as response:
+        with _open(address, "HEAD", {}) as response:
             needed += ROOM * int(response.headers.get("Content-Length", 0))
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OSError(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed to unpack; free some")
+        raise OSError(
+            f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed to download "
+            "and unpack; free some, or choose another folder"
+        )
 
 
 def _fetch(address: str, folder: Path) -> Path:
@@ -186,12 +198,14 @@ def _fetch(address: str, folder: Path) -> Path:
     headers = {}
     if part.exists() and version.exists():  # go on only if the file at the other end is the same
         headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text()}
-    with _open(address, headers=headers) as response:
+    with _open(address, "GET", headers) as response:
         if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             whole = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
             if whole is None or int(whole[1]) != part.stat().st_size:
                 part.unlink()
-                raise ConnectionError(f"{part} does not fit {address}; removed, run the same command again")
+                raise ConnectionError(
+                    f"{part} does not fit {address}; removed, run the same command again"
+                )
         else:
             _write(response, part, version)
     os.replace(part, done)
@@ -216,7 +230,8 @@ def _write(response: http.client.HTTPResponse, part: Path, version: Path) -> Non
         size = file.tell()
     if length >= 0 and size != length:
         raise ConnectionError(
-            f"{part.stem} was cut off: {size} of {length} bytes arrived; run the same command again, it goes on"
+            f"{part.stem} was cut off: {size} of {length} bytes arrived; run the same command "
+            "again, it goes on from there"
         )
 
 
@@ -233,15 +248,19 @@ def _verified(path: Path, archive: Archive) -> str:
     """The archive's checksum; a wrong one is refused, and the file removed."""
     kind = "md5" if archive.md5 else "sha256"
     with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        digest = hashlib.file_digest(
+            file, lambda: hashlib.new(kind, usedforsecurity=False)
+        ).hexdigest()
     if archive.md5 and digest != archive.md5:
         path.unlink()
-        raise ValueError(f"{path.name} has MD5 {digest}, published is {archive.md5}; removed, download it again")
+        raise ValueError(
+            f"{path.name} has MD5 {digest}, published is {archive.md5}; removed, download it again"
+        )
     before = _records().get(archive.path, digest)
     if not archive.md5 and digest != before:
         raise ValueError(
-            f"{path} has sha256 {digest}, an earlier download had {before}; if the publisher changed it, "
-            f"delete {_record_file()} and run again"
+            f"{path} has sha256 {digest}, an earlier download had {before}; if the publisher "
+            f"changed it, delete {_record_file()} and run again"
         )
     return digest
 
@@ -284,19 +303,21 @@ def _unpack(archives: list[Path], target: Path) -> None:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    budget = MAX_GROWTH * archive.stat().st_size + 64 * MIB
+    budget = MAX_GROWTH * archive.stat().st_size + SMALL_BYTES
+    is_zip = zipfile.is_zipfile(archive)
     try:
-        opened = zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive)
-        with opened:
-            members = opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
+        with zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened:
+            opened.extraction_filter = tarfile.data_filter  # no owners, no special modes
+            members = opened.infolist() if is_zip else opened
             for member in progress(members, f"unpacking {archive.name}"):
                 budget -= _refuse_unsafe(archive, member, budget)
-                if isinstance(opened, zipfile.ZipFile):
-                    opened.extract(member, folder)
-                else:
-                    opened.extract(member, folder, filter="data")
+                opened.extract(member, folder)
+            while not is_zip and opened.fileobj.read(MIB):
+                pass  # gzip compares its own checksum at the very end, zip did for each member
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{archive} is damaged ({error}); delete it and download it again") from None
+        raise ValueError(
+            f"{archive} is damaged ({error}); delete it and download it again"
+        ) from None
 
 
 def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, budget: int) -> int:
@@ -314,5 +335,7 @@ def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, bud
     elif size > MAX_MEMBER_BYTES or size > budget:
         fault = f"which unpacks to {size} bytes, more than a corpus needs"
     if fault:
-        raise ValueError(f"{archive.name} holds {name!r}, {fault}; nothing was kept, do not use this archive")
+        raise ValueError(
+            f"{archive.name} holds {name!r}, {fault}; nothing was kept, do not use this archive"
+        )
     return size

@@ -56,4 +56,6 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); restore it or make it again") from None
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); restore it or make it again"
+        ) from None

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A file of a public archive: path below the mirror, published MD5 or None, bytes (0: unknown)."""
+    """A public archive: path below the mirror, published MD5 or None, bytes (0: unknown)."""
 
     path: str
     md5: str | None
@@ -75,12 +75,12 @@ class Corpus:
 
 _VOX_PATHS = r"(.*/)?id\d{5}/"
 _REGISTER = (
-    "register at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/ (the terms come with the registration), "
-    "unpack the parts you are sent, then give the folder that holds the speakers (idNNNNN) or {}: "
-    "--root, or $OSKDFT_DATA/{}"
+    "register at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/ (the terms come with the "
+    "registration), unpack the parts you are sent, then give the folder that holds the speakers "
+    "(idNNNNN) or {}: --root, or $OSKDFT_DATA/{}"
 )
 _GET = "oskdft data get {}"
-_VOX_LICENCE = "Creative Commons, see the terms of the registration; the recordings stay their owners'"
+_VOX_LICENCE = "Creative Commons, see the registration; the recordings stay their owners'"
 _VOX_LISTS = (
     KnownList("Vox1-O original", 37_720, ("veri_test.txt",), _VOX_PATHS),
     KnownList("Vox1-O cleaned", 37_611, ("veri_test2.txt",), _VOX_PATHS),
@@ -95,20 +95,24 @@ _CORPORA = (
     ),
     Corpus(
         "speechocean762", "English read by Mandarin speakers, half of them children", "speech",
-        "free for commercial and non-commercial use (OpenSLR 101)", "0.5 GB", _GET.format("speechocean762"),
+        "free for commercial and non-commercial use (OpenSLR 101)", "0.5 GB",
+        _GET.format("speechocean762"),
         "train/ and test/ with wav.scp and utt2spk, audio in WAVE/",
         {"train": (125, 2_500), "test": (125, 2_500)},
         archives=(Archive("101/speechocean762.tar.gz", None, 0),),
         trials=(
             KnownList(
-                "speechocean762 same gender", 22_240, ("trials_test_samegender.txt",), "WAVE/SPEAKER"
+                "speechocean762 same gender", 22_240, ("trials_test_samegender.txt",),
+                "WAVE/SPEAKER",
             ),
         ),
         suffix=".WAV",
     ),
     Corpus(
-        "librispeech", "LibriSpeech, read English books", "speech", "CC BY 4.0", "6.3 GB (train-clean-100)",
-        "download the parts you want from https://www.openslr.org/12/ and unpack them to $OSKDFT_DATA/librispeech",
+        "librispeech", "LibriSpeech, read English books", "speech", "CC BY 4.0",
+        "6.3 GB (train-clean-100)",
+        "download the parts you want from https://www.openslr.org/12/ and unpack them to "
+        "$OSKDFT_DATA/librispeech",
         "SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac, below train-clean-100/ and so on or not",
         {
             "train-clean-100": (251, 28_539), "train-clean-360": (921, 104_014),
@@ -118,8 +122,9 @@ _CORPORA = (
         folders=("LibriSpeech",), suffix=".flac",
     ),
     Corpus(
-        "mini_librispeech", "Mini LibriSpeech, a small part of it", "speech", "CC BY 4.0", "0.5 GB",
-        _GET.format("mini_librispeech"), "train-clean-5/ and dev-clean-2/ in the layout of LibriSpeech",
+        "mini_librispeech", "Mini LibriSpeech, a small part of it", "speech", "CC BY 4.0",
+        "0.5 GB", _GET.format("mini_librispeech"),
+        "train-clean-5/ and dev-clean-2/ in the layout of LibriSpeech",
         {"train-clean-5": (None, None), "dev-clean-2": (None, None)},
         archives=(
             Archive("31/train-clean-5.tar.gz", "5df7d4e78065366204ca6845bb08f490", 332_954_390),
@@ -128,14 +133,15 @@ _CORPORA = (
         suffix=".flac",
     ),
     Corpus(
-        "voxceleb1", "VoxCeleb1, interviews of celebrities", "speech", _VOX_LICENCE, "about 350 hours",
-        _REGISTER.format("wav/", "voxceleb1"), "[dev/|test/][wav/]idNNNNN/VIDEO/NNNNN.wav",
-        {"dev": (1_211, 148_642), "test": (40, 4_874)}, folders=("VoxCeleb1",), trials=_VOX_LISTS,
-        suffix=".wav",
+        "voxceleb1", "VoxCeleb1, interviews of celebrities", "speech", _VOX_LICENCE,
+        "about 350 hours", _REGISTER.format("wav/", "voxceleb1"),
+        "[dev/|test/][wav/]idNNNNN/VIDEO/NNNNN.wav",
+        {"dev": (1_211, 148_642), "test": (40, 4_874)},
+        folders=("VoxCeleb1",), trials=_VOX_LISTS, suffix=".wav",
     ),
     Corpus(
-        "voxceleb2", "VoxCeleb2, interviews of celebrities", "speech", _VOX_LICENCE, "about 2,400 hours",
-        _REGISTER.format("dev/ and test/", "voxceleb2"),
+        "voxceleb2", "VoxCeleb2, interviews of celebrities", "speech", _VOX_LICENCE,
+        "about 2,400 hours", _REGISTER.format("dev/ and test/", "voxceleb2"),
         "[dev/|test/][aac/|wav/]idNNNNN/VIDEO/NNNNN.m4a, or .wav (m4a has to be converted: "
         "ffmpeg -i IN.m4a -ac 1 -ar 16000 OUT.wav)",
         {"dev": (5_994, 1_092_009), "test": (None, None)}, folders=("VoxCeleb2",),
@@ -147,10 +153,13 @@ _CORPORA = (
         suffix=".wav",
     ),
     Corpus(
-        "rirs_noises", "Room impulse responses, real and simulated, and noises", "rooms", "Apache 2.0",
-        "1.3 GB", _GET.format("rirs_noises"), "CATEGORY/**/FILE, such as simulated_rirs/", {"": (None, None)},
+        "rirs_noises", "Room impulse responses, real and simulated, and noises", "rooms",
+        "Apache 2.0", "1.3 GB", _GET.format("rirs_noises"),
+        "CATEGORY/**/FILE, such as simulated_rirs/", {"": (None, None)},
         folders=("RIRS_NOISES",),
-        archives=(Archive("28/rirs_noises.zip", "e6f48e257286e05de56413b4779d8ffb", 1_311_166_223),),
+        archives=(
+            Archive("28/rirs_noises.zip", "e6f48e257286e05de56413b4779d8ffb", 1_311_166_223),
+        ),
         suffix=".wav",
     ),
     Corpus(
@@ -218,26 +227,27 @@ def remembered(root: str | Path, names: Iterable[str], total: int) -> Headers:
     return headers
 
 
-def scan(root: str | Path, names: Iterable[str], total: int) -> Headers:
+def scan(root: str | Path, names: Callable[[], Iterable[str]], total: int) -> Headers:
     """Read the headers that are not remembered, in threads, and remember them.
 
     Args:
-        root: the corpus. names: paths below it; iterated twice, in the same order. total: n.
+        root: the corpus. names: gives the [n] paths below it, always in the same order.
+        total: n.
     Returns:
         Headers; a file that is absent has size -1, one that cannot be read is in ``errors``.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> audio.write(folder / "a.wav", np.zeros(8_000))
-    >>> scan(folder, ["a.wav"], 1).seconds().tolist()
+    >>> scan(folder, lambda: ["a.wav"], 1).seconds().tolist()
     [0.5]
     """
-    headers = remembered(root, names, total)
+    headers = remembered(root, names(), total)
     wanted = (headers["samples"] < 0) & (headers["size"] >= 0)
     if not wanted.any():
         return headers
     try:
-        jobs = itertools.compress(zip(itertools.count(), names, strict=False), wanted.tolist())
+        jobs = itertools.compress(enumerate(names()), wanted.tolist())
         for row, found in progress(_read(Path(root), jobs), "reading headers", int(wanted.sum())):
             if isinstance(found, str):
                 headers.errors[row] = found
@@ -245,7 +255,7 @@ def scan(root: str | Path, names: Iterable[str], total: int) -> Headers:
                 headers["samples"][row] = found.samples
                 headers["rate"][row], headers["channels"][row] = found.rate, found.channels
     finally:  # an interrupted scan goes on where it stopped
-        _save(root, names, headers)
+        _save(root, names(), headers)
     return headers
 
 

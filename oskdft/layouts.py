@@ -51,7 +51,7 @@ def audio_below(root: Path) -> Iterator[str]:
                 yield name if inside == "." else f"{inside}/{name}"
 
 
-# Readers: (root, split or "", extra) -> rows. They append audio that does not fit the layout to extra.
+# Readers: (root, split or "", extra) -> rows; audio that does not fit the layout goes to extra.
 
 
 def _folder(root: Path, split: str, extra: list[str]) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oskdft.config import LossConfig, Switches
+from oskdft.distributed import mean_over_processes
 
 
 def kd_weight(loss: LossConfig, epoch: int, epochs: int) -> float:
@@ -24,7 +25,9 @@ def kd_weight(loss: LossConfig, epoch: int, epochs: int) -> float:
     return loss.kd_weight * share
 
 
-def build_kd_loss(loss: LossConfig, switches: Switches, student_width: int, teacher_width: int) -> nn.Module:
+def build_kd_loss(
+    loss: LossConfig, switches: Switches, student_width: int, teacher_width: int
+) -> nn.Module:
     """The KD loss that ``loss.kd`` names.
 
     Raises:
@@ -32,9 +35,13 @@ def build_kd_loss(loss: LossConfig, switches: Switches, student_width: int, teac
     """
     if loss.kd == "distilhubert":
         averaged = switches.cosine_term == "averaged"
-        return DistilHubertLoss(student_width, teacher_width, loss.kd_layers, loss.kd_cosine, averaged)
+        return DistilHubertLoss(
+            student_width, teacher_width, loss.kd_layers, loss.kd_cosine, averaged
+        )
     if student_width != teacher_width:
-        raise ValueError(f"loss.kd={loss.kd} compares widths {student_width} and {teacher_width}; use distilhubert")
+        raise ValueError(
+            f"loss.kd={loss.kd} compares widths {student_width} and {teacher_width}; use distilhubert"
+        )
     return LastStateMse() if loss.kd == "mse" else FitHubertLoss(loss.kd_layers, loss.kd_hint)
 
 
@@ -66,12 +73,21 @@ class DistilHubertLoss(nn.Module):
     """
 
     def __init__(
-        self, student_width: int, teacher_width: int, layers: tuple[int, ...], cosine: float, averaged: bool
+        self,
+        student_width: int,
+        teacher_width: int,
+        layers: tuple[int, ...],
+        cosine: float,
+        averaged: bool,
     ) -> None:
         super().__init__()
         self.layers, self.cosine, self.averaged = tuple(layers), cosine, averaged
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Linear(student_width, student_width), nn.GELU(), nn.Linear(student_width, teacher_width))
+            nn.Sequential(
+                nn.Linear(student_width, student_width),
+                nn.GELU(),
+                nn.Linear(student_width, teacher_width),
+            )
             for _ in self.layers
         )
 
@@ -125,6 +141,19 @@ def class_weights(counts: Tensor) -> Tensor:
     return torch.where(counts > 0, counts.sum() / counts.clamp(min=1), 0.0)
 
 
+def weighted_cross_entropy(logits: Tensor, label: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy, averaged with class weights over the batch of all processes.
+
+    >>> weighted_cross_entropy(torch.zeros(2, 3), torch.tensor([0, 2]), torch.tensor([1.0, 1.0, 5.0]))
+    tensor(1.0986)
+    """
+    if weights is None:
+        return F.cross_entropy(logits, label)
+    weight = weights[label]
+    each = F.cross_entropy(logits, label, reduction="none")
+    return (weight * each).sum() / mean_over_processes(weight.sum())
+
+
 class AamSoftmax(nn.Module):
     """Additive angular margin softmax over K speakers.
 
@@ -138,7 +167,9 @@ class AamSoftmax(nn.Module):
         the k hardest other classes get cos(theta - m_k); their target column competes as -2 cos).
     """
 
-    def __init__(self, embedding: int, speakers: int, loss: LossConfig, weights: Tensor | None = None) -> None:
+    def __init__(
+        self, embedding: int, speakers: int, loss: LossConfig, weights: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(speakers, embedding))
         nn.init.xavier_normal_(self.weight)
@@ -146,7 +177,9 @@ class AamSoftmax(nn.Module):
         self.margin, self.scale, self.fallback = loss.margin, loss.scale, loss.aam_fallback
         self.topk, self.topk_margin = loss.aam_topk, loss.aam_topk_margin
         if self.topk >= speakers:
-            raise ValueError(f"loss.aam_topk is {self.topk}, there are {speakers} speakers; choose fewer")
+            raise ValueError(
+                f"loss.aam_topk is {self.topk}, there are {speakers} speakers; choose fewer"
+            )
 
     def forward(self, embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """[B, E], [B] -> (loss, [B, K] cosines)."""
@@ -162,7 +195,7 @@ class AamSoftmax(nn.Module):
             hardest = torch.where(target, -2 * cosine, cosine).topk(self.topk, 1).indices
             near = cosine * math.cos(self.topk_margin) + sine * math.sin(self.topk_margin)
             logits = logits.scatter_add(1, hardest, (near - cosine).gather(1, hardest))
-        return F.cross_entropy(self.scale * logits, label, self.class_weight), cosine
+        return weighted_cross_entropy(self.scale * logits, label, self.class_weight), cosine
 
 
 class CrossEntropy(nn.Module):
@@ -180,7 +213,7 @@ class CrossEntropy(nn.Module):
     def forward(self, embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """[B, E], [B] -> (loss, [B, K] logits)."""
         logits = self.linear(embedding)
-        return F.cross_entropy(logits, label, self.class_weight), logits
+        return weighted_cross_entropy(logits, label, self.class_weight), logits
 
 
 def build_sv_loss(loss: LossConfig, embedding: int, counts: Tensor) -> nn.Module:

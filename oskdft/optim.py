@@ -14,7 +14,13 @@ GROUPS = ("body", "sv", "adapter")
 
 
 def paper_rates(
-    epoch: int, lr: float, lr_min: float, period: int, ramp: int = 10, decay: float = 0.93, adapter_factor: float = 10.0
+    epoch: int,
+    lr: float,
+    lr_min: float,
+    period: int,
+    ramp: int = 10,
+    decay: float = 0.93,
+    adapter_factor: float = 10.0,
 ) -> dict[str, float]:
     """Learning rates of release P in an epoch that counts from 1.
 
@@ -49,7 +55,13 @@ def rates(train: TrainConfig, epoch: int, progress: float) -> dict[str, float]:
     """
     if train.schedule == "paper":
         return paper_rates(
-            epoch, train.lr, train.lr_min, train.epochs, train.body_ramp, train.body_decay, train.lr_adapter_factor
+            epoch,
+            train.lr,
+            train.lr_min,
+            train.epochs,
+            train.body_ramp,
+            train.body_decay,
+            train.lr_adapter_factor,
         )
     lr = train.lr
     if train.schedule == "warmup_cosine":

@@ -24,7 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.transforms import MFCC
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
-from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
+from transformers.models.wav2vec2.modeling_wav2vec2 import (
+    _compute_mask_indices,
+    _sample_negative_indices,
+)
 
 from oskdft import audio, augment, checkpoint, config
 from oskdft.console import progress, say
@@ -41,12 +44,12 @@ class PretrainConfig:
 
     name: str = "classroom-hubert"
     family: str = "hubert"  # or "wav2vec2"
-    width: int = 192  # D
+    width: int = 128  # D
     layers: int = 12
-    heads: int = 6
+    heads: int = 4
     cnn: int = 64  # channels of the convolutional front-end
     steps: int = 3000
-    utterances: int = 24  # per step; two crops each, so the batch is twice that
+    utterances: int = 20  # per step; two crops each, so the batch is twice that
     crop_s: float = 1.6
     lr: float = 1.0e-3
     warmup: float = 0.08
@@ -68,7 +71,9 @@ class PretrainConfig:
         if self.family not in ("hubert", "wav2vec2"):
             raise ValueError(f"family is {self.family!r}; choose hubert or wav2vec2")
         if not max(self.relabel_layer, self.contrast_layer) <= self.layers:
-            raise ValueError(f"relabel_layer and contrast_layer must be at most layers ({self.layers})")
+            raise ValueError(
+                f"relabel_layer and contrast_layer must be at most layers ({self.layers})"
+            )
 
 
 def load_recipe(name: str) -> PretrainConfig:
@@ -93,7 +98,9 @@ class Speech:
     def __init__(self, paths: list[Path]) -> None:
         self.waves = [_to_int16(audio.read(path)) for path in progress(paths, "reading speech")]
         if not self.waves:
-            raise ValueError("no speech to pre-train on; set OSKDFT_DATA or give the recipe synthetic speakers")
+            raise ValueError(
+                "no speech to pre-train on; set OSKDFT_DATA or give the recipe synthetic speakers"
+            )
 
     def crop(self, index: int, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """Random crop [samples] in [-1, 1] and the frame it starts on; short clips are repeated."""
@@ -122,13 +129,17 @@ class Batches:
         """Returns disturbed crops [2U, N] (rows u and U + u belong together), utterances and frames [2U]."""
         r = self.recipe
         rng = np.random.default_rng([r.seed, step])
-        chosen = rng.choice(len(self.speech.waves), min(r.utterances, len(self.speech.waves)), replace=False)
+        chosen = rng.choice(
+            len(self.speech.waves), min(r.utterances, len(self.speech.waves)), replace=False
+        )
         rows = np.concatenate([chosen, chosen])
         crops = [self.speech.crop(index, self.samples, rng) for index in rows]
         wave = torch.from_numpy(np.stack([c[0] for c in crops]))
         noise = torch.from_numpy(np.stack([self._noise(rng) for _ in rows]))
         snr = torch.from_numpy(rng.uniform(*r.snr_db, len(rows)).astype(np.float32))
-        gains = torch.from_numpy(rng.uniform(-r.equaliser_db, r.equaliser_db, (len(rows), 8)).astype(np.float32))
+        gains = torch.from_numpy(
+            rng.uniform(-r.equaliser_db, r.equaliser_db, (len(rows), 8)).astype(np.float32)
+        )
         wave = augment.equalise(augment.add_noise(wave, noise, snr), gains)
         return wave, rows, np.array([c[1] for c in crops])
 
@@ -153,12 +164,18 @@ class HubertPretrainer(nn.Module):
         self.head = nn.Linear(recipe.width, recipe.clusters)
         self.labels: list[np.ndarray] = []
 
-    def forward(self, wave: Tensor, rows: np.ndarray, starts: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...], dict]:
+    def forward(
+        self, wave: Tensor, rows: np.ndarray, starts: np.ndarray
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict]:
         """Loss, hidden states, figures to log."""
         frames = frame_count(self.encoder.config, wave.shape[1])
-        mask = torch.from_numpy(_compute_mask_indices((len(wave), frames), self.recipe.mask_prob, self.recipe.mask_span))
+        mask = torch.from_numpy(
+            _compute_mask_indices((len(wave), frames), self.recipe.mask_prob, self.recipe.mask_span)
+        )
         out = self.encoder(wave, mask_time_indices=mask, output_hidden_states=True)
-        labels = np.stack([_span(self.labels[r], s, frames) for r, s in zip(rows, starts, strict=True)])
+        labels = np.stack(
+            [_span(self.labels[r], s, frames) for r, s in zip(rows, starts, strict=True)]
+        )
         target = torch.from_numpy(labels).long()[mask]
         logits = self.head(out.last_hidden_state[mask])
         accuracy = (logits.argmax(-1) == target).float().mean().item()
@@ -170,7 +187,9 @@ class HubertPretrainer(nn.Module):
         features = [extract(wave) for wave in progress(speech.waves, "features for clustering")]
         rng = np.random.default_rng(self.recipe.seed)
         sample = np.concatenate([f[rng.random(len(f)) < 0.3] for f in features])
-        kmeans = MiniBatchKMeans(self.recipe.clusters, random_state=self.recipe.seed, batch_size=10_000, n_init=3)
+        kmeans = MiniBatchKMeans(
+            self.recipe.clusters, random_state=self.recipe.seed, batch_size=10_000, n_init=3
+        )
         kmeans.fit(sample)
         self.labels = [kmeans.predict(f).astype(np.int16) for f in features]
         if own_features:
@@ -201,16 +220,23 @@ class Wav2Vec2Pretrainer(nn.Module):
         """The part that becomes the teacher."""
         return self.model.wav2vec2
 
-    def forward(self, wave: Tensor, rows: np.ndarray, starts: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...], dict]:
+    def forward(
+        self, wave: Tensor, rows: np.ndarray, starts: np.ndarray
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict]:
         """Loss, hidden states, figures to log."""
         shape = (len(wave), frame_count(self.model.config, wave.shape[1]))
-        mask = _compute_mask_indices(shape, self.recipe.mask_prob, self.recipe.mask_span, min_masks=2)
+        mask = _compute_mask_indices(
+            shape, self.recipe.mask_prob, self.recipe.mask_span, min_masks=2
+        )
         negatives = _sample_negative_indices(shape, self.model.config.num_negatives, mask)
         out = self.model(
             wave, mask_time_indices=torch.from_numpy(mask),
             sampled_negative_indices=torch.from_numpy(negatives), output_hidden_states=True,
         )  # fmt: skip
-        figures = {"contrastive": out.contrastive_loss.item() / mask.sum(), "diversity": out.diversity_loss.item()}
+        figures = {
+            "contrastive": out.contrastive_loss.item() / mask.sum(),
+            "diversity": out.diversity_loss.item(),
+        }
         return out.loss / mask.sum(), out.hidden_states, figures
 
     def prepare(self, speech: Speech, own_features: bool) -> None:
@@ -241,7 +267,9 @@ def layer_features(encoder: nn.Module, wave: np.ndarray, layer: int) -> np.ndarr
     training = encoder.training
     encoder.eval()
     with torch.no_grad():
-        states = hidden_states(encoder, torch.from_numpy(wave.astype(np.float32) / 32768)[None], keep=(layer,))
+        states = hidden_states(
+            encoder, torch.from_numpy(wave.astype(np.float32) / 32768)[None], keep=(layer,)
+        )
     encoder.train(training)
     return states[0, 0].numpy()
 
@@ -257,7 +285,9 @@ def mfcc(wave: np.ndarray) -> np.ndarray:
     static = _MFCC(torch.from_numpy(wave.astype(np.float32) / 32768))  # [13, T]
     first = torch.gradient(static, dim=1)[0]
     features = torch.cat([static, first, torch.gradient(first, dim=1)[0]])
-    return ((features - features.mean(1, keepdim=True)) / (features.std(1, keepdim=True) + 1e-3)).T.numpy()
+    return (
+        (features - features.mean(1, keepdim=True)) / (features.std(1, keepdim=True) + 1e-3)
+    ).T.numpy()
 
 
 def utterance_contrast(hidden: Tensor, temperature: float) -> Tensor:
@@ -279,7 +309,13 @@ def utterance_contrast(hidden: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(similarity, partner)
 
 
-def pretrain(recipe: PretrainConfig, out: str | Path, speech: Speech, noises: list[np.ndarray], judge: Callable) -> dict:
+def pretrain(
+    recipe: PretrainConfig,
+    out: str | Path,
+    speech: Speech,
+    noises: list[np.ndarray],
+    judge: Callable,
+) -> dict:
     """Pre-train a teacher; continues from OUT/state.safetensors when it is there.
 
     Args:
@@ -293,7 +329,9 @@ def pretrain(recipe: PretrainConfig, out: str | Path, speech: Speech, noises: li
     out = Path(out)
     torch.manual_seed(recipe.seed)
     model = (HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer)(recipe)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
+    )
     report = _restore(out, recipe, model, optimiser)
     first, relabel = report["step"], int(recipe.relabel_at * recipe.steps)
     if first == 0:
@@ -310,19 +348,27 @@ def pretrain(recipe: PretrainConfig, out: str | Path, speech: Speech, noises: li
             eers = {layer: round(rate, 4) for layer, rate in judge(model.encoder).items()}
             best = min(eers, key=eers.get)
             report["log"].append({"step": step + 1} | figures | {"zero_shot_eer": eers})
-            say(f"step {step + 1}: {_summary(figures)}, zero-shot EER {100 * eers[best]:.1f} % (layer {best})")
+            say(
+                f"step {step + 1}: {_summary(figures)}, zero-shot EER {100 * eers[best]:.1f} % (layer {best})"
+            )
             _save(out, model, optimiser, report)
     return report
 
 
-def _step(model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple, step: int) -> dict[str, float]:
+def _step(
+    model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple, step: int
+) -> dict[str, float]:
     """One update; returns figures to log."""
     r = model.recipe
-    np.random.seed((r.seed + step) % 2**32)  # transformers draws masks and negatives from NumPy's generator
+    np.random.seed(
+        (r.seed + step) % 2**32
+    )  # transformers draws masks and negatives from NumPy's generator
     torch.manual_seed(r.seed + step)
     share = step / r.steps
     for group in optimiser.param_groups:
-        group["lr"] = r.lr * min((step + 1) / (r.warmup * r.steps), 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
+        group["lr"] = r.lr * min(
+            (step + 1) / (r.warmup * r.steps), 0.5 * (1 + math.cos(math.pi * share)) + 0.01
+        )
     if r.family == "wav2vec2":
         model.cool(share)
     loss, states, figures = model(*batch)
@@ -332,7 +378,9 @@ def _step(model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple, step
         loss = loss + r.contrast_weight * contrast
         figures["utterance_contrast"] = contrast.item()
     if not torch.isfinite(loss):
-        raise ValueError(f"loss is {loss.item()} at step {step + 1}; lower lr and start again from the last state")
+        raise ValueError(
+            f"loss is {loss.item()} at step {step + 1}; lower lr and start again from the last state"
+        )
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -360,21 +408,30 @@ def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report:
 def save_teacher(encoder: nn.Module, out: Path) -> None:
     """config.json and model.safetensors (16-bit floats: half the size, the same decisions)."""
     write_json(out / "config.json", encoder.config.to_dict())
-    checkpoint.save_tensors(out / "model.safetensors", {k: v.half() for k, v in encoder.state_dict().items()})
+    checkpoint.save_tensors(
+        out / "model.safetensors", {k: v.half() for k, v in encoder.state_dict().items()}
+    )
 
 
-def _restore(out: Path, recipe: PretrainConfig, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict:
+def _restore(
+    out: Path, recipe: PretrainConfig, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict:
     """The report so far; a fresh one when OUT is new."""
     wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if not (out / "state.safetensors").is_file():
         return {"recipe": wanted, "step": 0, "seconds": 0, "speech_s": 0, "log": []}
-    report, state = read_json(out / "pretrain.json"), checkpoint.load_tensors(out / "state.safetensors")
+    report, state = (
+        read_json(out / "pretrain.json"),
+        checkpoint.load_tensors(out / "state.safetensors"),
+    )
     if report["recipe"] != wanted:
         raise ValueError(f"{out} holds a teacher of another recipe; choose another --out")
     checkpoint.load_strictly(model, checkpoint.select(state, "model."), f"{out}/state.safetensors")
     checkpoint.restore_optimiser(optimiser, checkpoint.select(state, "optimiser."))
     if "labels" in state:
-        model.labels = [part.numpy() for part in state["labels"].split(state["label_lengths"].tolist())]
+        model.labels = [
+            part.numpy() for part in state["labels"].split(state["label_lengths"].tolist())
+        ]
     report["step"] = int(state["step"])
     report["log"] = [entry for entry in report["log"] if entry["step"] <= report["step"]]
     return report

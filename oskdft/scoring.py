@@ -27,7 +27,9 @@ def pair_dots(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndar
     return out
 
 
-def score_trials(full: np.ndarray | None, crops: np.ndarray | None, pairs: np.ndarray) -> np.ndarray:
+def score_trials(
+    full: np.ndarray | None, crops: np.ndarray | None, pairs: np.ndarray
+) -> np.ndarray:
     """Cosine scores in [-1, 1] of trials, with test-time augmentation when both parts are given.
 
         s = (cos(full_a, full_b) + mean over C x C of cos(crop_a, crop_b)) / 2
@@ -58,7 +60,12 @@ def score_trials(full: np.ndarray | None, crops: np.ndarray | None, pairs: np.nd
 
 
 def as_norm(
-    scores: np.ndarray, pairs: np.ndarray, embeddings: np.ndarray, cohort: np.ndarray, top: int = 300, cross: bool = False
+    scores: np.ndarray,
+    pairs: np.ndarray,
+    embeddings: np.ndarray,
+    cohort: np.ndarray,
+    top: int = 300,
+    cross: bool = False,
 ) -> np.ndarray:
     """Adaptive symmetric score normalisation.
 
@@ -75,7 +82,9 @@ def as_norm(
     Source: release R, adaptive_s_norm, without its repeated cohort rows (fixture F6c, "textbook").
     """
     if not 2 <= top <= len(cohort):
-        raise ValueError(f"top is {top}, the cohort has {len(cohort)} entries; choose 2 to {len(cohort)}")
+        raise ValueError(
+            f"top is {top}, the cohort has {len(cohort)} entries; choose 2 to {len(cohort)}"
+        )
     used = np.unique(pairs)
     row = np.zeros(len(embeddings), np.int64)
     row[used] = np.arange(len(used))

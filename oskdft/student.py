@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from oskdft.config import ModelConfig, Switches
-from oskdft.teacher import add_positions, attend, build_encoder, cnn, finish_layer, frame_mask, is_pre_norm, project
+from oskdft.teacher import (
+    add_positions,
+    attend,
+    build_encoder,
+    cnn,
+    finish_layer,
+    frame_mask,
+    is_pre_norm,
+    project,
+)
 
 INIT_STD = 0.02  # the released code's generic initialiser of linear layers
 _ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}
@@ -55,7 +64,9 @@ class Adapter(nn.Module):
         bottleneck = self.activation(self.down(self.norm(hidden)))
         low, high = self.noise
         if self.training and high > 0:  # N(0, u mean|h|), u ~ U(low, high), release R
-            size = (low + (high - low) * torch.rand((), device=hidden.device)) * bottleneck.detach().abs().mean()
+            size = (
+                low + (high - low) * torch.rand((), device=hidden.device)
+            ) * bottleneck.detach().abs().mean()
             bottleneck = bottleneck + size * torch.randn_like(bottleneck)
         out = self.scale * self.up(bottleneck)
         return hidden + out if self.doubled else out
@@ -74,9 +85,13 @@ class Student(nn.Module):
         super().__init__()
         self.encoder: PreTrainedModel = build_encoder(config)
         count = config.num_hidden_layers if model.adapter_units else 0
-        self.adapters = nn.ModuleList(Adapter(config.hidden_size, model, switches) for _ in range(count))
+        self.adapters = nn.ModuleList(
+            Adapter(config.hidden_size, model, switches) for _ in range(count)
+        )
 
-    def forward(self, wave: Tensor, lengths: Tensor | None = None, without_adapters: int = 0) -> Tensor:
+    def forward(
+        self, wave: Tensor, lengths: Tensor | None = None, without_adapters: int = 0
+    ) -> Tensor:
         """Hidden states along one path.
 
         Args:
@@ -110,7 +125,9 @@ class Student(nn.Module):
             hidden = self.encoder._mask_hidden_states(hidden)  # SpecAugment, as the config says
         return add_positions(self.encoder, hidden, mask), mask
 
-    def _run(self, hidden: Tensor, mask: Tensor | None, without_adapters: int, two_paths: bool = False) -> Tensor:
+    def _run(
+        self, hidden: Tensor, mask: Tensor | None, without_adapters: int, two_paths: bool = False
+    ) -> Tensor:
         """All layers; with ``two_paths`` the batch is doubled behind the first feed-forward block."""
         body, pre_norm, bias = self.encoder.encoder, is_pre_norm(self.encoder), None
         rows = 2 if two_paths else 1
@@ -129,10 +146,14 @@ class Student(nn.Module):
             states[-1] = body.layer_norm(hidden)
         return torch.stack(states)
 
-    def _branch(self, layer, index: int, hidden: Tensor, plain: int, pre_norm: bool, split: bool) -> Tensor:
+    def _branch(
+        self, layer, index: int, hidden: Tensor, plain: int, pre_norm: bool, split: bool
+    ) -> Tensor:
         """Feed-forward block, with the adapter on all rows after the first ``plain`` ones."""
         if split:  # both paths share this block: compute its sum once, add the adapter to a copy
-            out = hidden + layer.feed_forward(layer.final_layer_norm(hidden) if pre_norm else hidden)
+            out = hidden + layer.feed_forward(
+                layer.final_layer_norm(hidden) if pre_norm else hidden
+            )
             out = torch.cat([out, out + self.adapters[index](hidden) if self.adapters else out])
             return out if pre_norm else layer.final_layer_norm(out)
         if not self.adapters or plain >= len(hidden):

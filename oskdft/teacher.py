@@ -51,7 +51,10 @@ ARCHITECTURES = {
     "facebook/wav2vec2-base": ("wav2vec2", {}),
     "facebook/hubert-base-ls960": ("hubert", {}),
     "microsoft/wavlm-base-plus": ("wavlm", {}),
-    "tiny-random-wav2vec2": ("wav2vec2", _TINY | {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}),
+    "tiny-random-wav2vec2": (
+        "wav2vec2",
+        _TINY | {"do_stable_layer_norm": True, "feat_extract_norm": "layer"},
+    ),
     "tiny-random-hubert": ("hubert", _TINY),
     "tiny-random-wavlm": ("wavlm", _TINY),
 }
@@ -104,7 +107,9 @@ def load_encoder(name: str) -> PreTrainedModel:
         raise ValueError(_where_to_get(name, folder, error)) from None
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ValueError(f"{source} lacks {len(missing)} tensors: {', '.join(missing)}; get it again")
+        raise ValueError(
+            f"{source} lacks {len(missing)} tensors: {', '.join(missing)}; get it again"
+        )
     return encoder.eval()
 
 
@@ -119,7 +124,9 @@ def _family(name: str, folder: Path | None) -> str:
     if folder:
         family = read_json(folder / "config.json").get("model_type")
         if family not in FAMILIES:
-            raise ValueError(f"{folder}/config.json: model_type {family!r} is not one of {', '.join(FAMILIES)}")
+            raise ValueError(
+                f"{folder}/config.json: model_type {family!r} is not one of {', '.join(FAMILIES)}"
+            )
         return family
     for family in FAMILIES:
         if family in name.lower():
@@ -133,7 +140,9 @@ def _family(name: str, folder: Path | None) -> str:
 def _where_to_get(name: str, folder: Path | None, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
     if folder:
-        return f"{folder} could not be loaded ({reason}); it needs config.json and model.safetensors"
+        return (
+            f"{folder} could not be loaded ({reason}); it needs config.json and model.safetensors"
+        )
     return (
         f"{name} is not on this machine and could not be fetched as safetensors; put its config.json and "
         f"model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder as model.teacher"
@@ -199,7 +208,9 @@ def add_positions(encoder: PreTrainedModel, hidden: Tensor, mask: Tensor | None)
     """Convolutional positions: [B, T, D] -> hidden state 0 (normalised in post-norm models)."""
     body = encoder.encoder
     if mask is not None:
-        hidden = hidden * mask[..., None]  # the convolution must see the zeros it sees at a true end
+        hidden = (
+            hidden * mask[..., None]
+        )  # the convolution must see the zeros it sees at a true end
     hidden = hidden + body.pos_conv_embed(hidden)
     return body.dropout(hidden if is_pre_norm(encoder) else body.layer_norm(hidden))
 
@@ -238,7 +249,10 @@ def finish_layer(layer, hidden: Tensor, pre_norm: bool, extra: Tensor | None = N
 
 
 def hidden_states(
-    encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None, keep: tuple[int, ...] | None = None
+    encoder: PreTrainedModel,
+    wave: Tensor,
+    lengths: Tensor | None = None,
+    keep: tuple[int, ...] | None = None,
 ) -> Tensor:
     """All hidden states of an encoder.
 
@@ -256,7 +270,10 @@ def hidden_states(
 
 
 def states_of_features(
-    encoder: PreTrainedModel, features: Tensor, mask: Tensor | None = None, keep: tuple[int, ...] | None = None
+    encoder: PreTrainedModel,
+    features: Tensor,
+    mask: Tensor | None = None,
+    keep: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Hidden states from CNN features [B, T, C]; for a student that shares a frozen CNN."""
     pre_norm, bias = is_pre_norm(encoder), None
@@ -288,6 +305,8 @@ class Teacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, wave: Tensor, lengths: Tensor | None = None, keep: tuple[int, ...] | None = None) -> Tensor:
+    def forward(
+        self, wave: Tensor, lengths: Tensor | None = None, keep: tuple[int, ...] | None = None
+    ) -> Tensor:
         """`hidden_states` without gradient."""
         return hidden_states(self.encoder, wave, lengths, keep)

@@ -100,9 +100,13 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason}); is it a trial list?") from None
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason}); is it a trial list?"
+        ) from None
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such trial list; correct the path (--trials)") from None
+        raise FileNotFoundError(
+            f"{path}: no such trial list; correct the path (--trials)"
+        ) from None
 
 
 def _fields(line: str) -> list[str]:
@@ -116,7 +120,9 @@ def _fault(line: str, fields: list[str], at: int) -> str:
     form = "path path target|nontarget" if at else "0|1 path path"
     text = line if len(line) <= 80 else line[:77] + "..."
     if len(fields) > 3:
-        return f"{len(fields)} fields in {text!r}, not 3 ({form}); separate names with blanks by tabs"
+        return (
+            f"{len(fields)} fields in {text!r}, not 3 ({form}); separate names with blanks by tabs"
+        )
     return f"{text!r} is not of the form {form}, like the first line; correct it"
 
 
@@ -156,8 +162,8 @@ def _duplicates(
     if len(clash):
         row = order[clash[0]]
         raise ValueError(
-            f"{path}: {paths[enrol[row]]} and {paths[test[row]]} are listed as the same speaker and "
-            f"as different speakers, {len(clash)} such pairs; remove the wrong lines"
+            f"{path}: {paths[enrol[row]]} and {paths[test[row]]} are listed as the same speaker "
+            f"and as different speakers, {len(clash)} such pairs; remove the wrong lines"
         )
     return int(again.sum())
 
@@ -169,7 +175,10 @@ def _present(path: Path, root: Path, paths: list[str]) -> list[str]:
     if absent:
         fix = "complete the corpus, or take another list"
         if len(absent) == len(paths):
-            fix = "none is there: the list is of another corpus, or the root is not the folder its paths start from"
+            fix = (
+                "none is there: the list is probably of another corpus, or the root is not the "
+                "folder that its paths start from"
+            )
         raise FileNotFoundError(
             f"{path}: {len(absent)} of {len(paths)} recordings are not below {root}: "
             f"{some(absent, len(absent))}; {fix}"

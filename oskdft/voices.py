@@ -90,16 +90,16 @@ def draw_session(seed: int, speaker: int, session: int) -> Session:
     rng = np.random.default_rng([seed, _SESSION, speaker, session])
     return Session(
         words_per_minute=int(rng.integers(165, 221)),
-        pitch=int(np.clip(rng.normal(50, 6), 30, 70)),
+        pitch=int(np.clip(rng.normal(50, 5), 35, 65)),
         pitch_range=int(rng.integers(30, 75)),
-        equaliser_db=tuple(rng.normal(0, 3.0, len(EQUALISER_HZ)).tolist()),
-        low_hz=float(rng.uniform(40, 200)),
-        high_hz=float(rng.uniform(5_000, 8_000)),
+        equaliser_db=tuple(rng.normal(0, 2.2, len(EQUALISER_HZ)).tolist()),
+        low_hz=float(rng.uniform(40, 150)),
+        high_hz=float(rng.uniform(6_000, 8_000)),
         room_s=float(rng.uniform(0.1, 0.5)),
-        room_db=float(rng.uniform(-20, -4)),
+        room_db=float(rng.uniform(-22, -8)),
         noise_tilt=float(rng.uniform(0, 1)),
-        noise_db=float(rng.uniform(8, 25)),
-        level_db=float(rng.uniform(-15, -3)),
+        noise_db=float(rng.uniform(10, 25)),
+        level_db=float(rng.uniform(-10, -3)),
     )
 
 
@@ -164,15 +164,16 @@ def through_session(
     tail = int(_ROOM_S * espeak.NATIVE_RATE)  # silence for the echoes, or they wrap around
     blocks = -(-(len(wave) + tail) // _BLOCK // 8) * 8 + 8  # a length that the FFT likes
     size = blocks * (_BLOCK * audio.SAMPLE_RATE // espeak.NATIVE_RATE)
-    spectrum = np.fft.rfft(wave, blocks * _BLOCK)[: size // 2 + 1]  # [F]
-    hertz = np.fft.rfftfreq(size, 1 / audio.SAMPLE_RATE)
+    hertz = np.fft.rfftfreq(size, 1 / audio.SAMPLE_RATE).astype(np.float32)
+    spectrum = np.fft.rfft(wave, blocks * _BLOCK)[: len(hertz)]  # [F]
     spectrum *= _channel(hertz, session) * np.fft.rfft(_echoes(session, room), size)
+    noise = rng.standard_normal(2 * len(hertz), np.float32).view(np.complex64)
+    noise /= np.maximum(hertz, 60) ** session.noise_tilt
+    # powers per sample: the speech lasts for `samples`, the noise for `size`
+    ratio = np.vdot(spectrum, spectrum).real / samples / (np.vdot(noise, noise).real / size)
+    spectrum += noise * np.float32(np.sqrt(ratio) * 10 ** (-session.noise_db / 20))
     wave = np.fft.irfft(spectrum, size)[:samples]
-    noise = rng.normal(size=(2, len(hertz))).T.copy().view(complex)[:, 0]
-    noise = np.fft.irfft(noise / np.maximum(hertz, 60) ** session.noise_tilt, size)[:samples]
-    noise *= np.sqrt((wave**2).mean() / (noise**2).mean()) * 10 ** (-session.noise_db / 20)
-    wave = wave + noise
-    return (wave * 10 ** (session.level_db / 20) / np.abs(wave).max()).astype(np.float32)
+    return wave * np.float32(10 ** (session.level_db / 20) / np.abs(wave).max())
 
 
 def _channel(hertz: np.ndarray, session: Session) -> np.ndarray:
@@ -181,7 +182,7 @@ def _channel(hertz: np.ndarray, session: Session) -> np.ndarray:
     decibels = np.interp(octaves, np.log2(EQUALISER_HZ), session.equaliser_db)
     low = 1 / (1 + (session.low_hz / np.maximum(hertz, 1)) ** 2)
     high = 1 / (1 + (hertz / session.high_hz) ** 2)
-    return 10 ** (decibels / 20) * low * high
+    return (10 ** (decibels / 20) * low * high).astype(np.float32)
 
 
 def _echoes(session: Session, rng: np.random.Generator) -> np.ndarray:
@@ -190,4 +191,4 @@ def _echoes(session: Session, rng: np.random.Generator) -> np.ndarray:
     echoes = rng.normal(size=len(time)) * 10 ** (-3 * time / session.room_s)
     echoes *= (time > 0.002) * 10 ** (session.room_db / 20) / np.sqrt((echoes**2).sum())
     echoes[0] = 1
-    return echoes
+    return echoes.astype(np.float32)

@@ -63,7 +63,9 @@ class Fixture:
     def state(self, prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: self[k] for k in self.arrays if k.startswith(prefix)}
 
-    def row(self, key: str, got, atol: float | None = None, rtol: float | None = None, name: str = "") -> Row:
+    def row(
+        self, key: str, got, atol: float | None = None, rtol: float | None = None, name: str = ""
+    ) -> Row:
         tolerance = self.meta["tolerance"]
         atol = tolerance["atol"] if atol is None else atol
         rtol = tolerance["rtol"] if rtol is None else rtol
@@ -78,7 +80,10 @@ def hf_config(family: str, settings: dict):
 
 def encoder_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weight-norm names of the public checkpoints -> those of present libraries."""
-    new = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    new = {
+        "weight_g": "parametrizations.weight.original0",
+        "weight_v": "parametrizations.weight.original1",
+    }
     return {re.sub("weight_[gv]$", lambda m: new[m[0]], k): v for k, v in state.items()}
 
 
@@ -92,14 +97,18 @@ def student_name(name: str) -> str:
     return f"encoder.{name}"
 
 
-def build_student(family: str, settings: dict, state: dict, model: ModelConfig, switches: Switches) -> Student:
+def build_student(
+    family: str, settings: dict, state: dict, model: ModelConfig, switches: Switches
+) -> Student:
     student = Student(hf_config(family, settings), model, switches)
     student.load_state_dict({student_name(k): v for k, v in state.items()})
     return student
 
 
 def f1_student(f: Fixture) -> Iterator[Row]:
-    model = ModelConfig(adapter_units=f.meta["adapter"]["bottleneck"], adapter_scale=f.meta["adapter"]["scale"])
+    model = ModelConfig(
+        adapter_units=f.meta["adapter"]["bottleneck"], adapter_scale=f.meta["adapter"]["scale"]
+    )
     student = build_student("wav2vec2", f.meta["config"], f.state("sd."), model, PUBLISHED).train()
     encoder = student.encoder
     features = encoder.feature_projection.layer_norm(teacher.cnn(encoder, f["x"]))
@@ -125,7 +134,9 @@ def f2_teacher(f: Fixture, family: str) -> Iterator[Row]:
     yield f.row("hidden_states", states.transpose(0, 1))
     yield f.row("last_hidden_state", states[-1])
     if "extract_features" in f.arrays:
-        yield f.row("extract_features", encoder.feature_projection.layer_norm(teacher.cnn(encoder, f["x"])))
+        yield f.row(
+            "extract_features", encoder.feature_projection.layer_norm(teacher.cnn(encoder, f["x"]))
+        )
     if "position_bias_raw" in f.arrays:
         frames = states.shape[2]
         bias = encoder.encoder.layers[0].attention.compute_bias(frames, frames)
@@ -139,27 +150,45 @@ def f3_paper(f: Fixture) -> Iterator[Row]:
         x = f["kd.x_s"].requires_grad_()
         loss = weight * losses.LastStateMse()(x[None], f["kd.x_t"][None]).sum()
         (grad,) = torch.autograd.grad(loss, x)
-        yield row(f"kd.loss[epoch {epoch}]", loss.item(), f.arrays["kd.loss"][i], 1e-12, t["loss_rtol"])
-        yield row(f"kd.grad_x_s[epoch {epoch}]", grad, f.arrays["kd.grad_x_s"][i], t["grad_atol"], t["grad_rtol"])
-        yield row(f"kd.kd_weight[epoch {epoch}]", weight / 100, f.arrays["kd.kd_weight"][i], 0, 1e-6)
+        yield row(
+            f"kd.loss[epoch {epoch}]", loss.item(), f.arrays["kd.loss"][i], 1e-12, t["loss_rtol"]
+        )
+        yield row(
+            f"kd.grad_x_s[epoch {epoch}]",
+            grad,
+            f.arrays["kd.grad_x_s"][i],
+            t["grad_atol"],
+            t["grad_rtol"],
+        )
+        yield row(
+            f"kd.kd_weight[epoch {epoch}]", weight / 100, f.arrays["kd.kd_weight"][i], 0, 1e-6
+        )
     config = LossConfig(margin=f.meta["margin"], scale=f.meta["scale"])
     for name in ("aam_weighted", "aam_unweighted"):
-        yield from _aam_rows(f, name, config, f"{name}.weight", f"{name}.grad_weight", f"{name}.class_weight")
+        yield from _aam_rows(
+            f, name, config, f"{name}.weight", f"{name}.grad_weight", f"{name}.class_weight"
+        )
         alone = [
-            _aam(f, name, config, f"{name}.weight", f"{name}.class_weight")(e[None], y[None])[0].item()
+            _aam(f, name, config, f"{name}.weight", f"{name}.class_weight")(e[None], y[None])[
+                0
+            ].item()
             for e, y in zip(f[f"{name}.emb"], f[f"{name}.label"], strict=True)
         ]
         yield f.row(f"{name}.loss_per_sample_alone", alone, 1e-6, 1e-4)
 
 
-def _aam(f: Fixture, name: str, config: LossConfig, weight: str, class_weight: str) -> losses.AamSoftmax:
+def _aam(
+    f: Fixture, name: str, config: LossConfig, weight: str, class_weight: str
+) -> losses.AamSoftmax:
     loss = losses.AamSoftmax(f.arrays[weight].shape[1], len(f.arrays[weight]), config)
     loss.load_state_dict({"weight": f[weight]})
     loss.class_weight = f[class_weight] if class_weight in f.arrays else None
     return loss
 
 
-def _aam_rows(f: Fixture, name: str, config: LossConfig, weight: str, grad: str, class_weight: str) -> Iterator[Row]:
+def _aam_rows(
+    f: Fixture, name: str, config: LossConfig, weight: str, grad: str, class_weight: str
+) -> Iterator[Row]:
     t = f.meta["tolerance"]
     module = _aam(f, name, config, weight, class_weight)
     emb, label = f[f"{name}.emb"].requires_grad_(), f[f"{name}.label"].long()
@@ -183,7 +212,9 @@ def f3_2024(f: Fixture) -> Iterator[Row]:
     x = f["distil.x"].transpose(0, 1).contiguous().requires_grad_()  # [L+1, B, T, D]
     target = f["distil.label"].transpose(0, 1)[keep]
     for cosine, key in ((meta["cos_lambda"], "distil.loss"), (0.0, "distil.loss_l1_only")):
-        module = losses.DistilHubertLoss(width, target.shape[-1], tuple(keep), cosine, averaged=False)
+        module = losses.DistilHubertLoss(
+            width, target.shape[-1], tuple(keep), cosine, averaged=False
+        )
         module.load_state_dict(
             {k.replace("predict_layer", "heads"): v for k, v in f.state("sd_distil.").items()}
         )
@@ -202,13 +233,19 @@ def f3_2024(f: Fixture) -> Iterator[Row]:
         aam = f.meta["aam"]
         topk, topk_margin = aam.get(name, (0, 0.0))
         config = LossConfig(
-            margin=aam["margin"], scale=aam["scale"], aam_fallback=False, aam_topk=topk, aam_topk_margin=topk_margin
+            margin=aam["margin"],
+            scale=aam["scale"],
+            aam_fallback=False,
+            aam_topk=topk,
+            aam_topk_margin=topk_margin,
         )
         weight = "cce.class_weight" if name.endswith("cw") else ""
         yield from _aam_rows(f, name, config, f"{name}.fc", f"{name}.grad_fc", weight)
 
 
-def _state_loss(f: Fixture, name: str, x_key: str, target: Tensor, hint: float | None) -> Iterator[Row]:
+def _state_loss(
+    f: Fixture, name: str, x_key: str, target: Tensor, hint: float | None
+) -> Iterator[Row]:
     t = f.meta["tolerance"]
     x = f[x_key].requires_grad_()
     states, target = x.transpose(0, 1), target.transpose(0, 1)
@@ -286,9 +323,13 @@ def f4a_ecapa(f: Fixture) -> Iterator[Row]:
 
 def f4b_linear(f: Fixture) -> Iterator[Row]:
     meta = f.meta
-    net = backends.WeightedSumLinear(meta["ssl_hidden_size"], meta["ssl_hidden_layer"], meta["embedding_size"], False)
+    net = backends.WeightedSumLinear(
+        meta["ssl_hidden_size"], meta["ssl_hidden_layer"], meta["embedding_size"], False
+    )
     names = {"w": "weights", "fc1.": "linear.", "bn1.": "norm."}
-    state = {re.sub(r"^(w$|fc1\.|bn1\.)", lambda m: names[m[0]], k): v for k, v in f.state("sd.").items()}
+    state = {
+        re.sub(r"^(w$|fc1\.|bn1\.)", lambda m: names[m[0]], k): v for k, v in f.state("sd.").items()
+    }
     state["weights"] = state["weights"].flatten()
     net.load_state_dict(state)
     x = f["x"].requires_grad_()
@@ -337,7 +378,9 @@ def f5_student(f: Fixture, family: str) -> Iterator[Row]:
         adapter_units=f.meta["adapter_size"], adapter_activation=f.meta["adapter_activation"],
         adapter_norm=False, adapter_scale=1.0, adapter_noise=(0.1, 0.5),
     )  # fmt: skip
-    student = build_student(family, f.meta["config"], f.state(f"sd.{family}."), model, SINGLE).eval()
+    student = build_student(
+        family, f.meta["config"], f.state(f"sd.{family}."), model, SINGLE
+    ).eval()
     x, x3 = f["x"], f["x3"]
     yield f.row("stack_idx", student(x, without_adapters=len(x) // 2).transpose(0, 1))
     yield f.row("stack_idx", torch.cat(student.forward_two_paths(x[: len(x) // 2]), 1).transpose(0, 1),
@@ -355,7 +398,12 @@ def f6a_eer(f: Fixture) -> Iterator[Row]:
 def f6b_tta(f: Fixture) -> Iterator[Row]:
     t, pairs, labels = f.meta["tolerance"], f.arrays["trials"], f.arrays["labels"]
     full, crops = f.arrays["embeddings_full"], f.arrays["embeddings_seg"]
-    recipes = {"paper": (full, crops), "2024": (full, crops), "full": (full, None), "seg": (None, crops)}
+    recipes = {
+        "paper": (full, crops),
+        "2024": (full, crops),
+        "full": (full, None),
+        "seg": (None, crops),
+    }
     for name, (a, b) in recipes.items():
         scores = scoring.score_trials(a, b, pairs)
         yield f.row(f"scores_{name}", scores, t["score_atol"], 0)
@@ -370,7 +418,12 @@ def f6c_asnorm(f: Fixture) -> Iterator[Row]:
         yield f.row(f"{part}.raw_scores", raw, t["score_atol"], t["score_rtol"])
         for kind in ("plain", "cross"):
             got = scoring.as_norm(
-                raw, pairs, f.arrays["embeddings"], f.arrays["cohort"], f.meta["top_n"], cross=kind == "cross"
+                raw,
+                pairs,
+                f.arrays["embeddings"],
+                f.arrays["cohort"],
+                f.meta["top_n"],
+                cross=kind == "cross",
             )
             yield f.row(f"{part}.{kind}.scores_textbook", got, t["score_atol"], t["score_rtol"])
             if part == "once":  # "repeated" documents the released code's repeated cohort rows
@@ -453,13 +506,23 @@ def f8_train_step(f: Fixture) -> Iterator[Row]:
         kd, spk = run.losses()
         yield from _f8_losses(f, "loss_", step, kd, spk)
         norm_rtol = t["grad_norm_pass0_rtol"] if step == 0 else t["grad_norm_later_rtol"]
-        yield row(f"grad_norm_per_group[{step}]", run.norms(), f.arrays["grad_norm_per_group"][step], 0, norm_rtol)
+        yield row(
+            f"grad_norm_per_group[{step}]",
+            run.norms(),
+            f.arrays["grad_norm_per_group"][step],
+            0,
+            norm_rtol,
+        )
         if step == 0:
             yield from _f8_gradients(f, run)
         if step < 3:
             run.adam.step()
     moved = [
-        float(torch.stack([(p.detach() - q).norm() for p, q in zip(g["params"], s, strict=True)]).norm())
+        float(
+            torch.stack(
+                [(p.detach() - q).norm() for p, q in zip(g["params"], s, strict=True)]
+            ).norm()
+        )
         for g, s in zip(run.adam.param_groups, start, strict=True)
     ]
     yield f.row("update_norm_per_group", moved, 0, t["update_norm_rtol"])
@@ -479,7 +542,9 @@ def _f8_losses(f: Fixture, prefix: str, step: int, kd: Tensor, spk: Tensor) -> I
     spk_tol = (0, first) if step == 0 else (5e-3, 5e-3)
     for name, got, tol in (("kd", kd, kd_tol), ("spk", spk, spk_tol), ("total", kd + spk, spk_tol)):
         if f"{prefix}{name}" in f.arrays:
-            yield row(f"{prefix}{name}[{step}]", got.item(), f.arrays[f"{prefix}{name}"][step], *tol)
+            yield row(
+                f"{prefix}{name}[{step}]", got.item(), f.arrays[f"{prefix}{name}"][step], *tol
+            )
 
 
 def _f8_gradients(f: Fixture, run: PaperStep) -> Iterator[Row]:
@@ -497,7 +562,9 @@ def _f8_gradients(f: Fixture, run: PaperStep) -> Iterator[Row]:
 
 
 def _f8_weights(f: Fixture, run: PaperStep) -> Iterator[Row]:
-    rates = {name: lr for name, lr in zip(optim.GROUPS, f.arrays["lr_per_group"].tolist(), strict=True)}
+    rates = {
+        name: lr for name, lr in zip(optim.GROUPS, f.arrays["lr_per_group"].tolist(), strict=True)
+    }
     for name, p in f.state("student_after.").items():
         if "k_proj.bias" in name:
             continue  # zero gradient up to rounding: Adam turns it into noise of size lr
@@ -553,7 +620,11 @@ CHECKS = {
 
 def fixture_names(folder: Path) -> list[str]:
     """Names of all fixtures in a folder; none at all is an error, not a success."""
-    names = sorted({p.stem for p in folder.iterdir() if p.suffix in (".npz", ".json")}) if folder.is_dir() else []
+    names = (
+        sorted({p.stem for p in folder.iterdir() if p.suffix in (".npz", ".json")})
+        if folder.is_dir()
+        else []
+    )
     if not names:
         raise ValueError(f"{folder} holds no fixtures (.json with .npz)")
     return names
@@ -582,7 +653,9 @@ def main() -> int:
         print(f"\n{name}")
         for r in check(folder, name):
             total, failed = total + 1, failed + (not r.ok)
-            print(f"  {'ok  ' if r.ok else 'FAIL'} {r.name:62} {r.absolute:9.2e} {r.relative:9.2e}  {r.tolerance}")
+            print(
+                f"  {'ok  ' if r.ok else 'FAIL'} {r.name:62} {r.absolute:9.2e} {r.relative:9.2e}  {r.tolerance}"
+            )
     print(f"\n{total - failed} of {total} arrays agree")
     return 1 if failed else 0
 

@@ -40,7 +40,10 @@ def test_modes_set_every_switch():
         assert config.Config(mode=mode).switches == bundle
         assert all(dataclasses.astuple(bundle))
     published, corrected = config.BUNDLES.values()
-    assert all(a != b for a, b in zip(dataclasses.astuple(published), dataclasses.astuple(corrected), strict=True))
+    assert all(
+        a != b
+        for a, b in zip(dataclasses.astuple(published), dataclasses.astuple(corrected), strict=True)
+    )
 
 
 def test_one_switch_alone():
@@ -49,9 +52,15 @@ def test_one_switch_alone():
 
 
 def test_new_mode_takes_along_what_followed_the_old():
-    cfg = config.Config().override({"switches.adapter_init": "normal"}).override({"mode": "published"})
+    cfg = (
+        config.Config()
+        .override({"switches.adapter_init": "normal"})
+        .override({"mode": "published"})
+    )
     assert cfg.switches == config.BUNDLES["published"]
-    cfg = config.Config(mode="published").override({"mode": "corrected", "switches.optimiser": "rebuilt"})
+    cfg = config.Config(mode="published").override(
+        {"mode": "corrected", "switches.optimiser": "rebuilt"}
+    )
     assert cfg.switches == dataclasses.replace(config.BUNDLES["corrected"], optimiser="rebuilt")
 
 
@@ -109,7 +118,10 @@ def test_bad_files_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="key: value"):
         config.load(str(bad))
     bad.write_text("model: {student_layer: 2}")
-    with pytest.raises(ValueError, match="bad.yaml: unknown setting model.student_layer; did you mean student_layers"):
+    with pytest.raises(
+        ValueError,
+        match="bad.yaml: unknown setting model.student_layer; did you mean student_layers",
+    ):
         config.load(str(bad))
 
 

@@ -60,5 +60,7 @@ def test_damaged_safetensors_are_named(tmp_path):
         checkpoint.load_strictly(torch.nn.Linear(2, 1), checkpoint.load_tensors(path), str(path))
     with pytest.raises(ValueError, match="of another shape bias, weight"):
         checkpoint.load_strictly(
-            torch.nn.Linear(2, 1), {"weight": torch.ones(3), "bias": torch.ones(3)}, "model.safetensors"
+            torch.nn.Linear(2, 1),
+            {"weight": torch.ones(3), "bias": torch.ones(3)},
+            "model.safetensors",
         )

@@ -14,7 +14,14 @@ PUBLISHED, CORRECTED = BUNDLES["published"], BUNDLES["corrected"]
 
 
 def states(layers=3, batch=2, frames=5, width=4, seed=0):
-    return torch.randn(layers, batch, frames, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        layers,
+        batch,
+        frames,
+        width,
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+    )
 
 
 def test_margin_zero_is_scaled_cosine_cross_entropy():
@@ -32,7 +39,9 @@ def test_aam_by_hand():
     angle = math.pi / 3
     x = torch.tensor([[math.cos(angle), math.sin(angle)]])
     target, other = math.cos(angle + 0.2), math.sin(angle)
-    assert aam(x, torch.tensor([0]))[0].item() == pytest.approx(-target + math.log(math.exp(target) + math.exp(other)), abs=1e-5)
+    assert aam(x, torch.tensor([0]))[0].item() == pytest.approx(
+        -target + math.log(math.exp(target) + math.exp(other)), abs=1e-5
+    )
 
 
 def test_fallback_continues_past_pi_minus_margin():
@@ -45,7 +54,9 @@ def test_fallback_continues_past_pi_minus_margin():
     assert values[0] != pytest.approx(values[1])
     cosine = F.normalize(x)[0, 0].item()
     target, other = cosine - 0.2 * math.sin(math.pi - 0.2), F.normalize(x)[0, 1].item()
-    assert values[0] == pytest.approx(-target + math.log(math.exp(target) + math.exp(other)), abs=1e-5)
+    assert values[0] == pytest.approx(
+        -target + math.log(math.exp(target) + math.exp(other)), abs=1e-5
+    )
 
 
 def test_topk_raises_the_hardest_others():
@@ -89,7 +100,9 @@ def test_summed_cosine_grows_with_the_crop_and_averaged_does_not():
 
     def cosine_part(switches, frames):
         torch.manual_seed(0)
-        loss = losses.build_kd_loss(LossConfig(kd="distilhubert", kd_layers=(1,)), switches, 4, 4).double()
+        loss = losses.build_kd_loss(
+            LossConfig(kd="distilhubert", kd_layers=(1,)), switches, 4, 4
+        ).double()
         x = states(2, frames=1).expand(-1, -1, frames, -1)  # every frame alike
         target = states(1, frames=1, seed=1).expand(-1, -1, frames, -1)
         both = loss(x, target).item()
@@ -106,7 +119,10 @@ def test_class_weights_are_total_over_count():
     for name in ("aam", "cross_entropy"):
         loss = losses.build_sv_loss(LossConfig(sv=name), 4, counts)
         assert loss.class_weight.tolist() == pytest.approx([4.0, 8 / 6])
-        assert losses.build_sv_loss(LossConfig(sv=name, class_weights=False), 4, counts).class_weight is None
+        assert (
+            losses.build_sv_loss(LossConfig(sv=name, class_weights=False), 4, counts).class_weight
+            is None
+        )
 
 
 def test_class_absent_from_a_batch_is_fine():

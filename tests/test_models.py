@@ -90,7 +90,10 @@ def test_published_initialisation_leaves_positions_random(encoder):
     made = student.from_teacher(encoder, MODEL, switch(student_init="random"))
     own, theirs = made.encoder.state_dict(), encoder.state_dict()
     random = {k for k in own if not torch.equal(own[k], theirs[k])}
-    assert random and all(k.startswith(("encoder.pos_conv_embed", "encoder.layer_norm", "masked_spec_embed")) for k in random)
+    assert random and all(
+        k.startswith(("encoder.pos_conv_embed", "encoder.layer_norm", "masked_spec_embed"))
+        for k in random
+    )
 
 
 def test_student_of_too_many_layers_is_refused(encoder):
@@ -124,11 +127,17 @@ def test_which_loss_reaches_which_parameter(encoder):
     kd, sv = made.forward_two_paths(wave)
     kd[-1].square().mean().backward(retain_graph=True)
     assert all(p.grad is None or not p.grad.any() for p in made.adapters.parameters())
-    body = dict(made.encoder.encoder.layers[0].named_parameters())["feed_forward.output_dense.weight"]
+    body = dict(made.encoder.encoder.layers[0].named_parameters())[
+        "feed_forward.output_dense.weight"
+    ]
     from_kd = body.grad.clone()
     assert from_kd.any()
     sv[-1].square().mean().backward()
-    assert all(p.grad is not None and p.grad.any() for n, p in made.adapters.named_parameters() if "weight" in n)
+    assert all(
+        p.grad is not None and p.grad.any()
+        for n, p in made.adapters.named_parameters()
+        if "weight" in n
+    )
     assert not torch.equal(body.grad, from_kd)
 
 
@@ -214,7 +223,9 @@ def test_backend_padding_changes_no_embedding(model):
     torch.manual_seed(0)
     net = backends.build_backend(32, 2, model, CORRECTED)
     for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):  # as after training: nothing is 0 or 1 by chance
+        if isinstance(
+            module, torch.nn.BatchNorm1d
+        ):  # as after training: nothing is 0 or 1 by chance
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
             module.weight.data.uniform_(0.5, 2)
@@ -233,7 +244,9 @@ def test_layer_weights_raw_or_softmax():
     """Surprise 9."""
     torch.manual_seed(0)
     raw = backends.build_backend(8, 2, ModelConfig(backend="linear"), switch(layer_weights="raw"))
-    soft = backends.build_backend(8, 2, ModelConfig(backend="linear"), switch(layer_weights="softmax"))
+    soft = backends.build_backend(
+        8, 2, ModelConfig(backend="linear"), switch(layer_weights="softmax")
+    )
     assert raw.weights.detach().sum() != pytest.approx(1.0)
     assert soft.weights.softmax(0).detach().sum() == pytest.approx(1.0)
     states = torch.randn(3, 2, 9, 8)
@@ -265,7 +278,9 @@ def test_spec_augment_zeroes_runs():
 
 def test_unknown_weights_say_what_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"put its config.json and model.safetensors into .*hubert-base-ls960") as error:
+    with pytest.raises(
+        ValueError, match=r"put its config.json and model.safetensors into .*hubert-base-ls960"
+    ) as error:
         teacher.load_encoder("facebook/hubert-base-ls960")
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="no folder with config.json, no shipped teacher"):
@@ -280,7 +295,9 @@ def test_local_folder_round_trip_and_missing_tensors(tmp_path, encoder):
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in encoder.state_dict().items())
     tensors = checkpoint.load_tensors(tmp_path / "model.safetensors")
     gone = "encoder.layers.1.final_layer_norm.weight"
-    checkpoint.save_tensors(tmp_path / "model.safetensors", {k: v for k, v in tensors.items() if k != gone})
+    checkpoint.save_tensors(
+        tmp_path / "model.safetensors", {k: v for k, v in tensors.items() if k != gone}
+    )
     with pytest.raises(ValueError, match=f"lacks 1 tensors: {gone}"):
         teacher.load_encoder(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")

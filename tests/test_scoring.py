@@ -32,7 +32,9 @@ def test_chunks_change_nothing(data, monkeypatch):
     cross = scoring.as_norm(whole, pairs, full, cohort, 5, cross=True)
     monkeypatch.setattr(scoring, "CHUNK", 48)
     assert np.array_equal(scoring.score_trials(full, crops, pairs), whole)
-    assert np.allclose(scoring.as_norm(whole, pairs, full, cohort, 5, cross=True), cross, atol=1e-14)
+    assert np.allclose(
+        scoring.as_norm(whole, pairs, full, cohort, 5, cross=True), cross, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("cross", [False, True])
@@ -60,7 +62,14 @@ def test_bad_input_is_named(data):
 
 
 def test_warmup_then_cosine():
-    train = TrainConfig(schedule="warmup_cosine", lr=1.0, lr_min=0.0, warmup=0.1, lr_body_factor=0.5, lr_adapter_factor=2.0)
+    train = TrainConfig(
+        schedule="warmup_cosine",
+        lr=1.0,
+        lr_min=0.0,
+        warmup=0.1,
+        lr_body_factor=0.5,
+        lr_adapter_factor=2.0,
+    )
     got = {p: optim.rates(train, 1, p) for p in (0.0, 0.05, 0.1, 0.55, 1.0)}
     assert [round(got[p]["sv"], 6) for p in got] == [0.0, 0.5, 1.0, 0.5, 0.0]
     assert got[0.1]["body"] == 0.5 and got[0.1]["adapter"] == 2.0

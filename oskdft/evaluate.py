@@ -1,0 +1,196 @@
+"""Embeddings in batches, trial scores with their recipe, and the verifier that users hold.
+
+A batch never changes an embedding: crops have equal length, and whole utterances are padded with the
+padding masked everywhere (`teacher.frame_mask`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from oskdft import audio, metrics, scoring
+from oskdft.config import EvalConfig
+from oskdft.console import progress
+from oskdft.corpora import Trials
+from oskdft.dataset import batches_by_length
+from oskdft.model import SpeakerModel, device_of, load_model
+from oskdft.teacher import ASSETS
+
+SHORTEST_S = 0.5  # a shorter recording has too few frames to tell a voice
+NAMES = ("classroom",)  # students in assets/
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Embeddings of n recordings: of the whole [n, E], of crops [n, C, E]; None where not asked."""
+
+    full: np.ndarray | None
+    crops: np.ndarray | None
+
+
+def embed_files(
+    model: SpeakerModel, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+) -> Embeddings:
+    """Embed recordings as ``recipe`` says.
+
+    Args:
+        model: in evaluation mode, on the device to use.
+        paths: n audio files.
+        recipe: tta, crops, crop_s, batch_s (seconds of audio at once).
+        half_batch: the first half of the crops goes without adapters, as released (surprise 1).
+    """
+    seconds = np.array([_seconds(path) for path in paths])
+    full, crops = [None] * len(paths), [None] * len(paths)
+    groups = batches_by_length(np.maximum(seconds, recipe.crop_s), recipe.batch_s / 2)
+    for group in progress(groups, "embedding (batches)"):
+        waves = [audio.read(paths[i]) for i in group]
+        if recipe.tta != "crops":
+            for i, row in zip(group, embed_waves(model, waves), strict=True):
+                full[i] = row
+        if recipe.tta != "full":
+            for i, row in zip(group, _embed_crops(model, waves, recipe, half_batch), strict=True):
+                crops[i] = row
+    return Embeddings(
+        None if recipe.tta == "crops" else np.stack(full),
+        None if recipe.tta == "full" else np.stack(crops),
+    )
+
+
+def _seconds(path: Path) -> float:
+    info = audio.info(path)
+    seconds = info.samples / info.rate
+    if seconds < SHORTEST_S:
+        raise ValueError(f"{path} is {seconds:.2f} s long; give at least {SHORTEST_S} s of speech")
+    return seconds
+
+
+@torch.no_grad()
+def embed_waves(model: SpeakerModel, waves: list[np.ndarray]) -> np.ndarray:
+    """Embeddings of whole utterances of any lengths, together in one padded batch, [n, E]."""
+    device = next(model.parameters()).device
+    lengths = torch.tensor([len(wave) for wave in waves])
+    batch = torch.zeros(len(waves), int(lengths.max()))
+    for row, wave in zip(batch, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    return model(batch.to(device), lengths.to(device)).float().cpu().numpy()
+
+
+@torch.no_grad()
+def _embed_crops(
+    model: SpeakerModel, waves: list[np.ndarray], recipe: EvalConfig, half_batch: bool
+) -> np.ndarray:
+    """Embeddings of evenly spaced crops, [n, C, E]."""
+    device = next(model.parameters()).device
+    samples = round(recipe.crop_s * audio.SAMPLE_RATE)
+    cut = np.stack([audio.segments(wave, samples, recipe.crops) for wave in waves])  # [n, C, N]
+    batch = torch.from_numpy(cut).to(device)
+    plain = recipe.crops // 2 if half_batch else 0
+    parts = []
+    for part, without in ((batch[:, :plain], True), (batch[:, plain:], False)):
+        if part.shape[1]:
+            rows = part.flatten(0, 1)
+            out = model(rows, without_adapters=len(rows) if without else 0)
+            parts.append(out.unflatten(0, part.shape[:2]))
+    return torch.cat(parts, 1).float().cpu().numpy()
+
+
+def trial_speakers(trials: Trials) -> np.ndarray:
+    """Speakers of each trial, [P, 2]: recordings that target trials link belong to one speaker."""
+    same = trials.label == 1
+    links = (np.ones(same.sum()), (trials.enrol[same], trials.test[same]))
+    _, speaker = connected_components(
+        coo_array(links, shape=(len(trials.paths),) * 2), directed=False
+    )
+    return np.stack([speaker[trials.enrol], speaker[trials.test]], 1)
+
+
+def score_list(
+    model: SpeakerModel, trials: Trials, root: Path, recipe: EvalConfig, half_batch: bool = False,
+    cohort: list[Path] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Scores of a trial list, [P]; with ``cohort``, AS-normalised over one recording per speaker."""
+    pairs = np.stack([trials.enrol, trials.test], 1)
+    made = embed_files(model, [Path(root) / p for p in trials.paths], recipe, half_batch)
+    scores = scoring.score_trials(made.full, made.crops, pairs)
+    if cohort is None:
+        return scores
+    base = made.full if made.full is not None else scoring.normalise(made.crops).mean(1)
+    others = embed_files(model, cohort, recipe, half_batch)
+    table = others.full if others.full is not None else scoring.normalise(others.crops).mean(1)
+    return scoring.as_norm(scores, pairs, base, table, min(recipe.snorm_top, len(table)))
+
+
+def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) -> dict:
+    """Metrics of a scored list with interval and recipe: what `oskdft evaluate --json` prints.
+
+    Args:
+        notes: model, mode, checkpoint, normalisation: whatever belongs beside the number.
+    """
+    result = metrics.summary(scores, trials.label)
+    low, high = metrics.bootstrap_ci(scores, trials.label, trial_speakers(trials))
+    crops = f"{recipe.crops} crops of {recipe.crop_s:g} s"
+    policy = {"full": "full utterance", "crops": crops, "both": f"full utterance and {crops}"}
+    stated = {
+        "list": trials.name, "scoring": "cosine", "embeddings": "unit length",
+        "policy": policy[recipe.tta], "interval": "95 %, bootstrap over speakers, 1,000 resamples",
+    }  # fmt: skip
+    return result | {"eer_ci": [low, high], "recipe": stated | notes}
+
+
+class Verifier:
+    """A trained speaker model in use; make one with `oskdft.load`."""
+
+    def __init__(self, model: SpeakerModel, recipe: EvalConfig, described: dict) -> None:
+        self.model, self.recipe, self.described = model, recipe, described
+
+    @property
+    def threshold(self) -> float | None:
+        """Score above which two recordings count as one speaker; set on development speakers."""
+        return self.described.get("threshold")
+
+    def embed(self, wave_or_path: np.ndarray | str | Path) -> np.ndarray:
+        """Embedding [E] float32 of a recording: a file of any rate, or samples [N] at 16 kHz."""
+        return embed_waves(self.model, [self._wave(wave_or_path)])[0]
+
+    def score(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> float:
+        """Cosine of two recordings in [-1, 1], whole utterances, higher is more alike."""
+        pair = scoring.normalise(np.stack([self.embed(a), self.embed(b)]))
+        return float(pair[0] @ pair[1])
+
+    def verify(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> dict:
+        """{"score": s, "threshold": t, "same": s >= t}.
+
+        Raises:
+            ValueError: the model was saved without a threshold.
+        """
+        if self.threshold is None:
+            raise ValueError("this model has no threshold; train it with development speakers")
+        score = self.score(a, b)
+        return {"score": score, "threshold": self.threshold, "same": score >= self.threshold}
+
+    def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
+        if not isinstance(source, np.ndarray):
+            _seconds(Path(source))
+            return audio.read(source)
+        if source.ndim != 1 or len(source) < SHORTEST_S * audio.SAMPLE_RATE:
+            raise ValueError(
+                f"wave has shape {source.shape}; give [N] samples at 16 kHz, at least {SHORTEST_S} s"
+            )
+        if not np.isfinite(source).all():
+            raise ValueError("wave has samples that are not finite; clean it first")
+        return source.astype(np.float32, copy=False)
+
+
+def load(name_or_dir: str | Path, device: str = "auto") -> Verifier:
+    """A verifier from a run folder, an exported folder or the name of a shipped student.
+
+    Raises:
+        ValueError: no such model, or files that do not fit.
+    """
+    shipped = ASSETS / str(name_or_dir)
+    model, cfg, described = load_model(shipped if str(name_or_dir) in NAMES else name_or_dir)
+    return Verifier(model.to(device_of(device)), cfg.eval, described)

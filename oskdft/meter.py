@@ -1,0 +1,51 @@
+"""What a training step reports: means over some steps, speed, waiting, gradient norms."""
+
+import time
+
+import torch
+
+
+def gradient_norms(optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    """L2 norm of the gradient of each named parameter group."""
+    norms = {}
+    for group in optimiser.param_groups:
+        grads = [p.grad.norm() for p in group["params"] if p.grad is not None]
+        norms[f"grad_{group['name']}"] = float(torch.stack(grads).norm()) if grads else 0.0
+    return norms
+
+
+class Meter:
+    """Means over some steps, speed, and the share of time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums, self.steps, self.utterances = {}, 0, 0
+        self.waited, self.began = 0.0, time.monotonic()
+
+    def start(self) -> None:
+        """A step begins: now it waits for data."""
+        self.mark = time.monotonic()
+
+    def data_ready(self) -> None:
+        """The batch is here."""
+        self.waited += time.monotonic() - self.mark
+
+    def add(self, figures: dict[str, float], utterances: int) -> None:
+        """Count a finished step."""
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps, self.utterances = self.steps + 1, self.utterances + utterances
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading, utterances per second, share of waiting."""
+        spent = time.monotonic() - self.began
+        row = {name: total / self.steps for name, total in self.sums.items()}
+        row |= {
+            "utterances_per_s": self.utterances / spent,
+            "waiting_for_data": self.waited / spent,
+        }
+        self.reset()
+        return row

@@ -1,0 +1,360 @@
+"""Verification metrics, NumPy only, all from one sorted ROC: EER, minDCF, Cllr, DET, calibration.
+
+One definition of the EER: the ROC is the polyline through all operating points, equal scores move
+together, and the EER is where the line crosses misses = false alarms. P trials; rates are fractions.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from oskdft.files import atomic
+
+SAMPLES, LEVEL = 1000, 0.95  # bootstrap
+RIDGE = 1e-4  # keeps the calibration of separable scores finite
+LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
+RocMetric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as 1-D arrays, labels as bool; what cannot be scored is refused by name."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    for name, values in (("scores", scores), ("labels", labels)):
+        if values.ndim != 1:
+            raise ValueError(f"{name} has shape {values.shape}; give one number per trial, [P]")
+    if len(scores) != len(labels):
+        raise ValueError(f"scores has {len(scores)} entries, labels {len(labels)}; give one each")
+    if not np.issubdtype(scores.dtype, np.floating):
+        scores = scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        bad = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(f"scores holds {scores[bad]} at trial {bad}; every score must be finite")
+    target = labels.astype(bool)
+    if not np.array_equal(target, labels):
+        raise ValueError("labels must be 1 (same speaker) or 0 (different)")
+    if target.all() or not target.any():
+        missing = "non-target" if len(target) and target.all() else "target"
+        raise ValueError(f"labels has no {missing} trial; both kinds are needed")
+    return scores, target
+
+
+def _ends_of_ties(ordered: np.ndarray) -> np.ndarray:
+    """Places behind each group of equal scores, [S]; ``ordered`` ascends."""
+    return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
+
+
+def _roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(p_miss, p_fa, thresholds), each [S + 1], from accepting all trials to rejecting all."""
+    scores, target = _checked(scores, labels)
+    order = np.argsort(scores)
+    ordered = scores[order]
+    ends = _ends_of_ties(ordered)
+    hits = np.cumsum(target[order], dtype=np.int64)[ends - 1]
+    targets = int(hits[-1])
+    p_miss = np.concatenate([[0.0], hits / targets])
+    p_fa = np.concatenate([[1.0], 1.0 - (ends - hits) / (len(scores) - targets)])
+    levels = ordered[ends - 1].astype(np.float64)
+    between = levels[:-1] / 2 + levels[1:] / 2
+    thresholds = np.concatenate([levels[:1], between, [np.nextafter(levels[-1], np.inf)]])
+    return p_miss, p_fa, thresholds
+
+
+def _crossing(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[int, float]:
+    """Last point k with p_miss <= p_fa, and how far behind it the two are equal, [0, 1)."""
+    k = int(np.searchsorted(p_miss - p_fa, 0.0, side="right")) - 1
+    before, behind = p_miss[k] - p_fa[k], p_miss[k + 1] - p_fa[k + 1]
+    return k, -before / (behind - before)
+
+
+def eer_of(p_miss: np.ndarray, p_fa: np.ndarray) -> float:
+    """EER of an ROC, interpolated between neighbouring points."""
+    k, share = _crossing(p_miss, p_fa)
+    return float(p_miss[k] + share * (p_miss[k + 1] - p_miss[k]))
+
+
+def eer(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Error rate at the threshold where misses and false alarms are equally frequent.
+
+    Args:
+        scores: [P] similarity, higher means same speaker.
+        labels: [P] 1 same speaker, 0 different.
+    Returns:
+        (rate, threshold): rate is a fraction in [0, 1]; a score of at least threshold is accepted.
+    Raises:
+        ValueError: lengths differ, one class missing, or a score is not finite.
+    Source: calculate_EER of both releases (fixture F6a).
+
+    >>> eer([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    (0.5, 0.375)
+    """
+    p_miss, p_fa, thresholds = _roc(scores, labels)
+    k, share = _crossing(p_miss, p_fa)
+    return eer_of(p_miss, p_fa), float(thresholds[k] + share * (thresholds[k + 1] - thresholds[k]))
+
+
+def min_dcf_of(p_miss: np.ndarray, p_fa: np.ndarray, p_target: float) -> float:
+    """Normalised minimum detection cost of an ROC, both costs 1."""
+    cost = p_target * p_miss + (1 - p_target) * p_fa
+    return float(cost.min() / min(p_target, 1 - p_target))
+
+
+def min_dcf(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.01) -> float:
+    """Minimum detection cost, divided by that of always accepting or always rejecting.
+
+    Args:
+        scores, labels: [P]. p_target: prior of a target trial, (0, 1); both errors cost 1.
+    Returns:
+        cost in [0, 1].
+
+    >>> min_dcf([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], p_target=0.5)
+    0.5
+    """
+    if not 0 < p_target < 1:
+        raise ValueError(f"p_target is {p_target}; it is a probability inside (0, 1)")
+    p_miss, p_fa, _ = _roc(scores, labels)
+    return min_dcf_of(p_miss, p_fa, p_target)
+
+
+def det_points(
+    scores: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All operating points: (p_miss, p_fa, thresholds), each [S + 1] for S distinct scores.
+
+    >>> [points.tolist() for points in det_points([0.0, 1.0], [0, 1])[:2]]
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    return _roc(scores, labels)
+
+
+def cllr(llrs: np.ndarray, labels: np.ndarray) -> float:
+    """Cost of log-likelihood ratios in bits: 0 perfect, 1 knows nothing, above 1 misleads.
+
+    Args:
+        llrs: [P] natural-log likelihood ratios (calibrate cosines first). labels: [P].
+    Source: Brummer and du Preez 2006.
+
+    >>> cllr([0.0, 0.0], [1, 0])
+    1.0
+    """
+    llrs, target = _checked(llrs, labels)
+    llrs = llrs.astype(np.float64)
+    miss, false_alarm = np.logaddexp(0, -llrs[target]).mean(), np.logaddexp(0, llrs[~target]).mean()
+    return float((miss + false_alarm) / 2 / math.log(2))
+
+
+def min_cllr(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Cllr after the best monotone calibration (PAV), in bits: what discrimination alone costs.
+
+    >>> min_cllr([1.0, 2.0, 3.0], [0, 1, 1])
+    0.0
+    """
+    p_miss, p_fa, _ = _roc(scores, labels)
+    return min_cllr_of(p_miss, p_fa)
+
+
+def min_cllr_of(p_miss: np.ndarray, p_fa: np.ndarray) -> float:
+    """Cllr of the ROC's convex hull: each of its edges is one level of the PAV solution."""
+    miss, false_alarm = _hull(p_miss, p_fa)
+    target, other = np.diff(miss), -np.diff(false_alarm)  # share of each class on an edge
+    with np.errstate(divide="ignore"):
+        llr = np.log(target) - np.log(other)
+    costs = [
+        (share[share > 0] * np.logaddexp(0, sign * llr[share > 0])).sum()
+        for share, sign in ((target, -1), (other, 1))
+    ]
+    return float(sum(costs) / 2 / math.log(2))
+
+
+def _hull(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the lower left convex hull of an ROC (the same as pooling adjacent violators)."""
+    # only where a run of false alarms ends and misses begin can the hull have a corner
+    drops, rises = np.diff(p_fa) < 0, np.diff(p_miss) > 0
+    corner = np.concatenate([[True], (drops[:-1] | ~rises[:-1]) & (rises[1:] | ~drops[1:]), [True]])
+    stack: list[tuple[float, float]] = []
+    for x, y in zip(p_fa[corner].tolist(), p_miss[corner].tolist(), strict=True):
+        while len(stack) > 1:
+            (x0, y0), (x1, y1) = stack[-2], stack[-1]
+            if (y1 - y0) * (x1 - x) < (y - y1) * (x0 - x1):
+                break  # the edge gets steeper: the corner is convex
+            stack.pop()
+        stack.append((x, y))
+    corners = np.array(stack)
+    return corners[:, 1], corners[:, 0]
+
+
+def calibrate(
+    scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5
+) -> tuple[float, float]:
+    """Scale and offset that turn scores into log-likelihood ratios: llr = scale * score + offset.
+
+    Args:
+        scores, labels: [P], of development trials. p_target: prior the fit is best for.
+    Returns:
+        (scale, offset), by prior-weighted logistic regression (Newton); a small ridge on the scale
+        of standardised scores keeps separable data finite.
+
+    >>> scale, offset = calibrate([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1])
+    >>> scale > 0, round(scale * 1.5 + offset, 6)
+    (True, 0.0)
+    """
+    scores, target = _checked(scores, labels)
+    mean, spread = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64)) or 1.0
+    x = np.stack([(scores - mean) / spread, np.ones(len(scores))], 1)
+    weight = np.where(target, p_target / target.sum(), (1 - p_target) / (~target).sum())
+    prior, ridge = math.log(p_target / (1 - p_target)), np.diag([RIDGE, 0.0])
+    beta = np.zeros(2)
+
+    def cost(beta: np.ndarray) -> float:
+        logit = x @ beta + prior
+        return float(weight @ np.logaddexp(0, np.where(target, -logit, logit)) + beta @ ridge @ beta / 2)
+
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(x @ beta + prior, -500, 500)))
+        gradient = x.T @ (weight * (p - target)) + ridge @ beta
+        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + ridge + 1e-12 * np.eye(2)
+        step, size = np.linalg.solve(hessian, gradient), 1.0
+        while cost(beta - size * step) > cost(beta) and size > 1e-6:
+            size /= 2  # a full Newton step can overshoot on separable scores
+        beta = beta - size * step
+        if np.abs(size * step).max() < 1e-10:
+            break
+    return float(beta[0] / spread), float(beta[1] - beta[0] * mean / spread)
+
+
+def bootstrap_ci(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    metric: RocMetric = eer_of,
+    samples: int = SAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Confidence interval by drawing speakers, not trials, with replacement.
+
+    A speaker drawn twice counts twice: a target trial weighs as often as its speaker was drawn, a
+    non-target trial the product for its two speakers. Trials of one speaker are not independent, so
+    an interval over trials would be too narrow.
+
+    Args:
+        scores, labels: [P]. speakers: [P, 2] numbers of the two speakers of each trial.
+        metric: function of (p_miss, p_fa), e.g. `eer_of`.
+    Returns:
+        (low, high) of the central ``level`` of ``samples`` draws.
+    """
+    scores, target = _checked(scores, labels)
+    _, who = np.unique(speakers, return_inverse=True)
+    who = who.reshape(np.shape(speakers))
+    if who.shape != (len(scores), 2):
+        raise ValueError(f"speakers has shape {who.shape}; give two per trial, [{len(scores)}, 2]")
+    order = np.argsort(scores)
+    ends, target = _ends_of_ties(scores[order]), target[order]
+    left, right = who[order].T
+    total, rng, drawn = int(who.max()) + 1, np.random.default_rng(seed), []
+    for _ in range(samples):
+        times = np.bincount(rng.integers(total, size=total), minlength=total).astype(np.float64)
+        weight = np.where(target, times[left], times[left] * times[right])
+        hits = np.concatenate([[0.0], np.cumsum(weight * target)[ends - 1]])
+        others = np.concatenate([[0.0], np.cumsum(weight * ~target)[ends - 1]])
+        if hits[-1] and others[-1]:  # a draw without targets or without others has no ROC
+            drawn.append(metric(hits / hits[-1], 1 - others / others[-1]))
+    if not drawn:
+        raise ValueError("no draw of speakers has both kinds of trials; the list is too small")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+    """All metrics of a scored list; ``cllr`` takes the scores as natural-log likelihood ratios.
+
+    >>> summary([-1.0, 1.0], [0, 1])["eer"]
+    0.0
+    """
+    p_miss, p_fa, _ = _roc(scores, labels)
+    rate, threshold = eer(scores, labels)
+    return {
+        "eer": rate,
+        "eer_threshold": threshold,
+        "min_dcf_0.01": min_dcf_of(p_miss, p_fa, 0.01),
+        "min_dcf_0.05": min_dcf_of(p_miss, p_fa, 0.05),
+        "cllr": cllr(scores, labels),
+        "min_cllr": min_cllr_of(p_miss, p_fa),
+        "trials": len(labels),
+        "targets": int(np.sum(labels)),
+    }
+
+
+def summary_text(result: dict) -> str:
+    """`summary` for reading: rates in per cent, with the definitions."""
+    return "\n".join(
+        [
+            f"EER           {100 * result['eer']:.4f} %  (interpolated ROC; threshold {result['eer_threshold']:.6g})",
+            f"minDCF 0.01   {result['min_dcf_0.01']:.4f}  (normalised, both costs 1)",
+            f"minDCF 0.05   {result['min_dcf_0.05']:.4f}",
+            f"Cllr          {result['cllr']:.4f} bit  (scores taken as natural-log likelihood ratios)",
+            f"min Cllr      {result['min_cllr']:.4f} bit",
+            f"trials        {result['trials']:,}, of which {result['targets']:,} targets",
+        ]
+    )
+
+
+def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of a file with "label score" or "label id id score" lines.
+
+    Labels are 1 or 0, target or nontarget; blank lines and lines that start with # are passed over.
+
+    Raises:
+        ValueError: names the file, the line and what is wrong with it.
+    """
+    scores, labels, form = [], [], 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                fields = line.split()
+                if not fields or fields[0].startswith("#"):
+                    continue
+                form = form or len(fields)
+                if len(fields) != form or form not in (2, 4) or fields[0] not in LABELS:
+                    raise ValueError(_fault(path, number, line, fields, form))
+                labels.append(LABELS[fields[0]])
+                scores.append(_number(path, number, fields[-1]))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; give a score file") from None
+    if not scores:
+        raise ValueError(f"{path} holds no scores; give lines of label and score")
+    return np.array(scores), np.array(labels, np.uint8)
+
+
+def _number(path: str | Path, line: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{path} line {line}: score {text[:40]!r} is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{path} line {line}: score {text} is not finite; remove or mend the line")
+    return value
+
+
+def _fault(path: str | Path, number: int, line: str, fields: list[str], form: int) -> str:
+    where = f"{path} line {number}: {line.strip()[:80]!r}"
+    if fields[0] not in LABELS and len(fields) in (2, 4):
+        return f"{where} has label {fields[0][:20]!r}; write 1 or 0, target or nontarget"
+    if form in (2, 4) and len(fields) in (2, 4):
+        return f"{where} has {len(fields)} fields, the lines before had {form}; use one form"
+    return f"{where} has {len(fields)} fields; write 'label score' or 'label id id score'"
+
+
+def write_scores(
+    path: str | Path, scores: np.ndarray, labels: np.ndarray, left: Sequence[str], right: Sequence[str]
+) -> None:
+    """Write "label id id score" lines, whole or not at all; scores keep full float precision."""
+    rows = zip(labels, left, right, scores, strict=True)
+    with atomic(path) as file:
+        file.writelines(f"{int(label)} {a} {b} {float(score)!r}\n" for label, a, b, score in rows)
+
+
+def score_file(path: str | Path) -> dict[str, float | int]:
+    """`summary` of a score file."""
+    return summary(*read_scores(path))

@@ -1,0 +1,62 @@
+"""Where a number comes from: versions, commit, device; written beside every result."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+PACKAGES = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "scikit-learn")
+
+
+@functools.cache
+def facts() -> dict:
+    """Package versions, git commit, device, cores, date.
+
+    >>> sorted(facts())
+    ['commit', 'cores', 'date', 'device', 'python', 'versions']
+    """
+    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, "oskdft")}
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "commit": commit(),
+        "device": device_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def commit() -> str:
+    """Short hash of the checkout this package runs from, with "+" for local changes; "" outside git."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        found = git("rev-parse", "--short", "HEAD")
+        return found + ("+" if found and git("status", "--porcelain", "--", ".") else "")
+    except OSError:
+        return ""
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

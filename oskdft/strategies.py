@@ -1,0 +1,93 @@
+"""OS-KDFT and its rivals as lists of stages: what is trained, on which loss, for how long.
+
+All strategies spend the same number of student updates on the same batches in the same order, so
+that what differs is the strategy. PostComp fine-tunes the full teacher first; those updates of a
+12- or 24-layer model come on top and are reported as such: that is the cost OS-KDFT avoids.
+"""
+
+from dataclasses import dataclass, replace
+
+from oskdft.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stretch of training.
+
+    Args:
+        name: shown in logs.
+        share: of the student's budget of updates; for the teacher, as many on top.
+        start: "teacher" (its first layers), "scratch", or "previous" (goes on with the model).
+        layers: "student" or "teacher" (all layers: fine-tuning the teacher itself).
+        kd: distillation loss against the teacher's states.
+        sv: speaker-verification loss.
+        embedding_kd: MSE to the teacher's embedding; needs a fine-tuned teacher.
+        adapters: both paths (True) or one path without adapters.
+        frozen: leading share of the stage in which the encoder stands still (S: 5 of 100 epochs).
+        becomes_teacher: the result replaces the teacher for the next stage.
+    """
+
+    name: str
+    share: float = 1.0
+    start: str = "teacher"
+    layers: str = "student"
+    kd: bool = False
+    sv: bool = True
+    embedding_kd: bool = False
+    adapters: bool = False
+    frozen: float = 0.0
+    becomes_teacher: bool = False
+
+
+STRATEGIES: dict[str, tuple[Stage, ...]] = {
+    # the paper: imitate and verify at once, on two paths
+    "os-kdft": (Stage("one step", kd=True, adapters=True),),
+    # distil first, fine-tune later
+    "precomp": (
+        Stage("distil", share=0.5, kd=True, sv=False),
+        Stage("fine-tune", share=0.5, start="previous", frozen=0.05),
+    ),
+    # fine-tune the teacher first, distil later: its states and its embedding
+    "postcomp": (
+        Stage("fine-tune the teacher", layers="teacher", frozen=0.05, becomes_teacher=True),
+        Stage("distil", kd=True, sv=False, embedding_kd=True),
+    ),
+    # the successor: attention tuner instead of adapters, KD speech that moves to the target corpus
+    "os-kdft2": (Stage("one step", kd=True),),
+    "joint-no-adapter": (Stage("both losses, one path", kd=True),),
+    "student-ft": (
+        Stage(
+            "fine-tune",
+        ),
+    ),
+    "scratch": (Stage("train", start="scratch"),),
+    "teacher-ft": (Stage("fine-tune the teacher", layers="teacher", frozen=0.05),),
+}
+
+
+def stages(cfg: Config) -> tuple[Stage, ...]:
+    """The stages of ``cfg.strategy``.
+
+    >>> [stage.name for stage in stages(Config(strategy="precomp"))]
+    ['distil', 'fine-tune']
+    """
+    if cfg.strategy not in STRATEGIES:
+        raise ValueError(f"no strategy {cfg.strategy!r}; choose {', '.join(STRATEGIES)}")
+    return STRATEGIES[cfg.strategy]
+
+
+def stage_config(cfg: Config, stage: Stage, teacher_layers: int) -> Config:
+    """``cfg`` with the model that this stage trains.
+
+    >>> one = STRATEGIES["scratch"][0]
+    >>> stage_config(Config(strategy="scratch"), one, 24).model.adapter_units
+    0
+    """
+    model = cfg.model
+    if not stage.adapters:
+        model = replace(model, adapter_units=0)
+    if stage.layers == "teacher":
+        model = replace(model, student_layers=teacher_layers)
+    if cfg.strategy == "os-kdft2":
+        model = replace(model, backend="tft")
+    return replace(cfg, model=model)

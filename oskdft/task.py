@@ -1,0 +1,126 @@
+"""What a run works on: training and development speakers, trial lists, the first teacher."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from oskdft import synthetic
+from oskdft.augment import Augment
+from oskdft.config import Config
+from oskdft.console import say
+from oskdft.corpora import (
+    Trials,
+    Utterances,
+    dev_split,
+    find_root,
+    load_corpus,
+    make_trials,
+    read_trials,
+    speaker_info,
+)  # fmt: skip
+from oskdft.dataset import SpeakerDataset, validate
+from oskdft.inspect_corpus import CORPORA
+
+DEV_SEED = 0  # the development speakers are the same in every run, whatever its seed
+ADULT = 16  # [years]; trials pair speakers of the same gender and age group
+TEST_LISTS = {  # by corpus, relative to its root
+    "synthetic": "trials.txt",
+    "speechocean762": "trials_test_samegender.txt",
+    "voxceleb1": "veri_test2.txt",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """Speech and trials of a run; `dev` speakers are nobody in `train`, test speakers in neither."""
+
+    train: Utterances
+    dev: Utterances
+    dev_trials: Trials
+    test_trials: Trials | None
+    test_root: Path
+
+
+def prepare(cfg: Config) -> Task:
+    """Find the corpus, set development speakers aside, read the lists.
+
+    Raises:
+        FileNotFoundError: corpus or list missing; says what to get and where to put it.
+        ValueError: files that cannot be used, found before anything is trained.
+    """
+    root = corpus_root(cfg)
+    everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
+    train, dev = dev_split(everyone, cfg.data.dev_speakers, DEV_SEED)
+    info = groups(cfg.data.corpus, root)
+    dev_trials = make_trials(dev, DEV_SEED, per_speaker=100, same_gender=info)
+    if cfg.data.labelled_speakers:
+        train = labelled(train, cfg.data.labelled_speakers)
+    validate(train)
+    test_trials, test_root = test_list(cfg, root)
+    return Task(train, dev, dev_trials, test_trials, test_root)
+
+
+def corpus_root(cfg: Config) -> Path:
+    """Folder of the training corpus; synthetic voices are made when they are not there."""
+    try:
+        return find_root(cfg.data.corpus, cfg.data.root)
+    except FileNotFoundError:
+        if cfg.data.corpus != "synthetic":
+            raise
+    size = (cfg.data.speakers, cfg.data.utterances)
+    out = Path(cfg.data.root or f"data/synthetic-{size[0]}x{size[1]}")
+    say(f"making {size[0]} synthetic voices with {size[1]} utterances each in {out}")
+    synthetic.make_corpus(out, *size)
+    return out
+
+
+def training_split(corpus: str) -> str | None:
+    """The split that holds training speakers; None where the corpus has no test speakers inside."""
+    if corpus == "synthetic":
+        return "train"
+    known = CORPORA[corpus].expected if corpus in CORPORA else {}
+    return next((split for split in ("train", "dev") if split in known), None)
+
+
+def groups(corpus: str, root: Path) -> dict[str, dict]:
+    """Speakers with gender and age group in one word, so that trials pair like with like."""
+    info = speaker_info(corpus, root)
+    for entry in info.values():
+        if "age" in entry:
+            entry["gender"] = (
+                f"{entry.get('gender')} {'adult' if entry['age'] >= ADULT else 'child'}"
+            )
+    return info
+
+
+def labelled(train: Utterances, speakers: int) -> Utterances:
+    """The utterances of so many training speakers, the same ones in every run."""
+    if speakers > len(train.speakers):
+        raise ValueError(
+            f"data.labelled_speakers is {speakers}, {len(train.speakers)} train; ask for fewer"
+        )
+    chosen = np.random.default_rng(DEV_SEED).choice(len(train.speakers), speakers, replace=False)
+    return train.select(np.isin(train.speaker, chosen))
+
+
+def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
+    """The test trials and the folder of their recordings; None when the corpus has no list."""
+    folder = Path(cfg.data.trials_root or root)
+    name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
+    path = Path(name) if Path(name).is_file() else folder / name
+    if not cfg.data.trials and not (name and path.is_file()):
+        return None, folder
+    return read_trials(path, folder), folder
+
+
+def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:
+    """Training crops as ``cfg`` asks for them."""
+    second = None
+    if cfg.data.kd_corpus and cfg.switches.kd_data == "as_chosen":  # surprise 10
+        second = load_corpus(cfg.data.kd_corpus, cfg.data.kd_root)
+    augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
+    whole_second = cfg.switches.crop_start == "whole_second"  # surprise 7
+    return SpeakerDataset(
+        task.train, cfg.data.crop_s, cfg.seed, whole_second, augment, second, max(laps, 1)
+    )

@@ -1,0 +1,255 @@
+import errno
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from oskdft import audio, files
+
+FIXTURES = Path(__file__).parent / "fixtures"
+RATE = audio.SAMPLE_RATE
+
+
+def tone(seconds=1.0, hz=440.0, rate=RATE):
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype("float32")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.wav", "ein Käfer 鳥.flac", "a b/c d.wav"])
+def test_what_is_written_is_read_back_to_16_bits(tmp_path, name):
+    wave = tone()
+    audio.write(tmp_path / name, wave)
+    found = audio.read(tmp_path / name)
+    assert found.dtype == np.float32
+    assert np.abs(found - wave).max() <= 1 / 2**15
+    assert audio.info(tmp_path / name) == audio.AudioInfo(RATE, RATE, 1)
+    assert audio.problems(tmp_path / name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "error"),
+    [
+        ("a.wav", "PCM_24", 1e-6),
+        ("a.wav", "FLOAT", 1e-9),
+        ("a.ogg", None, 0.1),
+        ("a.mp3", None, 0.1),
+    ],
+)
+def test_other_formats_are_read(tmp_path, name, subtype, error):
+    wave = tone(2.0)
+    soundfile.write(tmp_path / name, wave, RATE, subtype=subtype)
+    found = audio.read(tmp_path / name)
+    assert len(found) == len(wave) and np.abs(found - wave).max() < error
+    assert audio.problems(tmp_path / name) == []
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg", ".mp3"])
+@pytest.mark.parametrize(("start", "samples"), [(0, 100), (7_001, 32_000), (47_000, 32_000)])
+def test_a_crop_is_a_piece_of_the_whole(tmp_path, suffix, start, samples):
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 48_000), RATE)
+    whole = audio.read(path)
+    crop = audio.read(path, start, samples)
+    assert len(crop) == min(samples, 48_000 - start)
+    assert np.abs(crop - whole[start : start + samples]).max() < 1e-3
+
+
+def test_only_the_wanted_samples_are_decoded(tmp_path, monkeypatch):
+    audio.write(tmp_path / "a.flac", tone(30.0))
+    decoded = []
+    original = soundfile.SoundFile.read
+
+    def spy(self, frames=-1, **options):
+        decoded.append(frames)
+        return original(self, frames, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", spy)
+    audio.read(tmp_path / "a.flac", 16_000, 32_000)
+    assert decoded == [32_000]
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100])
+def test_another_rate_is_resampled_with_one_warning_per_file(tmp_path, rate):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(2.0, rate=rate), rate, subtype="FLOAT")
+    with pytest.warns(UserWarning, match=f"at {rate} Hz; resampled to 16000 Hz"):
+        whole = audio.read(path)
+    assert len(whole) == 2 * RATE
+    assert np.abs(whole - tone(2.0))[500:-500].max() < 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        crop = audio.read(path, 10_001, 5_000)
+    assert np.abs(crop - whole[10_001:15_001]).max() < 1e-5
+    assert np.abs(audio.read(path, 30_000, 9_000) - whole[30_000:]).max() < 1e-5
+    with pytest.raises(ValueError, match=r"a\.wav.* none at"):
+        audio.read(path, 40_000)
+    assert audio.problems(path) == [f"{rate} Hz instead of 16000 Hz"]
+
+
+def test_no_resampling_is_needed_for_a_rate_asked_for(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(rate=8_000), 8_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(audio.read(tmp_path / "a.wav", rate=8_000)) == 8_000
+
+
+def cut_in_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def bad_file(folder, kind):
+    path = folder / f"{kind}.wav"
+    if kind in ("flac", "ogg", "mp3", "wav"):
+        path = folder / f"cut.{kind}"
+        soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 48_000), RATE)
+        cut_in_half(path)
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("not audio at all\n" * 9)
+    elif kind == "m4a":
+        path = folder / "a.m4a"
+        path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    elif kind == "no samples":
+        soundfile.write(path, np.zeros(0), RATE)
+    elif kind in ("nan", "inf"):
+        soundfile.write(path, np.array([0.1, float(kind), 0.2] * 999), RATE, subtype="FLOAT")
+    elif kind == "stereo":
+        soundfile.write(path, np.stack([tone(), tone()], 1), RATE)
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+BAD = {
+    "flac": ("cannot be read", "unreadable"),
+    "wav": ("cut off", "cut off"),
+    "ogg": ("cut off", "cut off"),
+    "mp3": ("cut off", "cut off"),
+    "empty": ("is empty", "unreadable"),
+    "text": ("not audio or damaged", "unreadable"),
+    "m4a": ("ffmpeg -i", "unreadable"),
+    "no samples": ("no samples", "empty"),
+    "nan": ("NaN or infinite", "not finite"),
+    "inf": ("NaN or infinite", "not finite"),
+    "stereo": ("2 channels; make it mono", "2 channels instead of 1"),
+    "folder": ("directory|denied", "unreadable"),
+    "missing": ("does not exist", "unreadable"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, kind):
+    path = bad_file(tmp_path, kind)
+    refusal, problem = BAD[kind]
+    with pytest.raises((ValueError, OSError), match=refusal) as caught:
+        audio.read(path)
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+    found = audio.problems(path)
+    assert any(problem in text for text in found) and not any("\n" in text for text in found)
+
+
+def test_problems_of_a_wave():
+    assert audio.problems(tone()) == []
+    assert audio.problems(np.zeros(0)) == ["empty (no samples)"]
+    assert audio.problems(tone(0.01)) == ["too short (160 samples, at least 400 needed)"]
+    assert audio.problems(tone() * 1e-4) == ["silent (peak below -60 dBFS)"]
+    assert audio.problems(np.full(999, np.nan)) == ["not finite (NaN or infinite samples)"]
+    assert audio.is_silent(np.full(9, 9e-4)) and not audio.is_silent(np.full(9, -1.1e-3))
+
+
+def test_all_problems_of_a_file_are_listed(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((150, 2)), 8_000)
+    assert audio.problems(tmp_path / "a.wav") == [
+        "2 channels instead of 1",
+        "8000 Hz instead of 16000 Hz",
+        "too short (300 samples, at least 400 needed)",
+        "silent (peak below -60 dBFS)",
+    ]
+
+
+@pytest.mark.parametrize(("start", "samples"), [(-1, 5), (0, 0), (0, -3)])
+def test_an_impossible_crop_is_refused(tmp_path, start, samples):
+    audio.write(tmp_path / "a.wav", tone())
+    with pytest.raises(ValueError, match="start from 0, read at least 1 sample"):
+        audio.read(tmp_path / "a.wav", start, samples)
+    with pytest.raises(ValueError, match=r"a\.wav has 16000 samples, none at 16000"):
+        audio.read(tmp_path / "a.wav", 16_000)
+
+
+def test_segments_equal_the_published_loader():
+    fixture = np.load(FIXTURES / "F6d_segments.npz")
+    assert json.loads((FIXTURES / "F6d_segments.json").read_text())["tolerance"] == "exact"
+    rows = zip(*(fixture[key] for key in fixture.files), strict=True)
+    keys = fixture.files
+    assert len(fixture["length"]) == 10
+    for row in map(lambda values: dict(zip(keys, values, strict=True)), rows):
+        found = audio.segments(np.arange(row["length"]))
+        assert found.shape == (5, 48_000)
+        assert found[:, 0].tolist() == row["starts"].tolist()
+        assert found[0, -1] == row["last_sample_index_of_seg0"]
+
+
+def test_wrap_equals_numpy_pad():
+    wave = np.random.default_rng(0).normal(size=7)
+    for samples in (7, 8, 14, 50):
+        assert np.array_equal(audio.wrap(wave, samples), np.pad(wave, (0, samples - 7), "wrap"))
+    assert audio.wrap(wave, 3) is wave
+    with pytest.raises(ValueError, match="wave is empty"):
+        audio.wrap(wave[:0], 3)
+
+
+def test_crops_reach_both_ends_or_published_only_whole_seconds():
+    rng = np.random.default_rng(0)
+    starts = {audio.crop_start(12, 8, rng) for _ in range(200)}
+    assert starts == {0, 1, 2, 3, 4}
+    # 4.9 s, crops of 2 s: starts 0, 1, 2 s; what follows 4 s is never seen
+    starts = {audio.crop_start(78_400, 32_000, rng, whole_second=True) for _ in range(200)}
+    assert starts == {0, 16_000, 32_000}
+    assert audio.crop_start(5, 8, rng) == audio.crop_start(5, 8, rng, whole_second=True) == 0
+
+
+def test_write_refuses_what_it_cannot_keep(tmp_path):
+    for wave in (np.zeros((2, 9)), np.zeros(0), np.array([0.0, np.inf])):
+        with pytest.raises(ValueError, match=r"a\.wav: wave is .* give finite samples"):
+            audio.write(tmp_path / "a.wav", wave)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_louder_than_full_scale_is_clipped_not_wrapped(tmp_path):
+    audio.write(tmp_path / "a.flac", np.array([1.5, -1.5]))
+    assert audio.read(tmp_path / "a.flac").tolist() == pytest.approx([1, -1], abs=1e-4)
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.flac"
+    audio.write(path, tone())
+    before = path.read_bytes()
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device; free some space .*a\.flac"):
+        audio.write(path, tone(2.0))
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_names_the_file(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match=r"taken.*b\.flac"):
+        audio.write(tmp_path / "taken" / "b.flac", tone())
+
+
+def test_real_recordings_are_read(data_root, tmp_path):
+    paths = sorted((data_root / "speechocean762").rglob("*.WAV"))[:3]
+    paths += sorted((data_root / "librispeech_cohort").rglob("*.flac"))[:3]
+    if not paths:
+        pytest.skip("neither speechocean762 nor librispeech_cohort below OSKDFT_DATA")
+    for path in paths:
+        assert audio.problems(path) == []
+        shutil.copy(path, tmp_path)
+        assert len(audio.read(tmp_path / path.name)) == audio.info(path).samples
