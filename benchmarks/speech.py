@@ -34,8 +34,9 @@ def mfcc_eer(folder: Path) -> float:
     Mean and deviation over time of MFCC 1 to 29, standardised over the test utterances; cosine.
     """
     import torch
-    from oskdft.metrics import eer
     from torchaudio.transforms import MFCC
+
+    from oskdft.metrics import eer
 
     lines = [line.split() for line in (folder / "trials.txt").read_text().splitlines()]
     places = {path: n for n, path in enumerate(sorted({p for line in lines for p in line[1:]}))}

@@ -57,7 +57,8 @@ def read(
     """Read ``samples`` samples from ``start`` on, decoding nothing else.
 
     Args:
-        path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file, mono.
+        path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file, mono. (In the last page of an
+            OGG file libsndfile finds ``start`` only to about 10 ms.)
         start: first sample, counted at ``rate``.
         samples: how many, counted at ``rate``; None reads to the end.
         rate: Hz; a file at another rate is resampled, with one warning per file.
@@ -109,9 +110,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
             fix = f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav"
         else:
             fix = "it is not audio or damaged; copy or download it again"
-        raise ValueError(
-            f"{path} cannot be read ({error.error_string.rstrip('.')}); {fix}"
-        ) from None
+        reason = error.error_string.strip().rstrip(".")
+        raise ValueError(f"{path} cannot be read ({reason}); {fix}") from None
 
 
 def _decode(
@@ -315,6 +315,5 @@ def write(path: str | Path, wave: np.ndarray, rate: int = SAMPLE_RATE) -> None:
         with files.atomic(path, "wb") as file:
             file.write(encoded.getbuffer())
     except OSError as error:
-        raise OSError(
-            error.errno, f"{error.strerror}; free space or choose another", str(path)
-        ) from None
+        reason = f"{error.strerror}; free some space or write elsewhere"
+        raise OSError(error.errno, reason, str(path)) from None

@@ -117,9 +117,7 @@ def min_dcf(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.01) -> f
     return min_dcf_of(p_miss, p_fa, p_target)
 
 
-def det_points(
-    scores: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def det_points(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All operating points: (p_miss, p_fa, thresholds), each [S + 1] for S distinct scores.
 
     >>> [points.tolist() for points in det_points([0.0, 1.0], [0, 1])[:2]]
@@ -184,9 +182,7 @@ def _hull(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return corners[:, 1], corners[:, 0]
 
 
-def calibrate(
-    scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5
-) -> tuple[float, float]:
+def calibrate(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5) -> tuple[float, float]:
     """Scale and offset that turn scores into log-likelihood ratios: llr = scale * score + offset.
 
     Args:
@@ -208,7 +204,9 @@ def calibrate(
 
     def cost(beta: np.ndarray) -> float:
         logit = x @ beta + prior
-        return float(weight @ np.logaddexp(0, np.where(target, -logit, logit)) + beta @ ridge @ beta / 2)
+        return float(
+            weight @ np.logaddexp(0, np.where(target, -logit, logit)) + beta @ ridge @ beta / 2
+        )
 
     for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(x @ beta + prior, -500, 500)))
@@ -347,7 +345,11 @@ def _fault(path: str | Path, number: int, line: str, fields: list[str], form: in
 
 
 def write_scores(
-    path: str | Path, scores: np.ndarray, labels: np.ndarray, left: Sequence[str], right: Sequence[str]
+    path: str | Path,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    left: Sequence[str],
+    right: Sequence[str],
 ) -> None:
     """Write "label id id score" lines, whole or not at all; scores keep full float precision."""
     rows = zip(labels, left, right, scores, strict=True)

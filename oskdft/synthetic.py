@@ -111,8 +111,8 @@ def trials(speakers: int, utterances: int, seed: int = 0) -> list[tuple[int, str
     Returns:
         (label, path, path) each, label 1 for the same speaker.
 
-    >>> sorted(trials(4, 2))[0]
-    (0, 'spk0002/ses0/0000.flac', 'spk0003/ses0/0000.flac')
+    >>> sorted(trials(4, 2))[-1]
+    (1, 'spk0003/ses0/0000.flac', 'spk0003/ses1/0001.flac')
     """
     rng = np.random.default_rng([seed, _TRIALS])
     test = range(speakers - _test_count(speakers), speakers)
@@ -254,7 +254,7 @@ def _write_table(out: Path, seed: int, speakers: int, everything: list[tuple[int
                     voices.gender(speaker),
                     voices.language(speaker),
                     "test" if speaker >= first_test else "train",
-                    f"{seconds:.3f}",
+                    f"{seconds:.5f}",
                     voices.text_of(seed, speaker, utterance),
                 )
             )

@@ -52,8 +52,9 @@ def prepare(cfg: Config) -> Task:
     root = corpus_root(cfg)
     everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
     train, dev = dev_split(everyone, cfg.data.dev_speakers, DEV_SEED)
-    info = groups(cfg.data.corpus, root)
-    dev_trials = make_trials(dev, DEV_SEED, per_speaker=100, same_gender=info)
+    dev_trials = make_trials(
+        dev, DEV_SEED, per_speaker=100, same_gender=groups(cfg.data.corpus, dev)
+    )
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
     validate(train)
@@ -70,7 +71,8 @@ def corpus_root(cfg: Config) -> Path:
             raise
     size = (cfg.data.speakers, cfg.data.utterances)
     out = Path(cfg.data.root or f"data/synthetic-{size[0]}x{size[1]}")
-    say(f"making {size[0]} synthetic voices with {size[1]} utterances each in {out}")
+    if not (out / "corpus.json").is_file():
+        say(f"making {size[0]} synthetic voices with {size[1]} utterances each in {out}")
     synthetic.make_corpus(out, *size)
     return out
 
@@ -83,15 +85,19 @@ def training_split(corpus: str) -> str | None:
     return next((split for split in ("train", "dev") if split in known), None)
 
 
-def groups(corpus: str, root: Path) -> dict[str, dict]:
-    """Speakers with gender and age group in one word, so that trials pair like with like."""
-    info = speaker_info(corpus, root)
-    for entry in info.values():
-        if "age" in entry:
-            entry["gender"] = (
-                f"{entry.get('gender')} {'adult' if entry['age'] >= ADULT else 'child'}"
-            )
-    return info
+def groups(corpus: str, dev: Utterances) -> dict[str, dict] | None:
+    """Gender and age group of each speaker in one word, so that trials pair like with like.
+
+    None when no two development speakers are alike: then everybody meets everybody.
+    """
+    known = speaker_info(corpus, dev.root)
+    words = {}
+    for speaker in dev.speakers:
+        entry = known.get(speaker, {})
+        age = {True: " adult", False: " child"}[entry["age"] >= ADULT] if "age" in entry else ""
+        words[speaker] = {"gender": f"{entry.get('gender')}{age}"}
+    kinds = [entry["gender"] for entry in words.values()]
+    return words if len(set(kinds)) < len(kinds) else None
 
 
 def labelled(train: Utterances, speakers: int) -> Utterances:

@@ -13,17 +13,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from oskdft import losses, metrics, optim, provenance, runfolder, task
+from oskdft import losses, optim, provenance, runfolder, task
 from oskdft.config import Config, to_dict
 from oskdft.console import progress, say
-from oskdft.corpora import Trials
 from oskdft.dataset import loader
-from oskdft.evaluate import score_list
 from oskdft.files import write_json
 from oskdft.meter import Meter, gradient_norms
 from oskdft.model import SpeakerModel, load_model, new_model, save_model
 from oskdft.strategies import Stage, stage_config, stages
 from oskdft.teacher import Teacher, frame_count, load_encoder
+from oskdft.validation import Best, calibrated
 
 LOG_EVERY = 10  # steps averaged into one row of metrics.csv
 
@@ -95,15 +94,17 @@ class Run:
             )
         self.cfg = cfg
         self.main = self.accelerator.is_main_process
+        self.teacher = Teacher(load_encoder(cfg.model.teacher))
+        self.task = task.prepare(
+            cfg
+        )  # everything that can be missing is asked for before the folder
         if self.main:
             runfolder.claim(self.out, cfg, resume)
         self.accelerator.wait_for_everyone()
-        self.teacher = Teacher(load_encoder(cfg.model.teacher))
-        self.task = task.prepare(cfg)
         self.rows: list[dict] = []
         self.validations: list[dict] = []
         self.began = time.monotonic()
-        self.accelerator.init_trackers("oskdft")
+        self.accelerator.init_trackers("tensorboard")
 
     def place(self, stage: int, step: int) -> dict:
         """Where the run stands, for a checkpoint."""
@@ -190,7 +191,7 @@ def _run_stage(
     run.teacher.to(run.accelerator.device)
     wrapped, optimiser = run.accelerator.prepare(objective, optimiser)
     _steps(run, cfg, stage, number, objective, wrapped, optimiser, state["step"] if state else 0)
-    if run.main:
+    if run.main and number + 1 < len(stages(cfg)):  # where a resumed run finds it
         _save_model(run, run.out / f"stage{number}", model, cfg, {})
     return model
 
@@ -208,7 +209,7 @@ def _steps(
         data, cfg.train.batch, steps, cfg.data.workers, first,
         accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
-    meter, best = Meter(), Best(run, cfg, number)
+    meter, best = Meter(), Best(run.out, cfg, run.task, run.validations, number)
     done = progress(range(first, steps), f"{cfg.strategy}: {stage.name}")
     iterator = iter(batches)
     for step in done:
@@ -247,7 +248,9 @@ def _steps(
         if last_of_epoch:
             due = stage.sv or stage.embedding_kd
             if due and (epoch % cfg.train.validate_every == 0 or epoch == epochs):
-                best.validate(objective.model, step + 1, epoch)
+                if run.main:
+                    best.validate(objective.model, step + 1, epoch)
+                accelerator.wait_for_everyone()
             if run.main:
                 runfolder.save_state(run.out, run.place(number, step + 1), objective, optimiser)
             if cfg.train.patience and best.stale >= cfg.train.patience:
@@ -308,63 +311,6 @@ def _rank(run: Run) -> int:
     return run.accelerator.process_index if run.cfg.switches.student_noise == "per_rank" else 0
 
 
-class Best:
-    """Validation on development trials, and the checkpoint that the switch `checkpoint` chooses."""
-
-    def __init__(self, run: Run, cfg: Config, stage: int) -> None:
-        self.run, self.cfg, self.stage = run, cfg, stage
-        earlier = [v for v in run.validations if v["stage"] == stage]
-        self.key = "oracle_eer" if cfg.switches.checkpoint == "oracle" else "dev_eer"  # surprise 11
-        self.best = min((v[self.key] for v in earlier), default=float("inf"))
-        self.stale = 0
-
-    def validate(self, model: SpeakerModel, step: int, epoch: int) -> None:
-        """Measure, log, keep the better model; the other processes wait."""
-        run = self.run
-        if run.main:
-            model.eval()
-            trials, root = run.task.dev_trials, run.task.dev.root
-            scores = self._scores(model, trials, root)
-            entry = {"stage": self.stage, "step": step, "epoch": epoch}
-            entry["dev_eer"] = metrics.eer(scores, trials.label)[0]
-            if self.key == "oracle_eer":
-                entry["oracle_eer"] = self._oracle(model)
-            model.train()
-            run.validations.append(entry)
-            say(
-                f"epoch {epoch}: {', '.join(f'{k} {100 * v:.2f} %' for k, v in entry.items() if 'eer' in k)}"
-            )
-            self.stale += 1
-            if entry[self.key] < self.best:
-                self.best, self.stale = entry[self.key], 0
-                facts = calibration(scores, trials.label) | {"step": step, self.key: self.best}
-                _save_model(run, run.out / "best", model, self.cfg, facts)
-        run.accelerator.wait_for_everyone()
-
-    def _oracle(self, model: SpeakerModel) -> float:
-        trials = self.run.task.test_trials
-        if trials is None:
-            raise ValueError(
-                "switches.checkpoint=oracle needs test trials; set data.trials or choose dev"
-            )
-        scores = self._scores(model, trials, self.run.task.test_root)
-        return metrics.eer(scores, trials.label)[0]
-
-    def _scores(self, model: SpeakerModel, trials: Trials, root: Path) -> np.ndarray:
-        half_batch = self.cfg.switches.eval_path == "half_batch"
-        return score_list(model, trials, root, self.cfg.eval, half_batch)
-
-
-def calibration(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Threshold at the development EER, and scale and offset that turn scores into log-likelihood ratios."""
-    scale, offset = metrics.calibrate(scores, labels)
-    return {
-        "threshold": float(metrics.eer(scores, labels)[1]),
-        "llr_scale": scale,
-        "llr_offset": offset,
-    }
-
-
 def _save_model(run: Run, folder: Path, model: SpeakerModel, cfg: Config, facts: dict) -> None:
     save_model(folder, model, cfg, run.task.train.speakers, facts)
 
@@ -373,9 +319,9 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
     """last/, best/ where nothing was validated, report.json; returns the report."""
     if not run.main:
         return {}
-    _save_model(run, run.out / "last", model, cfg, calibrated(run, model, cfg))
+    _save_model(run, run.out / "last", model, cfg, calibrated(model, run.task, cfg))
     if not (run.out / "best").is_dir():
-        _save_model(run, run.out / "best", model, cfg, calibrated(run, model, cfg))
+        _save_model(run, run.out / "best", model, cfg, calibrated(model, run.task, cfg))
     report = {
         "config": to_dict(cfg),
         "train_utterances": len(run.task.train),
@@ -389,12 +335,6 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
     write_json(run.out / "report.json", report)
     run.accelerator.end_training()
     return report
-
-
-def calibrated(run: Run, model: SpeakerModel, cfg: Config) -> dict[str, float]:
-    """Threshold and calibration of a model on the development trials."""
-    trials = run.task.dev_trials
-    return calibration(score_list(model.eval(), trials, run.task.dev.root, cfg.eval), trials.label)
 
 
 def _trackers() -> str | None:

@@ -40,12 +40,20 @@ EQUALISER_HZ = (60, 150, 300, 600, 1_200, 2_400, 4_800, 8_000)
 
 
 def gender(speaker: int) -> str:
-    """Even speakers are male, odd ones female."""
+    """Even speakers are male, odd ones female.
+
+    >>> gender(0), gender(1)
+    ('m', 'f')
+    """
     return "mf"[speaker % 2]
 
 
 def language(speaker: int) -> str:
-    """Each pair of a male and a female speaker has one of the languages, in turn."""
+    """Each pair of a male and a female speaker has one of the languages, in turn.
+
+    >>> [language(speaker) for speaker in (0, 1, 2, 10)]
+    ['en', 'en', 'de', 'en']
+    """
     return LANGUAGES[speaker // 2 % len(LANGUAGES)]
 
 
@@ -86,7 +94,11 @@ def voice_file(seed: int, speaker: int) -> str:
 
 
 def draw_session(seed: int, speaker: int, session: int) -> Session:
-    """Draw one session of a speaker from (seed, speaker, session)."""
+    """Draw one session of a speaker from (seed, speaker, session).
+
+    >>> draw_session(0, 7, 1) == draw_session(0, 7, 1) != draw_session(0, 7, 2)
+    True
+    """
     rng = np.random.default_rng([seed, _SESSION, speaker, session])
     return Session(
         words_per_minute=int(rng.integers(165, 221)),
@@ -104,12 +116,20 @@ def draw_session(seed: int, speaker: int, session: int) -> Session:
 
 
 def speaker_name(speaker: int) -> str:
-    """The name of a speaker's folder and voice."""
+    """The name of a speaker's folder and voice.
+
+    >>> speaker_name(7)
+    'spk0007'
+    """
     return f"spk{speaker:04d}"
 
 
 def text_of(seed: int, speaker: int, utterance: int) -> str:
-    """The sentence of an utterance; no other utterance of the corpus has it."""
+    """The sentence of an utterance; no other utterance of the corpus has it.
+
+    >>> text_of(0, 1, 0) == text_of(0, 11, 0)
+    False
+    """
     rank = speaker // (2 * len(LANGUAGES)) * 2 + speaker % 2  # among those of the language
     return sentence(language(speaker), rank * MOST_UTTERANCES + utterance, seed)
 
@@ -122,6 +142,11 @@ def speak(data: Path, seed: int, speaker: int, utterance: int) -> np.ndarray:
 
     Returns:
         [N] float32 at 16 kHz.
+
+    >>> with espeak.home({speaker_name(3): voice_file(0, 3)}, LANGUAGES) as data:
+    ...     wave = speak(data, seed=0, speaker=3, utterance=0)
+    >>> 2 < len(wave) / 16_000 < 5
+    True
     """
     session = draw_session(seed, speaker, utterance % SESSIONS)
     rng = np.random.default_rng([seed, _UTTERANCE, speaker, utterance])
@@ -159,6 +184,11 @@ def through_session(
 
     Returns:
         [N * 320 / 441] float32 at 16 kHz.
+
+    >>> source = np.random.default_rng(0)
+    >>> wave = source.standard_normal(22_050, np.float32)
+    >>> through_session(wave, draw_session(0, 0, 0), source, source).shape
+    (16000,)
     """
     samples = len(wave) * audio.SAMPLE_RATE // espeak.NATIVE_RATE
     tail = int(_ROOM_S * espeak.NATIVE_RATE)  # silence for the echoes, or they wrap around
