@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +18,9 @@ data = typer.Typer(help="Corpora: what is here, get, make, check.", no_args_is_h
 app.add_typer(data, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Root = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the corpus; default $OSKDFT_DATA/NAME, then data/NAME."),
-]
+Root = Annotated[str, typer.Option(help="Folder of the corpus; else $OSKDFT_DATA/NAME, data/NAME.")]
+Model = Annotated[str, typer.Option(help='Run folder, exported folder, or "classroom".')]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
 
 def show(value: Any, as_json: bool, text: str) -> None:
@@ -28,9 +28,29 @@ def show(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)
 
 
+def settings(words: list[str]) -> dict[str, Any]:
+    """KEY=VALUE words as a dictionary, values read as YAML.
+
+    >>> settings(["train.lr=1e-4", "data.corpus=synthetic", "loss.kd_layers=[1, 2]"])
+    {'train.lr': '1e-4', 'data.corpus': 'synthetic', 'loss.kd_layers': [1, 2]}
+    """
+    import yaml
+
+    changes = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
+        try:
+            changes[key] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            raise ValueError(f"{word!r}: the value cannot be read; put text in quotes") from None
+    return changes
+
+
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option(help="Repair what can be repaired.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False,
     as_json: Json = False,
 ) -> None:
     """What is installed, what works, what to do."""
@@ -40,13 +60,123 @@ def doctor(
         for line in module.repair():
             print(line, file=sys.stderr)
     findings = module.diagnose()
-    show(
-        [f.__dict__ if hasattr(f, "__dict__") else f._asdict() for f in findings],
-        as_json,
-        "\n".join(module.lines(findings)),
-    )
+    show([asdict(f) for f in findings], as_json, "\n".join(module.lines(findings)))
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
+
+
+@data.command("list")
+def data_list(as_json: Json = False) -> None:
+    """Known corpora: licence, size, and whether they are here."""
+    from oskdft import corpora
+
+    rows = corpora.list_corpora()
+    lines = [
+        f"{row['name']:16} {'here' if row['here'] else '-':5} {row['size']:24} {row['licence']}\n"
+        f"{'':16} {row['title']}: {row['root'] or row['how_to']}"
+        for row in rows
+    ]
+    show(rows, as_json, "\n".join(lines))
+
+
+@data.command("get")
+def data_get(
+    name: str, dest: Annotated[str, typer.Option(help="Folder for it; else data/NAME.")] = ""
+) -> None:
+    """Download a corpus that may be downloaded; an interrupted download goes on."""
+    from oskdft import download
+
+    print(download.get(name, dest))
+
+
+@data.command("make")
+def data_make(
+    name: str,
+    out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
+    speakers: Annotated[int, typer.Option(help="Voices; the last third are test speakers.")] = 60,
+    utterances: Annotated[int, typer.Option(help="Per speaker, about 3 s each.")] = 20,
+    seed: Annotated[int, typer.Option(help="Everything is drawn from it.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make synthetic voices (NAME is "synthetic")."""
+    from oskdft import synthetic
+
+    if name != "synthetic":
+        raise ValueError(f"{name!r} cannot be made; only synthetic can, see oskdft data list")
+    made = synthetic.make_corpus(out, speakers, utterances, seed)
+    text = ", ".join(f"{key} {value}" for key, value in made.items())
+    show(made, as_json, f"{out}: {text}")
+
+
+@data.command("check")
+def data_check(
+    name: str,
+    root: Root = "",
+    full: Annotated[bool, typer.Option("--full", help="Decode every file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Missing, extra, unreadable, too short; counts and trial lists against the published ones."""
+    from oskdft import check
+
+    report = check.check(name, root, full)
+    show(asdict(report) | {"ok": report.ok}, as_json, "\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pretrain(
+    config: Annotated[str, typer.Option(help="classroom-hubert, classroom-wav2vec2 or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the teacher; an interrupted run goes on.")],
+) -> None:
+    """Pre-train a small teacher without labels."""
+    from oskdft import pretrain as module
+
+    module.run(module.load_recipe(config), out)
+
+
+@app.command()
+def train(
+    out: Annotated[
+        Path, typer.Option(help="Run folder; new, or with --resume an interrupted one.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
+    strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a speaker model."""
+    from oskdft import config
+
+    changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
+    cfg = config.load(profile).override(changes)
+    from oskdft import train as module
+
+    report = module.train(cfg, out, resume)
+    last = report["validations"][-1] if report.get("validations") else {}
+    eer = f", development EER {100 * last['dev_eer']:.2f} %" if last else ""
+    show(report, as_json, f"{out}: {report.get('seconds', 0):.0f} s{eer}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    trials: Annotated[Path, typer.Option(help="Trial list.")],
+    root: Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")],
+    scores: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
+    snorm: Annotated[Path | None, typer.Option(help="AS-norm with this cohort folder.")] = None,
+    no_tta: Annotated[bool, typer.Option("--no-tta", help="Full utterances only.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """EER, minDCF and Cllr of a model on a trial list, with interval and recipe."""
+    from oskdft import evaluate as module
+
+    result = module.evaluate(model, trials, root, scores, snorm, tta=not no_tta, device=device)
+    show(result, as_json, module.report_text(result))
 
 
 @app.command()
@@ -56,6 +186,33 @@ def score(file: Path, as_json: Json = False) -> None:
 
     result = metrics.score_file(file)
     show(result, as_json, metrics.summary_text(result))
+
+
+@app.command()
+def embed(
+    files: list[Path],
+    out: Annotated[Path, typer.Option(help="NumPy archive: embeddings [n, E] and paths [n].")],
+    model: Model = "classroom",
+    device: Device = "auto",
+) -> None:
+    """Embeddings of recordings."""
+    from oskdft import evaluate as module
+
+    module.embed_to(files, out, model, device)
+
+
+@app.command()
+def verify(
+    a: Path, b: Path, model: Model = "classroom", device: Device = "auto", as_json: Json = False
+) -> None:
+    """Do two recordings hold the same voice?"""
+    from oskdft import evaluate as module
+
+    result = module.load(model, device).verify(a, b)
+    word = "same speaker" if result["same"] else "different speakers"
+    show(
+        result, as_json, f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}"
+    )
 
 
 @app.command()
@@ -72,7 +229,9 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ImportError) as error:
-        print(f"oskdft: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        hint = " (run oskdft doctor --fix)" if "torchaudio" in line else ""
+        print(f"oskdft: {line}{hint}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("oskdft: stopped", file=sys.stderr)

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.console import say
-from oskdft.download import find_root, known, list_corpora
+from oskdft.download import data_folders, find_root, known, list_corpora
 from oskdft.inspect_corpus import CORPORA, remembered, scan
 from oskdft.layouts import READERS, Row, some, speaker_info
 from oskdft.trials import Trials, read_trials, write_trials
 
 __all__ = [
-    "CORPORA", "Trials", "Utterances", "dev_split", "find_root", "list_corpora", "load_corpus",
+    "CORPORA", "Trials", "Utterances", "data_folders", "dev_split", "find_root", "list_corpora", "load_corpus",
     "make_trials", "read_table", "read_trials", "speaker_info", "table", "write_trials",
 ]  # fmt: skip
 PAIRS_OF = 200  # utterances of a speaker among which its target pairs are drawn

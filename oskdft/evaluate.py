@@ -4,7 +4,7 @@ A batch never changes an embedding: crops have equal length, and whole utterance
 padding masked everywhere (`teacher.frame_mask`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from oskdft import audio, metrics, scoring
-from oskdft.config import EvalConfig
+from oskdft.config import EvalConfig, from_dict
 from oskdft.console import progress
-from oskdft.corpora import Trials
+from oskdft.corpora import Trials, load_corpus, read_trials
 from oskdft.dataset import batches_by_length
+from oskdft.files import atomic
 from oskdft.model import SpeakerModel, device_of, load_model
 from oskdft.teacher import ASSETS
 
@@ -194,3 +195,71 @@ def load(name_or_dir: str | Path, device: str = "auto") -> Verifier:
     shipped = ASSETS / str(name_or_dir)
     model, cfg, described = load_model(shipped if str(name_or_dir) in NAMES else name_or_dir)
     return Verifier(model.to(device_of(device)), cfg.eval, described)
+
+
+def evaluate(
+    name: str | Path,
+    trials: Path,
+    root: Path,
+    scores_to: Path | None = None,
+    cohort: Path | None = None,
+    tta: bool = True,
+    device: str = "auto",
+) -> dict:
+    """Score a trial list with a model; what `oskdft evaluate` prints.
+
+    Args:
+        name: run folder, exported folder or shipped student. trials: the list. root: its folder.
+        scores_to: file for the scores. cohort: folder `speaker/**/file` for AS-norm.
+        tta: full utterances and crops as the model's recipe says; False: full utterances only.
+    """
+    verifier = load(name, device)
+    listed = read_trials(trials, root)
+    recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
+    cfg = from_dict(verifier.described["config"])
+    half_batch = cfg.switches.eval_path == "half_batch"
+    others = _cohort(cohort) if cohort else None
+    scores = score_list(verifier.model, listed, root, recipe, half_batch, others)
+    if scores_to:
+        left, right = ([listed.paths[i] for i in side] for side in (listed.enrol, listed.test))
+        metrics.write_scores(scores_to, scores, listed.label, left, right)
+    fitted = {k: verifier.described.get(k) for k in ("llr_scale", "llr_offset")}
+    # scale and offset were fitted to this recipe's cosines; other scores stay uncalibrated
+    fits = None not in fitted.values() and recipe == verifier.recipe and not others
+    norm = (
+        f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}" if others else "none"
+    )
+    notes = {
+        "model": str(name), "mode": cfg.mode, "strategy": cfg.strategy, "score normalisation": norm,
+        "step": verifier.described.get("step"), "trained on": cfg.data.corpus,
+        "Cllr of": "scores calibrated on development speakers" if fits else "uncalibrated scores",
+    }  # fmt: skip
+    result = report(scores, listed, recipe, notes)
+    if fits:
+        llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
+        result["cllr"] = metrics.cllr(llrs, listed.label)
+    return result
+
+
+def _cohort(folder: Path) -> list[Path]:
+    """One recording per speaker, the first by name."""
+    table = load_corpus("folder", folder)
+    first = np.unique(table.speaker, return_index=True)[1]
+    return [table.path(i) for i in first]
+
+
+def report_text(result: dict) -> str:
+    """`evaluate`'s result for reading."""
+    low, high = (100 * rate for rate in result["eer_ci"])
+    recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
+    interval = f"EER interval  {low:.2f} to {high:.2f} %"
+    return "\n".join([metrics.summary_text(result), interval, "recipe", *recipe])
+
+
+def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto") -> None:
+    """Write embeddings [n, E] float32 and paths [n] of recordings as a NumPy archive."""
+    verifier = load(name, device)
+    made = embed_files(verifier.model, files, replace(verifier.recipe, tta="full"))
+    paths = np.array([str(path) for path in files])
+    with atomic(out, "wb") as file:
+        np.savez(file, embeddings=made.full.astype(np.float32), paths=paths)

@@ -1,0 +1,238 @@
+"""Self-supervised objectives of the classroom teachers, and the recipe that sets them.
+
+Masked prediction (HuBERT: cluster labels of MFCC, then of the model's own features), contrastive
+prediction (wav2vec 2.0: find the quantised latent of a masked frame), and beside either the
+utterance-wise contrastive loss of UniSpeech-SAT.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.transforms import MFCC
+from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
+from transformers.models.wav2vec2.modeling_wav2vec2 import (
+    _compute_mask_indices,
+    _sample_negative_indices,
+)
+
+from oskdft import audio, config
+from oskdft.console import progress
+from oskdft.teacher import frame_count, hidden_states
+
+HOP = 320  # samples between frames: 20 ms
+CONFIGS = ("classroom-hubert", "classroom-wav2vec2")
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """Recipe of one teacher; all values are our choice unless a source is named."""
+
+    name: str = "classroom-hubert"
+    family: str = "hubert"  # or "wav2vec2"
+    width: int = 128  # D
+    layers: int = 12
+    heads: int = 4
+    cnn: int = 64  # channels of the convolutional front-end
+    steps: int = 1000
+    utterances: int = 20  # per step; two crops each, so the batch is twice that
+    crop_s: float = 1.6
+    lr: float = 1.0e-3
+    warmup: float = 0.08
+    mask_prob: float = 0.65  # share of masked frames at most (wav2vec 2.0)
+    mask_span: int = 10  # frames (HuBERT and wav2vec 2.0)
+    clusters: int = 100  # HuBERT, first iteration
+    relabel_at: float = 0.35  # share of steps after which labels are clusters of own features
+    relabel_layer: int = 6  # HuBERT base, second iteration
+    contrast_weight: float = 0.5  # 0: the plain recipe of the paper's teachers
+    contrast_layer: int = 6
+    temperature: float = 0.07
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    equaliser_db: float = 8.0
+    synthetic_speakers: int = 160
+    synthetic_utterances: int = 8
+    dev_speakers: int = 15  # of speechocean762 train, not heard; they judge the layers
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.family not in ("hubert", "wav2vec2"):
+            raise ValueError(f"family is {self.family!r}; choose hubert or wav2vec2")
+        if not max(self.relabel_layer, self.contrast_layer) <= self.layers:
+            raise ValueError(
+                f"relabel_layer and contrast_layer must be at most layers ({self.layers})"
+            )
+
+
+def load_recipe(name: str) -> PretrainConfig:
+    """A recipe by name or YAML file.
+
+    >>> load_recipe("classroom-hubert").family
+    'hubert'
+    """
+    path = config.PRESETS / f"pretrain-{name}.yaml" if name in CONFIGS else Path(name)
+    if not path.is_file():
+        raise ValueError(f"no recipe {name!r}; choose {', '.join(CONFIGS)} or a YAML file")
+    return config.build(PretrainConfig, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+
+
+class HubertPretrainer(nn.Module):
+    """HuBERT: predict the cluster of each masked frame.
+
+    Source: Hsu et al. 2021; logits are a linear map of the last hidden state.
+    """
+
+    def __init__(self, recipe: PretrainConfig) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.encoder = HubertModel(HubertConfig(**_sizes(recipe)))
+        self.head = nn.Linear(recipe.width, recipe.clusters)
+        self.labels: list[np.ndarray] = []
+
+    def forward(
+        self, wave: Tensor, rows: np.ndarray, starts: np.ndarray
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict]:
+        """Loss, hidden states, figures to log."""
+        frames = frame_count(self.encoder.config, wave.shape[1])
+        mask = torch.from_numpy(
+            _compute_mask_indices((len(wave), frames), self.recipe.mask_prob, self.recipe.mask_span)
+        )
+        out = self.encoder(wave, mask_time_indices=mask, output_hidden_states=True)
+        labels = np.stack(
+            [_span(self.labels[r], s, frames) for r, s in zip(rows, starts, strict=True)]
+        )
+        target = torch.from_numpy(labels).long()[mask]
+        logits = self.head(out.last_hidden_state[mask])
+        accuracy = (logits.argmax(-1) == target).float().mean().item()
+        return F.cross_entropy(logits, target), out.hidden_states, {"accuracy": accuracy}
+
+    def prepare(self, waves: list[np.ndarray], own_features: bool) -> None:
+        """(Re-)make the frame labels: k-means on MFCC with deltas, or on a layer of the model itself."""
+        extract = self._own_features if own_features else mfcc
+        features = [extract(wave) for wave in progress(waves, "features for clustering")]
+        rng = np.random.default_rng(self.recipe.seed)
+        sample = np.concatenate([f[rng.random(len(f)) < 0.3] for f in features])
+        kmeans = MiniBatchKMeans(
+            self.recipe.clusters, random_state=self.recipe.seed, batch_size=10_000, n_init=3
+        )
+        kmeans.fit(sample)
+        self.labels = [kmeans.predict(f).astype(np.int16) for f in features]
+        if own_features:
+            self.head.reset_parameters()
+
+    def _own_features(self, wave: np.ndarray) -> np.ndarray:
+        return layer_features(self.encoder, wave, self.recipe.relabel_layer)
+
+
+class Wav2Vec2Pretrainer(nn.Module):
+    """wav2vec 2.0 with stable layer norm: tell the quantised latent of a masked frame from others.
+
+    Source: Baevski et al. 2020, transformers' Wav2Vec2ForPreTraining; loss per masked frame.
+    """
+
+    def __init__(self, recipe: PretrainConfig) -> None:
+        super().__init__()
+        self.recipe = recipe
+        settings = _sizes(recipe) | {
+            "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True,
+            "codevector_dim": 128, "proj_codevector_dim": 128, "num_codevectors_per_group": 160,
+            "num_negatives": 50, "diversity_loss_weight": 0.1,
+        }  # fmt: skip
+        self.model = Wav2Vec2ForPreTraining(Wav2Vec2Config(**settings))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that becomes the teacher."""
+        return self.model.wav2vec2
+
+    def forward(
+        self, wave: Tensor, rows: np.ndarray, starts: np.ndarray
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict]:
+        """Loss, hidden states, figures to log."""
+        shape = (len(wave), frame_count(self.model.config, wave.shape[1]))
+        mask = _compute_mask_indices(
+            shape, self.recipe.mask_prob, self.recipe.mask_span, min_masks=2
+        )
+        negatives = _sample_negative_indices(shape, self.model.config.num_negatives, mask)
+        out = self.model(
+            wave, mask_time_indices=torch.from_numpy(mask),
+            sampled_negative_indices=torch.from_numpy(negatives), output_hidden_states=True,
+        )  # fmt: skip
+        figures = {
+            "contrastive": out.contrastive_loss.item() / mask.sum(),
+            "diversity": out.diversity_loss.item(),
+        }
+        return out.loss / mask.sum(), out.hidden_states, figures
+
+    def prepare(self, waves: list[np.ndarray], own_features: bool) -> None:
+        """Targets are learnt beside the model; nothing to do."""
+
+    def cool(self, share: float) -> None:
+        """Gumbel temperature 2 -> 0.5 over training (wav2vec 2.0)."""
+        self.model.set_gumbel_temperature(max(2.0 * 0.25**share, 0.5))
+
+
+def _sizes(recipe: PretrainConfig) -> dict:
+    """What both families share; no dropout, because a small model on few steps underfits."""
+    none = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop",
+            "feat_quantizer_dropout", "final_dropout")  # fmt: skip
+    return dict.fromkeys(none, 0.0) | {
+        "hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
+        "intermediate_size": 4 * recipe.width, "conv_dim": (recipe.cnn,) * 7,
+    }  # fmt: skip
+
+
+def _span(labels: np.ndarray, start: int, frames: int) -> np.ndarray:
+    """Labels of a crop; a repeated short clip repeats its labels."""
+    return labels[(start + np.arange(frames)) % len(labels)]
+
+
+def layer_features(encoder: nn.Module, wave: np.ndarray, layer: int) -> np.ndarray:
+    """One layer's output for one 16-bit utterance, [T, D]."""
+    training = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        states = hidden_states(
+            encoder, torch.from_numpy(wave.astype(np.float32) / 32768)[None], keep=(layer,)
+        )
+    encoder.train(training)
+    return states[0, 0].numpy()
+
+
+_MFCC = MFCC(
+    audio.SAMPLE_RATE, n_mfcc=13, log_mels=True,
+    melkwargs={"n_fft": 400, "hop_length": HOP, "n_mels": 40, "center": False},
+)  # fmt: skip
+
+
+def mfcc(wave: np.ndarray) -> np.ndarray:
+    """MFCC with first and second differences of one 16-bit utterance, [T, 39], normalised over time."""
+    static = _MFCC(torch.from_numpy(wave.astype(np.float32) / 32768))  # [13, T]
+    first = torch.gradient(static, dim=1)[0]
+    features = torch.cat([static, first, torch.gradient(first, dim=1)[0]])
+    return (
+        (features - features.mean(1, keepdim=True)) / (features.std(1, keepdim=True) + 1e-3)
+    ).T.numpy()
+
+
+def utterance_contrast(hidden: Tensor, temperature: float) -> Tensor:
+    """Utterance-wise contrastive loss on mean and deviation over time.
+
+        -log softmax_j(cos(z_i, z_j) / temperature) at the other crop of the same utterance
+
+    Args:
+        hidden: [2U, T, D]; rows u and U + u are crops of one utterance.
+    Source: UniSpeech-SAT (Chen et al. 2022), here between crops of different noise.
+
+    >>> round(utterance_contrast(torch.tensor([[[1.0], [0]], [[0], [0]], [[1], [0]], [[0], [0]]]), 1.0).item(), 2)
+    0.83
+    """
+    pooled = F.normalize(torch.cat([hidden.mean(1), hidden.std(1)], 1), dim=1)  # [2U, 2D]
+    similarity = pooled @ pooled.T / temperature
+    similarity.fill_diagonal_(float("-inf"))
+    partner = torch.arange(len(pooled)).roll(len(pooled) // 2)
+    return F.cross_entropy(similarity, partner)
