@@ -32,6 +32,10 @@ class Embeddings:
     full: np.ndarray | None
     crops: np.ndarray | None
 
+    def single(self) -> np.ndarray:
+        """One vector per recording [n, E]: of the whole, else the mean of its unit crops."""
+        return scoring.normalise(self.crops).mean(1) if self.full is None else self.full
+
 
 def embed_files(
     model: SpeakerModel, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
@@ -109,20 +113,35 @@ def trial_speakers(trials: Trials) -> np.ndarray:
     return np.stack([speaker[trials.enrol], speaker[trials.test]], 1)
 
 
-def score_list(
-    model: SpeakerModel, trials: Trials, root: Path, recipe: EvalConfig, half_batch: bool = False,
-    cohort: list[Path] | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Scores of a trial list, [P]; with ``cohort``, AS-normalised over one recording per speaker."""
+def scores_by_policy(made: Embeddings, trials: Trials) -> dict[str, np.ndarray]:
+    """Scores [P] of every policy that the embeddings allow: "full", "crops", "both"."""
     pairs = np.stack([trials.enrol, trials.test], 1)
+    parts = {
+        "full": (made.full, None),
+        "crops": (None, made.crops),
+        "both": (made.full, made.crops),
+    }
+    wanted = ["full"] if made.crops is None else ["crops"] if made.full is None else parts
+    return {policy: scoring.score_trials(*parts[policy], pairs) for policy in wanted}
+
+
+def score_list(
+    model: SpeakerModel,
+    trials: Trials,
+    root: Path,
+    recipe: EvalConfig,
+    half_batch: bool = False,
+    cohort: list[Path] | None = None,
+) -> np.ndarray:
+    """Scores of a trial list [P]; with ``cohort`` AS-normalised, one recording per speaker."""
     made = embed_files(model, [Path(root) / p for p in trials.paths], recipe, half_batch)
-    scores = scoring.score_trials(made.full, made.crops, pairs)
+    scores = scores_by_policy(made, trials)[recipe.tta]
     if cohort is None:
         return scores
-    base = made.full if made.full is not None else scoring.normalise(made.crops).mean(1)
     others = embed_files(model, cohort, recipe, half_batch)
-    table = others.full if others.full is not None else scoring.normalise(others.crops).mean(1)
-    return scoring.as_norm(scores, pairs, base, table, min(recipe.snorm_top, len(table)))
+    pairs = np.stack([trials.enrol, trials.test], 1)
+    top = min(recipe.snorm_top, len(cohort))
+    return scoring.as_norm(scores, pairs, made.single(), others.single(), top)
 
 
 def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) -> dict:
@@ -151,7 +170,7 @@ class Verifier:
     @property
     def threshold(self) -> float | None:
         """Score above which two recordings count as one speaker; set on development speakers."""
-        return self.described.get("threshold")
+        return self.described.get("calibration", {}).get("full", {}).get("threshold")
 
     def embed(self, wave_or_path: np.ndarray | str | Path) -> np.ndarray:
         """Embedding [E] float32 of a recording: a file of any rate, or samples [N] at 16 kHz."""
@@ -223,19 +242,18 @@ def evaluate(
     if scores_to:
         left, right = ([listed.paths[i] for i in side] for side in (listed.enrol, listed.test))
         metrics.write_scores(scores_to, scores, listed.label, left, right)
-    fitted = {k: verifier.described.get(k) for k in ("llr_scale", "llr_offset")}
-    # scale and offset were fitted to this recipe's cosines; other scores stay uncalibrated
-    fits = None not in fitted.values() and recipe == verifier.recipe and not others
+    # scale and offset were fitted to cosines of this policy; normalised scores stay uncalibrated
+    fitted = {} if others else verifier.described.get("calibration", {}).get(recipe.tta, {})
     norm = (
         f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}" if others else "none"
     )
     notes = {
         "model": str(name), "mode": cfg.mode, "strategy": cfg.strategy, "score normalisation": norm,
         "step": verifier.described.get("step"), "trained on": cfg.data.corpus,
-        "Cllr of": "scores calibrated on development speakers" if fits else "uncalibrated scores",
+        "Cllr of": "scores calibrated on development speakers" if fitted else "uncalibrated scores",
     }  # fmt: skip
     result = report(scores, listed, recipe, notes)
-    if fits:
+    if fitted:
         llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
         result["cllr"] = metrics.cllr(llrs, listed.label)
     return result

@@ -52,12 +52,15 @@ class LastStateMse(nn.Module):
     tensor([1.])
     """
 
-    floor = 0.0
     layers: tuple[int, ...] = (-1,)  # the teacher states this loss reads
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """[Ls+1, B, T, D], kept teacher states [K, B, T, D] -> one loss per layer, [1]."""
         return F.mse_loss(student[-1], teacher[-1])[None]
+
+    def floor(self, frames: int) -> float:
+        """What a perfect student still pays: nothing."""
+        return 0.0
 
 
 class DistilHubertLoss(nn.Module):
@@ -101,10 +104,10 @@ class DistilHubertLoss(nn.Module):
             losses.append((guess - target).abs().mean() + self.cosine * cosine)
         return torch.stack(losses)
 
-    def floor_for(self, frames: int) -> float:
+    def floor(self, frames: int) -> float:
         """What a perfect student still pays per layer: cosine 1 costs log(1 + 1/e) per frame.
 
-        >>> round(3 * DistilHubertLoss(4, 4, (4, 8, 12), 1.0, False).floor_for(149), 2)
+        >>> round(3 * DistilHubertLoss(4, 4, (4, 8, 12), 1.0, False).floor(149), 2)
         140.03
         """
         return self.cosine * math.log1p(math.exp(-1.0)) * (1 if self.averaged else frames)
@@ -123,6 +126,10 @@ class FitHubertLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """[Ls+1, B, T, D], kept teacher states [Ls, B, T, D] -> one weighted loss per layer, [Ls]."""
         return self.pairs(student[1:], teacher)
+
+    def floor(self, frames: int) -> float:
+        """What a perfect student still pays: nothing."""
+        return 0.0
 
     def pairs(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Weighted losses of paired states, both [Ls, B, T, D]."""

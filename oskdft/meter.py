@@ -21,16 +21,13 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything; from now on the loop waits for data."""
         self.sums, self.steps, self.utterances = {}, 0, 0
         self.waited, self.began = 0.0, time.monotonic()
-
-    def start(self) -> None:
-        """A step begins: now it waits for data."""
-        self.mark = time.monotonic()
+        self.mark = self.began
 
     def data_ready(self) -> None:
-        """The batch is here."""
+        """The batch is here: the time since the last step was waiting."""
         self.waited += time.monotonic() - self.mark
 
     def add(self, figures: dict[str, float], utterances: int) -> None:
@@ -38,6 +35,7 @@ class Meter:
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps, self.utterances = self.steps + 1, self.utterances + utterances
+        self.mark = time.monotonic()
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, utterances per second, share of waiting."""

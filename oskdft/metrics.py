@@ -1,7 +1,7 @@
 """Verification metrics, NumPy only, all from one sorted ROC: EER, minDCF, Cllr, DET, calibration.
 
 One definition of the EER: the ROC is the polyline through all operating points, equal scores move
-together, and the EER is where the line crosses misses = false alarms. P trials; rates are fractions.
+together; the EER is where the line crosses misses = false alarms. P trials; rates are fractions.
 """
 
 import math
@@ -18,6 +18,11 @@ LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
 RocMetric = Callable[[np.ndarray, np.ndarray], float]
 
 
+def _check_prior(p_target: float) -> None:
+    if not 0 < p_target < 1:
+        raise ValueError(f"p_target is {p_target}; it is a probability inside (0, 1)")
+
+
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as 1-D arrays, labels as bool; what cannot be scored is refused by name."""
     scores, labels = np.asarray(scores), np.asarray(labels)
@@ -26,14 +31,16 @@ def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
             raise ValueError(f"{name} has shape {values.shape}; give one number per trial, [P]")
     if len(scores) != len(labels):
         raise ValueError(f"scores has {len(scores)} entries, labels {len(labels)}; give one each")
-    if not np.issubdtype(scores.dtype, np.floating):
+    if scores.dtype.kind not in "fiub":
+        raise ValueError(f"scores has type {scores.dtype}; give one real number per trial")
+    if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"scores holds {scores[bad]} at trial {bad}; every score must be finite")
     target = labels.astype(bool)
-    if not np.array_equal(target, labels):
-        raise ValueError("labels must be 1 (same speaker) or 0 (different)")
+    if (wrong := labels[target != labels]).size:
+        raise ValueError(f"labels holds {wrong.tolist()[0]!r:.20}; give 1 (same speaker) or 0")
     if target.all() or not target.any():
         missing = "non-target" if len(target) and target.all() else "target"
         raise ValueError(f"labels has no {missing} trial; both kinds are needed")
@@ -69,7 +76,11 @@ def _crossing(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[int, float]:
 
 
 def eer_of(p_miss: np.ndarray, p_fa: np.ndarray) -> float:
-    """EER of an ROC, interpolated between neighbouring points."""
+    """EER of an ROC, interpolated between neighbouring points.
+
+    >>> eer_of(np.array([0.0, 0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0, 0.0]))
+    0.25
+    """
     k, share = _crossing(p_miss, p_fa)
     return float(p_miss[k] + share * (p_miss[k + 1] - p_miss[k]))
 
@@ -95,7 +106,12 @@ def eer(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 
 def min_dcf_of(p_miss: np.ndarray, p_fa: np.ndarray, p_target: float) -> float:
-    """Normalised minimum detection cost of an ROC, both costs 1."""
+    """Normalised minimum detection cost of an ROC, both costs 1.
+
+    >>> min_dcf_of(np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.0, 0.0]), p_target=0.01)
+    0.5
+    """
+    _check_prior(p_target)
     cost = p_target * p_miss + (1 - p_target) * p_fa
     return float(cost.min() / min(p_target, 1 - p_target))
 
@@ -111,8 +127,6 @@ def min_dcf(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.01) -> f
     >>> min_dcf([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], p_target=0.5)
     0.5
     """
-    if not 0 < p_target < 1:
-        raise ValueError(f"p_target is {p_target}; it is a probability inside (0, 1)")
     p_miss, p_fa, _ = _roc(scores, labels)
     return min_dcf_of(p_miss, p_fa, p_target)
 
@@ -195,6 +209,7 @@ def calibrate(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5) -> 
     >>> scale > 0, round(scale * 1.5 + offset, 6)
     (True, 0.0)
     """
+    _check_prior(p_target)
     scores, target = _checked(scores, labels)
     mean, spread = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64)) or 1.0
     x = np.stack([(scores - mean) / spread, np.ones(len(scores))], 1)
@@ -222,14 +237,9 @@ def calibrate(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5) -> 
 
 
 def bootstrap_ci(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    speakers: np.ndarray,
-    metric: RocMetric = eer_of,
-    samples: int = SAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> tuple[float, float]:
+    scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray, metric: RocMetric = eer_of,
+    samples: int = SAMPLES, level: float = LEVEL, seed: int = 0,
+) -> tuple[float, float]:  # fmt: skip
     """Confidence interval by drawing speakers, not trials, with replacement.
 
     A speaker drawn twice counts twice: a target trial weighs as often as its speaker was drawn, a
@@ -241,7 +251,13 @@ def bootstrap_ci(
         metric: function of (p_miss, p_fa), e.g. `eer_of`.
     Returns:
         (low, high) of the central ``level`` of ``samples`` draws.
+
+    >>> pairs = [[0, 0], [1, 1], [2, 2], [0, 1], [1, 2], [0, 2]]
+    >>> bootstrap_ci([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [1, 1, 1, 0, 0, 0], pairs)
+    (0.0, 0.3333333333333333)
     """
+    if samples < 1 or not 0 < level < 1:
+        raise ValueError(f"samples is {samples}, level {level}; give 1 or more, inside (0, 1)")
     scores, target = _checked(scores, labels)
     _, who = np.unique(speakers, return_inverse=True)
     who = who.reshape(np.shape(speakers))
@@ -273,46 +289,52 @@ def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
     p_miss, p_fa, _ = _roc(scores, labels)
     rate, threshold = eer(scores, labels)
     return {
-        "eer": rate,
-        "eer_threshold": threshold,
+        "eer": rate, "eer_threshold": threshold,
         "min_dcf_0.01": min_dcf_of(p_miss, p_fa, 0.01),
         "min_dcf_0.05": min_dcf_of(p_miss, p_fa, 0.05),
-        "cllr": cllr(scores, labels),
-        "min_cllr": min_cllr_of(p_miss, p_fa),
-        "trials": len(labels),
-        "targets": int(np.sum(labels)),
-    }
+        "cllr": cllr(scores, labels), "min_cllr": min_cllr_of(p_miss, p_fa),
+        "trials": len(labels), "targets": int(np.sum(labels)),
+    }  # fmt: skip
 
 
 def summary_text(result: dict) -> str:
-    """`summary` for reading: rates in per cent, with the definitions."""
-    return "\n".join(
-        [
-            f"EER           {100 * result['eer']:.4f} %  (interpolated ROC; threshold {result['eer_threshold']:.6g})",
-            f"minDCF 0.01   {result['min_dcf_0.01']:.4f}  (normalised, both costs 1)",
-            f"minDCF 0.05   {result['min_dcf_0.05']:.4f}",
-            f"Cllr          {result['cllr']:.4f} bit  (scores taken as natural-log likelihood ratios)",
-            f"min Cllr      {result['min_cllr']:.4f} bit",
-            f"trials        {result['trials']:,}, of which {result['targets']:,} targets",
-        ]
+    """`summary` for reading: rates in per cent, with the definitions.
+
+    >>> print(summary_text(summary([-1.0, 1.0], [0, 1])).splitlines()[0])
+    EER           0.0000 %  (interpolated ROC; threshold 0)
+    """
+    threshold = f"threshold {result['eer_threshold']:.6g}"
+    return (
+        f"EER           {100 * result['eer']:.4f} %  (interpolated ROC; {threshold})\n"
+        f"minDCF 0.01   {result['min_dcf_0.01']:.4f}  (normalised, both costs 1)\n"
+        f"minDCF 0.05   {result['min_dcf_0.05']:.4f}\n"
+        f"Cllr          {result['cllr']:.4f} bit  (scores as natural-log likelihood ratios)\n"
+        f"min Cllr      {result['min_cllr']:.4f} bit\n"
+        f"trials        {result['trials']:,}, of which {result['targets']:,} targets"
     )
 
 
 def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of a file with "label score" or "label id id score" lines.
+    """Scores and labels of a file of "label score" or "label id id score" lines (blanks or tabs).
 
     Labels are 1 or 0, target or nontarget; blank lines and lines that start with # are passed over.
 
     Raises:
         ValueError: names the file, the line and what is wrong with it.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
+    >>> _ = path.write_text("1 a/1.wav a/2.wav 0.7")
+    >>> read_scores(path)
+    (array([0.7]), array([1], dtype=uint8))
     """
     scores, labels, form = [], [], 0
     try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                fields = line.split()
-                if not fields or fields[0].startswith("#"):
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(map(str.strip, file), 1):
+                if not line or line.startswith("#"):
                     continue
+                fields = line.split("\t") if line.count("\t") == 3 else line.split()
                 form = form or len(fields)
                 if len(fields) != form or form not in (2, 4) or fields[0] not in LABELS:
                     raise ValueError(_fault(path, number, line, fields, form))
@@ -345,18 +367,34 @@ def _fault(path: str | Path, number: int, line: str, fields: list[str], form: in
 
 
 def write_scores(
-    path: str | Path,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    left: Sequence[str],
-    right: Sequence[str],
-) -> None:
-    """Write "label id id score" lines, whole or not at all; scores keep full float precision."""
+    path: str | Path, scores: np.ndarray, labels: np.ndarray,
+    left: Sequence[str], right: Sequence[str],
+) -> None:  # fmt: skip
+    """Write "label id id score" lines, whole or not at all; scores keep full float precision.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
+    >>> write_scores(path, [0.7], [1], ["a/1.wav"], ["a/2.wav"])
+    >>> path.read_text()
+    '1 a/1.wav a/2.wav 0.7\\n'
+    """
+    counts = len(scores), len(labels), len(left), len(right)
+    if len(set(counts)) > 1:
+        raise ValueError(f"scores, labels, left, right have {counts} entries; give one per trial")
+    blanks = any(len(name.split()) > 1 for name in (*left, *right))
+    gap = "\t" if blanks else " "  # as in trial lists: tabs let names hold blanks
     rows = zip(labels, left, right, scores, strict=True)
     with atomic(path) as file:
-        file.writelines(f"{int(label)} {a} {b} {float(score)!r}\n" for label, a, b, score in rows)
+        file.writelines(gap.join([str(int(y)), a, b, repr(float(s))]) + "\n" for y, a, b, s in rows)
 
 
 def score_file(path: str | Path) -> dict[str, float | int]:
-    """`summary` of a score file."""
+    """`summary` of a score file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
+    >>> write_scores(path, [0.7, 0.2], [1, 0], ["a", "a"], ["b", "c"])
+    >>> score_file(path)["eer"]
+    0.0
+    """
     return summary(*read_scores(path))

@@ -70,13 +70,19 @@ def save_model(
     Args:
         folder: gets model.safetensors, encoder.json and model.json (written last).
         speakers: [K] names behind the training labels, sorted.
-        facts: what else a user should know: step, development EER, threshold, calibration.
+        facts: what else a user should know: step, development EER, calibration.
     """
     folder = Path(folder)
     checkpoint.save_tensors(folder / "model.safetensors", model.state_dict())
     write_json(folder / "encoder.json", model.config.to_dict())
     described = {"config": to_dict(cfg), "speakers": speakers} | facts
     write_json(folder / "model.json", described)
+
+
+def annotate(folder: str | Path, facts: dict) -> None:
+    """Add facts to the model.json of a saved model."""
+    path = Path(folder) / "model.json"
+    write_json(path, read_json(path) | facts)
 
 
 def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:

@@ -44,6 +44,7 @@ class PretrainConfig:
     crop_s: float = 1.6
     lr: float = 1.0e-3
     warmup: float = 0.08
+    init_std: float = 0.02  # of linear layers, as in transformers
     mask_prob: float = 0.65  # share of masked frames at most (wav2vec 2.0)
     mask_span: int = 10  # frames (HuBERT and wav2vec 2.0)
     clusters: int = 100  # HuBERT, first iteration
@@ -183,6 +184,7 @@ def _sizes(recipe: PretrainConfig) -> dict:
     return dict.fromkeys(none, 0.0) | {
         "hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
         "intermediate_size": 4 * recipe.width, "conv_dim": (recipe.cnn,) * 7,
+        "initializer_range": recipe.init_std,
     }  # fmt: skip
 
 

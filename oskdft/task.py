@@ -123,10 +123,19 @@ def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
 def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:
     """Training crops as ``cfg`` asks for them."""
     second = None
-    if cfg.data.kd_corpus and cfg.switches.kd_data == "as_chosen":  # surprise 10
+    if hears_two_corpora(cfg):
         second = load_corpus(cfg.data.kd_corpus, cfg.data.kd_root)
     augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
     whole_second = cfg.switches.crop_start == "whole_second"  # surprise 7
     return SpeakerDataset(
         task.train, cfg.data.crop_s, cfg.seed, whole_second, augment, second, max(laps, 1)
     )
+
+
+def hears_two_corpora(cfg: Config) -> bool:
+    """Whether distillation reads the second corpus.
+
+    As released it is chosen and then ignored (surprise 10); OS-KDFT2 reads it.
+    """
+    heard = cfg.switches.kd_data == "as_chosen" or cfg.strategy == "os-kdft2"
+    return bool(cfg.data.kd_corpus) and heard

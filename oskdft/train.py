@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from oskdft import losses, optim, provenance, runfolder, task
@@ -19,10 +20,10 @@ from oskdft.console import progress, say
 from oskdft.dataset import loader
 from oskdft.files import write_json
 from oskdft.meter import Meter, gradient_norms
-from oskdft.model import SpeakerModel, load_model, new_model, save_model
+from oskdft.model import SpeakerModel, annotate, load_model, new_model, save_model
 from oskdft.strategies import Stage, stage_config, stages
 from oskdft.teacher import Teacher, frame_count, load_encoder
-from oskdft.validation import Best, calibrated
+from oskdft.validation import Best, calibration
 
 LOG_EVERY = 10  # steps averaged into one row of metrics.csv
 
@@ -79,25 +80,24 @@ class Run:
     """A training run: the folder, the accelerator, the task, and what the stages share."""
 
     def __init__(self, cfg: Config, out: Path, resume: bool) -> None:
-        self.out = Path(out)
-        bf16 = "bf16" if cfg.train.precision == "bf16" else "no"
+        self.cfg, self.out = cfg, Path(out)
         self.accelerator = Accelerator(
             cpu=cfg.device == "cpu",
-            mixed_precision=bf16,
-            log_with=_trackers(),
+            mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
+            log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
             project_dir=self.out,
+            # masked frames or dropped layers leave parameters without gradient in some steps
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        self.main = self.accelerator.is_main_process
         world = self.accelerator.num_processes
         if cfg.train.batch % world:
-            raise ValueError(
-                f"train.batch is {cfg.train.batch} over {world} processes; choose a multiple"
-            )
-        self.cfg = cfg
-        self.main = self.accelerator.is_main_process
+            batch = cfg.train.batch
+            raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
+        # everything that can be missing is asked for before the folder is made
         self.teacher = Teacher(load_encoder(cfg.model.teacher))
-        self.task = task.prepare(
-            cfg
-        )  # everything that can be missing is asked for before the folder
+        _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
+        self.task = task.prepare(cfg)
         if self.main:
             runfolder.claim(self.out, cfg, resume)
         self.accelerator.wait_for_everyone()
@@ -106,21 +106,22 @@ class Run:
         self.began = time.monotonic()
         self.accelerator.init_trackers("tensorboard")
 
-    def place(self, stage: int, step: int) -> dict:
-        """Where the run stands, for a checkpoint."""
-        seconds = round(time.monotonic() - self.began, 1)
-        done = {"rows": self.rows, "validations": self.validations, "seconds": seconds}
-        return {"stage": stage, "step": step} | done
-
     def go_on(self, place: dict) -> None:
         """Take up the log and the clock of an interrupted run."""
         self.rows, self.validations = place["rows"], place["validations"]
         self.began -= place["seconds"]
 
-    def steps_per_epoch(self) -> int:
-        """Updates in an epoch: the configured number, or one pass over the data."""
-        return self.cfg.train.steps_per_epoch or max(
-            len(self.task.train) // self.cfg.train.batch, 1
+    def seconds(self) -> float:
+        """Training time so far [s], interruptions left out."""
+        return round(time.monotonic() - self.began, 1)
+
+
+def _check_layers(cfg: Config, teacher_layers: int) -> None:
+    wanted = () if cfg.loss.kd == "mse" else cfg.loss.kd_layers
+    if max((*wanted, cfg.model.student_layers)) > teacher_layers:
+        raise ValueError(
+            f"the teacher has {teacher_layers} layers; loss.kd_layers {list(wanted)} and "
+            f"model.student_layers {cfg.model.student_layers} must not exceed that"
         )
 
 
@@ -144,14 +145,15 @@ def train(cfg: Config, out: str | Path, resume: bool = False) -> dict:
     for number, stage in enumerate(plan):
         staged = stage_config(cfg, stage, run.teacher.encoder.config.num_hidden_layers)
         if place and number < place["stage"]:
-            folder = run.out / f"stage{number}"
-            model = load_model(folder)[0] if folder.is_dir() else None
+            model = load_model(run.out / f"stage{number}")[0]
         else:
-            state = place if place and number == place["stage"] else None
-            model = _run_stage(run, staged, stage, number, model, state)
+            loop = StageLoop(run, staged, stage, number, model)
+            model = loop.run_through(place if place and number == place["stage"] else None)
+        if number + 1 < len(plan) and run.main:  # where a resumed run finds it
+            save_model(run.out / f"stage{number}", model, staged, run.task.train.speakers, {})
         if stage.becomes_teacher:
             run.teacher = TunedTeacher(model)
-    return _finish(run, model, staged)
+    return _finish(run, model, staged) if run.main else {}
 
 
 class TunedTeacher(Teacher):
@@ -168,160 +170,175 @@ class TunedTeacher(Teacher):
         return torch.stack([every[i] for i in keep]), self.backend(every)
 
 
-def _run_stage(
-    run: Run, cfg: Config, stage: Stage, number: int, model: SpeakerModel | None, state: dict | None
-) -> SpeakerModel:
-    """Train one stage; ``state`` is where an interrupted one goes on."""
-    seed_all(cfg.seed, number, 0)
-    if stage.start != "previous":
-        model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
-    counts = torch.from_numpy(run.task.train.counts()).float()
-    width = model.config.hidden_size
-    sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, counts)
-    kd = losses.build_kd_loss(cfg.loss, cfg.switches, width, run.teacher.encoder.config.hidden_size)
-    objective = Objective(model, sv, kd, stage)
-    if cfg.train.freeze_cnn:
-        model.student.encoder.feature_extractor.requires_grad_(False)
-    heads = [m for m in (model.backend, objective.sv, objective.kd) if m is not None]
-    optimiser = torch.optim.Adam(
-        optim.parameter_groups(model.student, heads), weight_decay=cfg.train.weight_decay
-    )
-    if state:
-        runfolder.restore(state, objective, optimiser)
-    run.teacher.to(run.accelerator.device)
-    wrapped, optimiser = run.accelerator.prepare(objective, optimiser)
-    _steps(run, cfg, stage, number, objective, wrapped, optimiser, state["step"] if state else 0)
-    if run.main and number + 1 < len(stages(cfg)):  # where a resumed run finds it
-        _save_model(run, run.out / f"stage{number}", model, cfg, {})
-    return model
+class StageLoop:
+    """One stage of a strategy, step by step.
 
+    Args:
+        run: what the stages share. cfg: with the model of this stage. number: of the stage.
+        model: of the stage before, for stages that go on with it.
+    """
 
-def _steps(
-    run: Run, cfg: Config, stage: Stage, number: int, objective, wrapped, optimiser, first: int
-) -> None:
-    """The loop itself."""
-    per_epoch = run.steps_per_epoch()
-    epochs = max(round(cfg.train.epochs * stage.share), 1)
-    steps = epochs * per_epoch
-    data = task.dataset(cfg, run.task, steps * cfg.train.batch // len(run.task.train))
-    accelerator = run.accelerator
-    batches = loader(
-        data, cfg.train.batch, steps, cfg.data.workers, first,
-        accelerator.process_index, accelerator.num_processes,
-    )  # fmt: skip
-    meter, best = Meter(), Best(run.out, cfg, run.task, run.validations, number)
-    done = progress(range(first, steps), f"{cfg.strategy}: {stage.name}")
-    iterator = iter(batches)
-    for step in done:
-        epoch = step // per_epoch + 1
-        if step % per_epoch == 0 and cfg.switches.optimiser == "rebuilt":
-            optimiser.optimizer.state.clear()  # surprise 6
-        meter.start()
-        clean, heard, label, _ = (x.to(accelerator.device) for x in next(iterator))
-        meter.data_ready()
-        seed_all(cfg.seed, number, step, _rank(run))
-        rates = optim.rates(cfg.train, epoch, step / steps)
-        frozen = step < stage.frozen * steps
-        for group in optimiser.param_groups:
+    def __init__(
+        self, run: Run, cfg: Config, stage: Stage, number: int, model: SpeakerModel | None
+    ) -> None:
+        self.run, self.cfg, self.stage, self.number = run, cfg, stage, number
+        seed_all(cfg.seed, number, 0)
+        if stage.start != "previous":
+            model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
+        if cfg.train.freeze_cnn:
+            model.student.encoder.feature_extractor.requires_grad_(False)
+        self.model = model
+        counts = torch.from_numpy(run.task.train.counts()).float()
+        widths = model.config.hidden_size, run.teacher.encoder.config.hidden_size
+        sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, counts)
+        kd = losses.build_kd_loss(cfg.loss, cfg.switches, *widths)
+        self.objective = Objective(model, sv, kd, stage)
+        heads = [m for m in (model.backend, self.objective.sv, self.objective.kd) if m is not None]
+        rebuilt = cfg.switches.optimiser == "rebuilt"  # surprise 6: no moments, no weight decay
+        decay = 0.0 if rebuilt else cfg.train.weight_decay
+        groups = optim.parameter_groups(model.student, heads)
+        self.optimiser = torch.optim.Adam(groups, weight_decay=decay)
+        train_table = run.task.train
+        self.per_epoch = cfg.train.steps_per_epoch or max(len(train_table) // cfg.train.batch, 1)
+        self.epochs = max(round(cfg.train.epochs * stage.share), 1)
+        self.steps = self.epochs * self.per_epoch
+        self.best = Best(cfg, run.task, run.validations, number)
+        self.meter = Meter()
+
+    def run_through(self, place: dict | None) -> SpeakerModel:
+        """Train from the start, or from ``place`` on; returns the model."""
+        run, cfg = self.run, self.cfg
+        first = place["step"] if place else 0
+        if place:
+            runfolder.restore(place, self.objective, self.optimiser)
+        run.teacher.to(run.accelerator.device)
+        self.wrapped, self.prepared = run.accelerator.prepare(self.objective, self.optimiser)
+        laps = self.steps * cfg.train.batch // len(run.task.train)
+        ranks = run.accelerator.process_index, run.accelerator.num_processes
+        data = task.dataset(cfg, run.task, laps)
+        batches = loader(data, cfg.train.batch, self.steps, cfg.data.workers, first, *ranks)
+        steps = progress(range(first, self.steps), f"{cfg.strategy}: {self.stage.name}")
+        self.objective.train()
+        self.meter.reset()
+        for step, batch in zip(steps, batches, strict=True):
+            self.step(step, batch)
+            if (step + 1) % self.per_epoch == 0 and self.end_of_epoch(step + 1):
+                break
+        return self.model
+
+    def step(self, step: int, batch: tuple[Tensor, ...]) -> None:
+        """One update of the weights, from both losses at once."""
+        run, epoch = self.run, step // self.per_epoch + 1
+        clean, heard, label, _ = (x.to(run.accelerator.device) for x in batch)
+        self.meter.data_ready()
+        seed_all(self.cfg.seed, self.number, step, self._noise_rank())
+        if step % self.per_epoch == 0 and self.cfg.switches.optimiser == "rebuilt":
+            self.optimiser.state.clear()
+        rates = optim.rates(self.cfg.train, epoch, step / self.steps)
+        frozen = step < self.stage.frozen * self.steps
+        for group in self.prepared.param_groups:
             group["lr"] = 0.0 if frozen and group["name"] == "body" else rates[group["name"]]
-        figures, total = _losses(
-            run, cfg, stage, objective, wrapped, clean, heard, label, epoch, epochs
-        )
+        out = self.wrapped(heard, label, *self._teacher_says(clean))
+        total, figures = self.total(out, epoch, heard.shape[1])
         if not torch.isfinite(total):
             raise ValueError(
-                f"the loss is {total.item()} at step {step + 1} of stage {stage.name!r} ({figures}); the "
-                f"last good state is in {run.out}/checkpoints; lower train.lr and resume"
+                f"the loss is {total.item()} at step {step + 1} of stage {self.stage.name!r} "
+                f"({figures}); the last good state is in {run.out}/checkpoints; lower train.lr "
+                "and start again"
             )
-        optimiser.zero_grad()
-        accelerator.backward(total)
-        figures |= gradient_norms(optimiser)
-        if cfg.train.max_grad_norm:
-            accelerator.clip_grad_norm_(wrapped.parameters(), cfg.train.max_grad_norm)
-        optimiser.step()
-        meter.add(figures, len(label) * accelerator.num_processes)
-        last_of_epoch = (step + 1) % per_epoch == 0
-        if (step + 1) % LOG_EVERY == 0 or last_of_epoch:
-            row = {"stage": number, "step": step + 1, "epoch": epoch} | meter.read()
-            row |= {f"lr_{name}": rate for name, rate in rates.items()}
-            run.rows.append(row)
-            accelerator.log({k: v for k, v in row.items() if k not in ("stage", "step")}, step + 1)
-        if last_of_epoch:
-            due = stage.sv or stage.embedding_kd
-            if due and (epoch % cfg.train.validate_every == 0 or epoch == epochs):
-                if run.main:
-                    best.validate(objective.model, step + 1, epoch)
-                accelerator.wait_for_everyone()
-            if run.main:
-                runfolder.save_state(run.out, run.place(number, step + 1), objective, optimiser)
-            if cfg.train.patience and best.stale >= cfg.train.patience:
-                say(
-                    f"no better development EER for {best.stale} validations: stopping at epoch {epoch}"
-                )
-                break
+        self.prepared.zero_grad()
+        run.accelerator.backward(total)
+        figures |= gradient_norms(self.optimiser)
+        if self.cfg.train.max_grad_norm:
+            run.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.cfg.train.max_grad_norm)
+        self.prepared.step()
+        self.meter.add(figures, len(label) * run.accelerator.num_processes)
+        if (step + 1) % LOG_EVERY == 0 or (step + 1) % self.per_epoch == 0:
+            self._log({"stage": self.number, "step": step + 1, "epoch": epoch}, rates)
 
+    def _teacher_says(self, clean: Tensor) -> tuple[Tensor | None, ...]:
+        """Target states, wanted embedding, and what the distillation path hears if not the same."""
+        if not self.stage.kd:
+            return None, None, None
+        other = clean if task.hears_two_corpora(self.cfg) else None
+        with self.run.accelerator.autocast():
+            if self.stage.embedding_kd:
+                keep = self.objective.kd.layers
+                return *self.run.teacher.states_and_embedding(clean, keep), other
+            return self.run.teacher(clean, keep=self.objective.kd.layers), None, other
 
-def _losses(
-    run: Run,
-    cfg: Config,
-    stage: Stage,
-    objective,
-    wrapped,
-    clean,
-    heard,
-    label,
-    epoch: int,
-    epochs: int,
-) -> tuple[dict[str, float], Tensor]:
-    """Figures to log and the total loss of a batch."""
-    target = wanted = None
-    if stage.kd:
-        with run.accelerator.autocast():
-            if stage.embedding_kd:
-                target, wanted = run.teacher.states_and_embedding(clean, objective.kd.layers)
-            else:
-                target = run.teacher(clean, keep=objective.kd.layers)
-    other = clean if cfg.data.kd_corpus and cfg.switches.kd_data == "as_chosen" else None
-    out = wrapped(heard, label, target, wanted, other)
-    total, figures = torch.zeros((), device=heard.device), {}
-    if "kd" in out:
-        total = total + losses.kd_weight(cfg.loss, epoch, epochs) * out["kd"].sum()
-        frames = frame_count(objective.model.config, heard.shape[1])
-        floor = objective.kd.floor_for(frames) if hasattr(objective.kd, "floor_for") else 0.0
-        for layer, loss in zip(objective.kd.layers, out["kd"].tolist(), strict=True):
-            figures[f"kd_layer{layer}"] = loss
-        figures["kd_excess"] = sum(out["kd"].tolist()) - floor * len(out["kd"])
-    for name in ("sv", "embedding"):
-        if name in out:
-            total = total + out[name]
-            figures[name] = out[name].item()
-    if "accuracy" in out:
-        figures["accuracy"] = out["accuracy"].item()
-    return {"loss": total.item()} | figures, total
+    def total(
+        self, out: dict[str, Tensor], epoch: int, samples: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Sum of the stage's losses, and each of them as a figure to log."""
+        total, figures = torch.zeros((), device=next(iter(out.values())).device), {}
+        if "kd" in out:
+            weight = losses.kd_weight(self.cfg.loss, epoch, self.epochs)
+            total = total + weight * out["kd"].sum()
+            each = dict(zip(self.objective.kd.layers, out["kd"].tolist(), strict=True))
+            figures = {f"kd_layer{layer}": loss for layer, loss in each.items()}
+            floor = self.objective.kd.floor(frame_count(self.model.config, samples))
+            figures["kd_excess"] = sum(each.values()) - floor * len(each)
+        for name in ("sv", "embedding"):
+            if name in out:
+                total = total + out[name]
+                figures[name] = out[name].item()
+        if "accuracy" in out:
+            figures["accuracy"] = out["accuracy"].item()
+        return total, {"loss": total.item()} | figures
+
+    def _noise_rank(self) -> int:
+        """Surprise 13: as released, all ranks draw the same noise."""
+        per_rank = self.cfg.switches.student_noise == "per_rank"
+        return self.run.accelerator.process_index if per_rank else 0
+
+    def _log(self, place: dict, rates: dict[str, float]) -> None:
+        row = place | self.meter.read() | {f"lr_{name}": rate for name, rate in rates.items()}
+        self.run.rows.append(row)
+        shown = {k: v for k, v in row.items() if k not in ("stage", "step")}
+        self.run.accelerator.log(shown, place["step"])
+
+    def end_of_epoch(self, step: int) -> bool:
+        """Validate when due, save the state; True when training should stop early."""
+        run, epoch = self.run, step // self.per_epoch
+        every, patience = self.cfg.train.validate_every, self.cfg.train.patience
+        judged = self.stage.sv or self.stage.embedding_kd
+        if judged and (epoch % every == 0 or epoch == self.epochs):
+            place = {"stage": self.number, "step": step, "epoch": epoch}
+            entry = self.best.measure(self.model) if run.main else None
+            run.validations.append(place | broadcast_object_list([entry])[0])
+            self.objective.train()
+            if run.main and self.best.stale() == 0:
+                names = run.task.train.speakers
+                save_model(run.out / "best", self.model, self.cfg, names, run.validations[-1])
+        if run.main:
+            place = {"stage": self.number, "step": step, "seconds": run.seconds()}
+            place |= {"rows": run.rows, "validations": run.validations}
+            runfolder.save_state(run.out, place, self.objective, self.optimiser)
+        run.accelerator.wait_for_everyone()
+        stop = bool(patience) and self.best.stale() >= patience
+        if stop and run.main:
+            say(f"no better development EER for {patience} validations: stopped at epoch {epoch}")
+        return stop
 
 
 def seed_all(*words: int) -> None:
-    """Seed torch (dropout, adapter noise) and NumPy (LayerDrop, SpecAugment) from (seed, stage, step)."""
+    """Seed torch (dropout, noise) and NumPy (LayerDrop, SpecAugment) from (seed, stage, step)."""
     state = np.random.SeedSequence(words).generate_state(2)
     torch.manual_seed(int(state[0]))
     np.random.seed(int(state[1]))
 
 
-def _rank(run: Run) -> int:
-    """Surprise 13: as released, all ranks draw the same noise."""
-    return run.accelerator.process_index if run.cfg.switches.student_noise == "per_rank" else 0
-
-
-def _save_model(run: Run, folder: Path, model: SpeakerModel, cfg: Config, facts: dict) -> None:
-    save_model(folder, model, cfg, run.task.train.speakers, facts)
-
-
 def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
-    """last/, best/ where nothing was validated, report.json; returns the report."""
-    if not run.main:
-        return {}
-    _save_model(run, run.out / "last", model, cfg, calibrated(model, run.task, cfg))
-    if not (run.out / "best").is_dir():
-        _save_model(run, run.out / "best", model, cfg, calibrated(model, run.task, cfg))
+    """last/, best/ with their calibration, report.json; returns the report."""
+    last, best = run.out / "last", run.out / "best"
+    save_model(last, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
+    if not best.is_dir():
+        save_model(best, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
+    for folder in (last, best):
+        annotate(folder, {"calibration": calibration(load_model(folder)[0], run.task, cfg)})
+    waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
+    say(f"{100 * waited:.0f} % of the time went into waiting for data")
     report = {
         "config": to_dict(cfg),
         "train_utterances": len(run.task.train),
@@ -329,14 +346,10 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
         "dev_speakers": len(run.task.dev.speakers),
         "dev_trials": len(run.task.dev_trials),
         "validations": run.validations,
-        "seconds": round(time.monotonic() - run.began, 1),
+        "seconds": run.seconds(),
+        "waiting_for_data": waited,
         "parameters": sum(p.numel() for p in model.parameters()),
     } | provenance.facts()
     write_json(run.out / "report.json", report)
     run.accelerator.end_training()
     return report
-
-
-def _trackers() -> str | None:
-    """TensorBoard through Accelerate when it is installed (extra "notebooks")."""
-    return "tensorboard" if importlib.util.find_spec("tensorboard") else None

@@ -1,5 +1,6 @@
 """Validation during training: development EER, calibration, and which model is the best one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,69 +9,66 @@ from oskdft import metrics
 from oskdft.config import Config
 from oskdft.console import say
 from oskdft.corpora import Trials
-from oskdft.evaluate import score_list
-from oskdft.model import SpeakerModel, save_model
+from oskdft.evaluate import embed_files, scores_by_policy
+from oskdft.model import SpeakerModel
 from oskdft.task import Task
 
 
 class Best:
-    """The checkpoint that the switch `checkpoint` chooses: development speakers, or as released the test.
+    """Which checkpoint is best, on development trials or, as released, on the test (surprise 11).
+
+    Validation embeds full utterances only; the recipe of the final evaluation costs four times that.
 
     Args:
-        out: the run folder, whose best/ is kept up to date.
-        cfg, task: of the run. log: all validations so far; new ones are appended.
+        cfg, task: of the run. log: all validations of the run so far; the caller appends to it.
         stage: number of the stage.
     """
 
-    def __init__(self, out: Path, cfg: Config, task: Task, log: list[dict], stage: int) -> None:
-        self.out, self.cfg, self.task, self.log, self.stage = out, cfg, task, log, stage
-        self.key = "oracle_eer" if cfg.switches.checkpoint == "oracle" else "dev_eer"  # surprise 11
-        self.best = min((v[self.key] for v in log if v["stage"] == stage), default=float("inf"))
-        self.stale = 0  # validations since the best one
-
-    def validate(self, model: SpeakerModel, step: int, epoch: int) -> None:
-        """Measure, log, keep the better model."""
-        task = self.task
-        model.eval()
-        scores = self._scores(model, task.dev_trials, task.dev.root)
-        entry = {"stage": self.stage, "step": step, "epoch": epoch}
-        entry["dev_eer"] = metrics.eer(scores, task.dev_trials.label)[0]
-        if self.key == "oracle_eer":
-            entry["oracle_eer"] = self._oracle(model)
-        model.train()
-        self.log.append(entry)
-        rates = [f"{name} {100 * rate:.2f} %" for name, rate in entry.items() if "eer" in name]
-        say(f"epoch {epoch}: {', '.join(rates)}")
-        self.stale += 1
-        if entry[self.key] < self.best:
-            self.best, self.stale = entry[self.key], 0
-            facts = calibration(scores, task.dev_trials.label) | {"step": step, self.key: self.best}
-            save_model(self.out / "best", model, self.cfg, task.train.speakers, facts)
-
-    def _oracle(self, model: SpeakerModel) -> float:
-        trials = self.task.test_trials
-        if trials is None:
+    def __init__(self, cfg: Config, task: Task, log: list[dict], stage: int) -> None:
+        self.cfg, self.task, self.log, self.stage = cfg, task, log, stage
+        self.key = "oracle_eer" if cfg.switches.checkpoint == "oracle" else "dev_eer"
+        if self.key == "oracle_eer" and task.test_trials is None:
             raise ValueError(
                 "switches.checkpoint=oracle needs test trials; set data.trials or choose dev"
             )
-        return metrics.eer(self._scores(model, trials, self.task.test_root), trials.label)[0]
 
-    def _scores(self, model: SpeakerModel, trials: Trials, root: Path) -> np.ndarray:
-        half_batch = self.cfg.switches.eval_path == "half_batch"
-        return score_list(model, trials, root, self.cfg.eval, half_batch)
+    def measure(self, model: SpeakerModel) -> dict[str, float]:
+        """EER on the development trials, and on the test trials where those choose."""
+        model.eval()
+        rates = {"dev_eer": self._eer(model, self.task.dev_trials, self.task.dev.root)}
+        if self.key == "oracle_eer":
+            rates["oracle_eer"] = self._eer(model, self.task.test_trials, self.task.test_root)
+        say(", ".join(f"{name} {100 * rate:.2f} %" for name, rate in rates.items()))
+        return rates
+
+    def stale(self) -> int:
+        """Validations of this stage since its best one; 0 right after a new best."""
+        rates = [entry[self.key] for entry in self.log if entry["stage"] == self.stage]
+        return len(rates) - 1 - int(np.argmin(rates)) if rates else 0
+
+    def _eer(self, model: SpeakerModel, trials: Trials, root: Path) -> float:
+        scores = _scores(
+            model, trials, root, replace(self.cfg, eval=replace(self.cfg.eval, tta="full"))
+        )
+        return metrics.eer(scores["full"], trials.label)[0]
 
 
-def calibration(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Threshold at the development EER, and scale and offset that turn scores into log-likelihood ratios."""
-    scale, offset = metrics.calibrate(scores, labels)
-    return {
-        "threshold": float(metrics.eer(scores, labels)[1]),
-        "llr_scale": scale,
-        "llr_offset": offset,
-    }
+def calibration(model: SpeakerModel, task: Task, cfg: Config) -> dict[str, dict[str, float]]:
+    """Threshold, scale and offset for each scoring policy, from the development trials.
+
+    Returns:
+        {"full": {...}} and the policy of ``cfg.eval``; each has threshold (at the EER), llr_scale
+        and llr_offset (scores to natural-log likelihood ratios).
+    """
+    trials, fitted = task.dev_trials, {}
+    for policy, scores in _scores(model, trials, task.dev.root, cfg).items():
+        scale, offset = metrics.calibrate(scores, trials.label)
+        threshold = metrics.eer(scores, trials.label)[1]
+        fitted[policy] = {"threshold": threshold, "llr_scale": scale, "llr_offset": offset}
+    return fitted
 
 
-def calibrated(model: SpeakerModel, task: Task, cfg: Config) -> dict[str, float]:
-    """Threshold and calibration of a model on the development trials."""
-    scores = score_list(model.eval(), task.dev_trials, task.dev.root, cfg.eval)
-    return calibration(scores, task.dev_trials.label)
+def _scores(model: SpeakerModel, trials: Trials, root: Path, cfg: Config) -> dict[str, np.ndarray]:
+    half_batch = cfg.switches.eval_path == "half_batch"
+    made = embed_files(model, [Path(root) / path for path in trials.paths], cfg.eval, half_batch)
+    return scores_by_policy(made, trials)

@@ -1,0 +1,301 @@
+"""Training on synthetic voices: strategies, resume, logs, refusals."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oskdft import (
+    checkpoint,
+    config,
+    model,
+    runfolder,
+    strategies,
+    synthetic,
+    task,
+    train,
+    validation,
+)
+from oskdft.strategies import STRATEGIES
+
+ONE_STAGE = [name for name, plan in STRATEGIES.items() if len(plan) == 1]
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory):
+    root = tmp_path_factory.mktemp("voices")
+    synthetic.make_corpus(root, speakers=8, utterances=6, seed=3, workers=1)
+    return root
+
+
+def smoke(voices, **changes):
+    base = {"data.root": str(voices), "device": "cpu"}
+    return config.load("smoke").override(
+        base | {k.replace("__", "."): v for k, v in changes.items()}
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load_tensors(folder / "model.safetensors")
+
+
+def rows(folder: Path) -> list[dict]:
+    with open(folder / "metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(voices, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    return train.train(smoke(voices), out), out
+
+
+def test_run_folder_is_complete(finished):
+    report, out = finished
+    assert {p.name for p in out.iterdir()} >= {
+        "config.yaml", "metrics.csv", "checkpoints", "best", "last", "report.json",
+    }  # fmt: skip
+    assert config.load(str(out / "config.yaml")) == config.from_dict(report["config"])
+    assert json.loads((out / "report.json").read_text()) == report
+    table = rows(out)
+    assert [int(r["step"]) for r in table] == [5, 10]
+    assert {"loss", "sv", "accuracy", "kd_excess", "kd_layer1", "kd_layer2", "utterances_per_s",
+            "lr_body", "lr_sv", "lr_adapter", "grad_body", "grad_sv", "grad_adapter"} <= table[0].keys()  # fmt: skip
+    assert report["versions"]["torch"] == torch.__version__ and report["device"]
+
+
+def test_loss_falls(voices, tmp_path):
+    """On few voices and enough steps both losses go down."""
+    train.train(
+        smoke(voices, train__epochs=1, train__steps_per_epoch=60, train__lr=3e-3), tmp_path / "r"
+    )
+    table = rows(tmp_path / "r")
+    assert float(table[-1]["sv"]) < 0.7 * float(table[0]["sv"])
+    assert float(table[-1]["kd_excess"]) < float(table[0]["kd_excess"])
+
+
+def test_same_seed_same_run_other_seed_other_run(finished, voices, tmp_path):
+    _, out = finished
+    train.train(smoke(voices), tmp_path / "again")
+    train.train(smoke(voices, seed=1), tmp_path / "other")
+    again, other = weights(tmp_path / "again/last"), weights(tmp_path / "other/last")
+    first = weights(out / "last")
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+def test_workers_change_nothing(finished, voices, tmp_path):
+    _, out = finished
+    train.train(smoke(voices, data__workers=2), tmp_path / "r")
+    first, second = weights(out / "last"), weights(tmp_path / "r/last")
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize(("strategy", "after"), [("os-kdft", 1), ("precomp", 1), ("postcomp", 3)])
+def test_resumed_equals_uninterrupted(strategy, after, voices, tmp_path, monkeypatch):
+    """Killed behind a checkpoint, in any stage: same weights, same log."""
+    cfg = smoke(voices, strategy=strategy)
+    train.train(cfg, tmp_path / "whole")
+    original, calls = train.StageLoop.end_of_epoch, []
+
+    def killed(self, step):
+        stop = original(self, step)
+        calls.append(step)
+        if len(calls) == after:
+            raise Interrupted
+        return stop
+
+    monkeypatch.setattr(train.StageLoop, "end_of_epoch", killed)
+    with pytest.raises(Interrupted):
+        train.train(cfg, tmp_path / "cut")
+    monkeypatch.undo()
+    train.train(cfg, tmp_path / "cut", resume=True)
+    whole, cut = weights(tmp_path / "whole/last"), weights(tmp_path / "cut/last")
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    timing = {"utterances_per_s", "waiting_for_data"}
+    kept = [
+        [{k: v for k, v in r.items() if k not in timing} for r in rows(tmp_path / name)]
+        for name in ("whole", "cut")
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_damaged_newest_state_falls_back(voices, tmp_path, capsys):
+    cfg = smoke(voices, train__epochs=3)
+    train.train(cfg, tmp_path / "r")
+    newest = sorted((tmp_path / "r/checkpoints").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    place = runfolder.last_state(tmp_path / "r")
+    assert place["step"] == 10
+    assert "going back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_strategies_spend_the_same_student_updates(strategy, voices, tmp_path):
+    report = train.train(smoke(voices, strategy=strategy), tmp_path / "r")
+    plan, table = STRATEGIES[strategy], rows(tmp_path / "r")
+    per_stage = {
+        n: max(int(r["step"]) for r in table if int(r["stage"]) == n) for n in range(len(plan))
+    }
+    student = sum(steps for n, steps in per_stage.items() if plan[n].layers == "student")
+    teacher = sum(steps for n, steps in per_stage.items() if plan[n].layers == "teacher")
+    assert (student, teacher) == {"postcomp": (10, 10), "teacher-ft": (0, 10)}.get(
+        strategy, (10, 0)
+    )
+    made, cfg, described = model.load_model(tmp_path / "r")
+    assert len(made.student.encoder.encoder.layers) == (2 if strategy == "teacher-ft" else 1)
+    assert bool(made.student.adapters) == (strategy == "os-kdft")
+    assert described["speakers"] == sorted(described["speakers"])
+    assert described["calibration"].keys() == {"full", "crops", "both"}
+    assert report["validations"]
+
+
+def test_two_runs_do_not_mix(finished, voices, tmp_path):
+    _, out = finished
+    with pytest.raises(ValueError, match="holds a run; add --resume"):
+        train.train(smoke(voices), out)
+    with pytest.raises(
+        ValueError, match=r"another configuration: train\.lr is 0\.002 there, 0\.001 now"
+    ):
+        train.train(smoke(voices, train__lr=0.001), out, resume=True)
+    with pytest.raises(ValueError, match="no run to resume"):
+        train.train(smoke(voices), tmp_path / "new", resume=True)
+
+
+def test_what_is_missing_is_said_before_the_folder_is_made(voices, tmp_path, monkeypatch):
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="oskdft data get speechocean762"):
+        train.train(smoke(voices, data__corpus="speechocean762", data__root=""), tmp_path / "r")
+    with pytest.raises(ValueError, match="put its config.json and model.safetensors"):
+        train.train(smoke(voices, model__teacher="facebook/hubert-base-ls960"), tmp_path / "r")
+    with pytest.raises(ValueError, match="the teacher has 2 layers"):
+        train.train(smoke(voices, loss__kd_layers=[1, 3]), tmp_path / "r")
+    with pytest.raises(ValueError, match="no strategy 'magic'; choose os-kdft"):
+        train.train(smoke(voices, strategy="magic"), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_state(voices, tmp_path, monkeypatch):
+    original = train.StageLoop.total
+
+    def exploding(self, out, epoch, samples):
+        total, figures = original(self, out, epoch, samples)
+        return (total * float("nan") if epoch == 2 else total), figures
+
+    monkeypatch.setattr(train.StageLoop, "total", exploding)
+    with pytest.raises(ValueError, match="the loss is nan at step 6 of stage 'one step'"):
+        train.train(smoke(voices), tmp_path / "r")
+    assert runfolder.last_state(tmp_path / "r")["step"] == 5
+
+
+def test_early_stop(voices, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
+    report = train.train(smoke(voices, train__epochs=9, train__patience=2), tmp_path / "r")
+    assert [v["epoch"] for v in report["validations"]] == [1, 2, 3]
+
+
+def test_oracle_checkpoint_is_labelled(voices, tmp_path):
+    """Surprise 11: as released, the test trials choose the checkpoint; the log says so."""
+    report = train.train(smoke(voices, switches__checkpoint="oracle"), tmp_path / "r")
+    assert all({"oracle_eer", "dev_eer"} <= v.keys() for v in report["validations"])
+    report = train.train(smoke(voices), tmp_path / "dev")
+    assert all("oracle_eer" not in v for v in report["validations"])
+
+
+def test_rebuilt_optimiser_differs(finished, voices, tmp_path):
+    """Surprise 6: moments lost at each epoch."""
+    _, out = finished
+    train.train(smoke(voices, switches__optimiser="rebuilt"), tmp_path / "r")
+    first, second = weights(out / "last"), weights(tmp_path / "r/last")
+    assert any(not torch.equal(first[k], second[k]) for k in first)
+
+
+def test_second_corpus_is_heard_or_ignored(voices, tmp_path):
+    """Surprise 10: as released the KD corpus is chosen and then ignored."""
+    root = tmp_path / "other"
+    synthetic.make_corpus(root, speakers=4, utterances=2, seed=9, workers=1)
+    base = {"data__kd_corpus": "synthetic", "data__kd_root": str(root)}
+    found = {}
+    for choice in ("target", "as_chosen"):
+        cfg = smoke(voices, switches__kd_data=choice, **base)
+        clean, heard, *_ = task.dataset(cfg, task.prepare(cfg), laps=4)[0, 0]
+        quiet = task.dataset(cfg.override({"augment.probability": 0.0}), task.prepare(cfg), 4)[0, 0]
+        found[choice] = torch.equal(quiet[0], quiet[1])
+    assert found == {"target": True, "as_chosen": False}
+    train.train(smoke(voices, switches__kd_data="as_chosen", **base), tmp_path / "r")
+
+
+def test_development_speakers_are_nobody_else(voices):
+    made = task.prepare(smoke(voices))
+    whole = task.load_corpus("synthetic", voices)
+    test = {path.split("/")[0] for path in made.test_trials.paths}
+    train_, dev = set(made.train.speakers), set(made.dev.speakers)
+    assert not (train_ & dev or train_ & test or dev & test)
+    assert train_ | dev | test == set(whole.speakers)
+    other = task.prepare(smoke(voices, seed=5))
+    assert other.dev.speakers == made.dev.speakers  # whatever the seed of the run
+
+
+def test_few_labels(voices):
+    made = task.prepare(smoke(voices, data__labelled_speakers=2))
+    assert len(made.train.speakers) == 2
+    with pytest.raises(ValueError, match="labelled_speakers is 99"):
+        task.prepare(smoke(voices, data__labelled_speakers=99))
+
+
+def test_seeds_and_ranks():
+    """Surprise 13: the same noise on all ranks, or one of its own."""
+    draws = []
+    for words in ((0, 1, 2), (0, 1, 2), (0, 1, 3)):
+        train.seed_all(*words)
+        draws.append((torch.rand(1).item(), np.random.random()))
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_unknown_strategy_lists_the_known_ones():
+    with pytest.raises(ValueError, match="choose os-kdft, precomp, postcomp"):
+        strategies.stages(config.load("smoke").override({"strategy": "x"}))
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_two_processes_equal_one(processes, voices, tmp_path):
+    """Same global batch: weights agree after 20 steps (gloo, CPU)."""
+    changes = {"train.epochs": 1, "train.steps_per_epoch": 20, "augment.probability": 0.0}
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\nfrom oskdft import config, train\n"
+        f"cfg = config.load('smoke').override({ {'data.root': str(voices), 'device': 'cpu'} | changes!r})\n"
+        "from oskdft import teacher\n"
+        "load = teacher.load_encoder\n"
+        "def quiet(name):\n    made = load(name)\n    made.config.mask_time_prob = 0.0\n"
+        "    for key in ('layerdrop', 'hidden_dropout', 'attention_dropout', 'activation_dropout', 'feat_proj_dropout'):\n"
+        "        setattr(made.config, key, 0.0)\n    return made\n"
+        "train.load_encoder = quiet\n"
+        "train.train(cfg, sys.argv[1])\n"
+    )
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--master-port",
+        "0",
+    ]
+    one = subprocess.run([sys.executable, script, tmp_path / "one"], capture_output=True, text=True)
+    two = subprocess.run([*launch, script, tmp_path / "two"], capture_output=True, text=True)
+    assert one.returncode == 0, one.stderr[-2000:]
+    assert two.returncode == 0, two.stderr[-2000:]
+    first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
+    worst = max((first[k].float() - second[k].float()).abs().max().item() for k in first)
+    assert worst < 1e-4
