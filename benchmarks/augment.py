@@ -108,6 +108,7 @@ def measure(folder: Path, noise_root: str, rir_root: str) -> dict[str, float]:
 
 
 def main() -> None:
+    """Print the rates, as a table or as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--noise-root", default="")

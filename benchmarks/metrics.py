@@ -18,9 +18,9 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is loaded
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from oskdft import metrics  # noqa: E402
+from oskdft import metrics
 
 TRIALS, TURNS = 1_000_000, 5
 TARGET_S, TARGET_MB = 0.6, 300.0

@@ -140,7 +140,8 @@ def sizes_table(result: dict) -> str:
         "Counted on random weights at published sizes. The abstract's -76.2 % is not reproduced by any",
     ]
     lines += [
-        "natural definition on the released code, which gives about -77.4 %; both are printed, neither is tuned."
+        "natural definition on the released code, which gives about -77.4 %; both are printed, "
+        "neither is tuned."
     ]
     return "\n".join(lines)
 

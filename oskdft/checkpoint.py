@@ -36,7 +36,8 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> N
     Raises:
         ValueError: lists the keys that are missing, left over or of another shape.
 
-    >>> load_strictly(nn.Linear(1, 1), {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}, "model.safetensors")
+    >>> tensors = {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}
+    >>> load_strictly(nn.Linear(1, 1), tensors, "model.safetensors")
     Traceback (most recent call last):
     ValueError: model.safetensors does not fit the model: missing bias; left over extra
     """

@@ -200,10 +200,11 @@ def _step(
         )
     if r.family == "wav2vec2":
         model.cool(share)
-    loss, states, figures = model(*batch)
+    with torch.autocast("cpu", torch.bfloat16, enabled=r.precision == "bf16"):
+        loss, states, mask, figures = model(*batch)
     figures = {"loss": loss.item()} | figures
     if r.contrast_weight:
-        contrast = utterance_contrast(states[r.contrast_layer], r.temperature)
+        contrast = utterance_contrast(states[r.contrast_layer].float(), ~mask, r.temperature)
         loss = loss + r.contrast_weight * contrast
         figures["utterance_contrast"] = contrast.item()
     if not torch.isfinite(loss):

@@ -57,12 +57,15 @@ class PretrainConfig:
     equaliser_db: float = 8.0
     synthetic_speakers: int = 160
     synthetic_utterances: int = 8
+    precision: str = "float32"  # or "bf16" (autocast), where the processor computes in it
     dev_speakers: int = 15  # of speechocean762 train, not heard; they judge the layers
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.family not in ("hubert", "wav2vec2"):
             raise ValueError(f"family is {self.family!r}; choose hubert or wav2vec2")
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"precision is {self.precision!r}; choose float32 or bf16")
         if not max(self.relabel_layer, self.contrast_layer) <= self.layers:
             raise ValueError(
                 f"relabel_layer and contrast_layer must be at most layers ({self.layers})"
@@ -96,8 +99,8 @@ class HubertPretrainer(nn.Module):
 
     def forward(
         self, wave: Tensor, rows: np.ndarray, starts: np.ndarray
-    ) -> tuple[Tensor, tuple[Tensor, ...], dict]:
-        """Loss, hidden states, figures to log."""
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, dict]:
+        """Loss, hidden states, mask [2U, T], figures to log."""
         frames = frame_count(self.encoder.config, wave.shape[1])
         mask = torch.from_numpy(
             _compute_mask_indices((len(wave), frames), self.recipe.mask_prob, self.recipe.mask_span)
@@ -109,7 +112,8 @@ class HubertPretrainer(nn.Module):
         target = torch.from_numpy(labels).long()[mask]
         logits = self.head(out.last_hidden_state[mask])
         accuracy = (logits.argmax(-1) == target).float().mean().item()
-        return F.cross_entropy(logits, target), out.hidden_states, {"accuracy": accuracy}
+        loss = F.cross_entropy(logits.float(), target)
+        return loss, out.hidden_states, mask, {"accuracy": accuracy}
 
     def prepare(self, waves: list[np.ndarray], own_features: bool) -> None:
         """(Re-)make the frame labels: k-means on MFCC with deltas, or on a layer of the model itself."""
@@ -152,8 +156,8 @@ class Wav2Vec2Pretrainer(nn.Module):
 
     def forward(
         self, wave: Tensor, rows: np.ndarray, starts: np.ndarray
-    ) -> tuple[Tensor, tuple[Tensor, ...], dict]:
-        """Loss, hidden states, figures to log."""
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, dict]:
+        """Loss, hidden states, mask [2U, T], figures to log."""
         shape = (len(wave), frame_count(self.model.config, wave.shape[1]))
         mask = _compute_mask_indices(
             shape, self.recipe.mask_prob, self.recipe.mask_span, min_masks=2
@@ -167,7 +171,7 @@ class Wav2Vec2Pretrainer(nn.Module):
             "contrastive": out.contrastive_loss.item() / mask.sum(),
             "diversity": out.diversity_loss.item(),
         }
-        return out.loss / mask.sum(), out.hidden_states, figures
+        return out.loss / mask.sum(), out.hidden_states, torch.from_numpy(mask), figures
 
     def prepare(self, waves: list[np.ndarray], own_features: bool) -> None:
         """Targets are learnt beside the model; nothing to do."""
@@ -221,19 +225,29 @@ def mfcc(wave: np.ndarray) -> np.ndarray:
     ).T.numpy()
 
 
-def utterance_contrast(hidden: Tensor, temperature: float) -> Tensor:
-    """Utterance-wise contrastive loss on mean and deviation over time.
+def utterance_contrast(hidden: Tensor, heard: Tensor, temperature: float) -> Tensor:
+    """Utterance-wise contrastive loss on mean and deviation over the frames that were heard.
 
         -log softmax_j(cos(z_i, z_j) / temperature) at the other crop of the same utterance
 
+    z is standardised over the batch, as the layers are when they are judged (`zero_shot_eer`):
+    what all crops share says nothing about who speaks.
+
     Args:
         hidden: [2U, T, D]; rows u and U + u are crops of one utterance.
+        heard: [2U, T], False on masked frames, which hold the model's guess and not the voice.
     Source: UniSpeech-SAT (Chen et al. 2022), here between crops of different noise.
 
-    >>> round(utterance_contrast(torch.tensor([[[1.0], [0]], [[0], [0]], [[1], [0]], [[0], [0]]]), 1.0).item(), 2)
-    0.83
+    >>> hidden = torch.tensor([[[1.0], [3]], [[5], [5]], [[1], [3]], [[5], [5]]])
+    >>> round(utterance_contrast(hidden, torch.ones(4, 2, dtype=torch.bool), 1.0).item(), 2)
+    0.24
     """
-    pooled = F.normalize(torch.cat([hidden.mean(1), hidden.std(1)], 1), dim=1)  # [2U, 2D]
+    weight = heard.unsqueeze(-1) / heard.sum(1).clamp(min=1)[:, None, None]  # [2U, T, 1]
+    mean = (hidden * weight).sum(1)
+    deviation = ((hidden - mean[:, None]) ** 2 * weight).sum(1).add(1e-6).sqrt()
+    pooled = torch.cat([mean, deviation], 1)  # [2U, 2D]
+    pooled = (pooled - pooled.mean(0)) / (pooled.std(0) + 1e-4)
+    pooled = F.normalize(pooled, dim=1)
     similarity = pooled @ pooled.T / temperature
     similarity.fill_diagonal_(float("-inf"))
     partner = torch.arange(len(pooled)).roll(len(pooled) // 2)

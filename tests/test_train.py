@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,9 @@ def test_run_folder_is_complete(finished):
     assert json.loads((out / "report.json").read_text()) == report
     table = rows(out)
     assert [int(r["step"]) for r in table] == [5, 10]
-    assert {"loss", "sv", "accuracy", "kd_excess", "kd_layer1", "kd_layer2", "utterances_per_s",
-            "lr_body", "lr_sv", "lr_adapter", "grad_body", "grad_sv", "grad_adapter"} <= table[0].keys()  # fmt: skip
+    groups = {f"{kind}_{name}" for kind in ("lr", "grad") for name in ("body", "sv", "adapter")}
+    figures = {"loss", "sv", "accuracy", "kd_excess", "kd_layer1", "kd_layer2", "utterances_per_s"}
+    assert groups | figures <= table[0].keys()
     assert report["versions"]["torch"] == torch.__version__ and report["device"]
 
 
@@ -267,35 +269,57 @@ def test_unknown_strategy_lists_the_known_ones():
         strategies.stages(config.load("smoke").override({"strategy": "x"}))
 
 
-@pytest.mark.parametrize("processes", [2])
-def test_two_processes_equal_one(processes, voices, tmp_path):
-    """Same global batch: weights agree after 20 steps (gloo, CPU)."""
-    changes = {"train.epochs": 1, "train.steps_per_epoch": 20, "augment.probability": 0.0}
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys\nfrom oskdft import config, train\n"
-        f"cfg = config.load('smoke').override({ {'data.root': str(voices), 'device': 'cpu'} | changes!r})\n"
-        "from oskdft import teacher\n"
-        "load = teacher.load_encoder\n"
-        "def quiet(name):\n    made = load(name)\n    made.config.mask_time_prob = 0.0\n"
-        "    for key in ('layerdrop', 'hidden_dropout', 'attention_dropout', 'activation_dropout', 'feat_proj_dropout'):\n"
-        "        setattr(made.config, key, 0.0)\n    return made\n"
-        "train.load_encoder = quiet\n"
-        "train.train(cfg, sys.argv[1])\n"
+TWO_PROCESSES = """
+import sys
+from oskdft import config, teacher, train
+
+load = teacher.load_encoder
+
+
+def without_chance(name):
+    made = load(name)
+    made.config.mask_time_prob = 0.0
+    for part in ("hidden", "attention", "activation"):
+        setattr(made.config, f"{part}_dropout", 0.0)
+    made.config.layerdrop = made.config.feat_proj_dropout = 0.0
+    return made
+
+
+train.load_encoder = without_chance
+changes = {"data.root": sys.argv[1], "device": "cpu", "train.epochs": 1}
+changes |= {"train.steps_per_epoch": 20, "augment.probability": 0.0}
+train.train(config.load("smoke").override(changes), sys.argv[2])
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_python(*arguments) -> None:
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        str(processes),
-        "--master-port",
-        "0",
-    ]
-    one = subprocess.run([sys.executable, script, tmp_path / "one"], capture_output=True, text=True)
-    two = subprocess.run([*launch, script, tmp_path / "two"], capture_output=True, text=True)
-    assert one.returncode == 0, one.stderr[-2000:]
-    assert two.returncode == 0, two.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_two_processes_equal_one(voices, tmp_path):
+    """Same global batch: weights agree after 20 steps (gloo, CPU)."""
+    script = tmp_path / "run.py"
+    script.write_text(TWO_PROCESSES)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
+    run_python(script, voices, tmp_path / "one")
+    run_python(*launch, script, voices, tmp_path / "two")
     first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
-    worst = max((first[k].float() - second[k].float()).abs().max().item() for k in first)
-    assert worst < 1e-4
+    # softmax and batch normalisation cancel these biases: their gradient is rounding, which Adam scales up
+    without_effect = {name for name in first if name.endswith("k_proj.bias")}
+    without_effect |= {"backend.linear.bias", "backend.norm.running_mean"}
+    for name in first.keys() - without_effect:
+        torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
+    wave = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+    one, two = (model.load_model(tmp_path / name / "last")[0].eval() for name in ("one", "two"))
+    with torch.no_grad():
+        torch.testing.assert_close(one(wave), two(wave), atol=1e-4, rtol=0)
