@@ -16,8 +16,8 @@ help: ## list these commands
 
 setup: $(READY) ## make .venv and install everything (done once, repeated when the lock changes)
 
-reproduce: $(READY) ## print the sizes of teachers and students beside the published figures
-	@$(VENV)/bin/oskdft sizes
+reproduce: $(READY) ## run all notebooks, profile classroom; goes on where it stopped; prints the report's path
+	@$(VENV)/bin/oskdft reproduce --profile classroom --resume
 
 test: $(READY) ## run all tests, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest

@@ -4,19 +4,15 @@ Heavy libraries load on first use: ``import oskdft`` costs milliseconds, ``oskdf
 """
 
 import importlib
+from importlib.util import find_spec
 
 __version__ = "0.1.0"
-
-_MODULES = (
-    "analysis", "audio", "augment", "backends", "config", "corpora", "dataset", "doctor", "evaluate", "losses",
-    "metrics", "pretrain", "strategies", "student", "synthetic", "teacher", "train",
-)  # fmt: skip
 
 
 def __getattr__(name: str):
     """Import a module, or ``load``, when it is first asked for (PEP 562)."""
     if name == "load":
         return importlib.import_module("oskdft.evaluate").load
-    if name in _MODULES:
+    if not name.startswith("_") and find_spec(f"oskdft.{name}"):
         return importlib.import_module(f"oskdft.{name}")
     raise AttributeError(f"module 'oskdft' has no attribute {name!r}")

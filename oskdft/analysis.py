@@ -1,16 +1,30 @@
-"""What models cost: parameters and reductions at published sizes, from configurations alone."""
+"""What models cost: parameters, reductions, multiply-adds, from configurations alone; zero-shot EER."""
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PretrainedConfig
 
+from oskdft.audio import SAMPLE_RATE
 from oskdft.backends import EcapaTdnn, WeightedSumLinear
 from oskdft.config import ModelConfig, Switches
 from oskdft.losses import AamSoftmax, LossConfig
-from oskdft.metrics import eer
-from oskdft.scoring import score_trials
+from oskdft.probes import pooled, speaker_eer, states_of
 from oskdft.student import Student, student_config
-from oskdft.teacher import architecture, build_encoder, cnn, states_of_features
+from oskdft.teacher import (
+    add_positions,
+    architecture,
+    attend,
+    build_encoder,
+    cnn,
+    finish_layer,
+    is_pre_norm,
+    project,
+)
 
 ABSTRACT = "abstract of the paper"
 RELEASED = "counted on the released classes"
@@ -147,6 +161,61 @@ def sizes_table(result: dict) -> str:
 
 
 @torch.no_grad()
+def multiply_adds(function: Callable[..., object], *args: object) -> int:
+    """Multiplications with an addition that a call makes in matrix products and convolutions.
+
+    Norms, activations and sums are left out: they are a small part. Put modules and inputs on the
+    meta device: nothing is computed there, and attention is counted in full.
+
+    >>> multiply_adds(nn.Linear(20, 3), torch.zeros(5, 20))
+    300
+    """
+    with FlopCounterMode(display=False) as counter:
+        function(*args)
+    return counter.get_total_flops() // 2
+
+
+@torch.no_grad()
+def costs(config: PretrainedConfig, seconds: float = 3.0) -> list[dict]:
+    """Parameters and multiply-adds of each part of an encoder for one utterance; no weights needed.
+
+    Args:
+        config: of the encoder, such as `teacher.architecture` gives. seconds: of speech at 16 kHz.
+    Returns:
+        [{"part", "parameters", "multiply_adds"}]: CNN, projection, positions (with the encoder's
+        norm and the mask vector), then layers 1 to L.
+
+    >>> rows = costs(architecture("facebook/wav2vec2-large-xlsr-53"))
+    >>> round(sum(row["multiply_adds"] for row in rows) / 1e9, 1)
+    54.8
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(config).eval()
+        wave = torch.zeros(1, round(seconds * SAMPLE_RATE))
+        features = cnn(encoder, wave)
+        projected = project(encoder, features)
+
+    def through(layer: nn.Module, hidden: torch.Tensor, bias: torch.Tensor | None) -> tuple:
+        hidden, bias = attend(layer, hidden, None, bias, is_pre_norm(encoder))
+        return finish_layer(layer, hidden, is_pre_norm(encoder)), bias
+
+    def row(part: str, parameters: int, function: Callable[..., object], *args: object) -> dict:
+        made = multiply_adds(function, *args)
+        return {"part": part, "parameters": parameters, "multiply_adds": made}
+
+    rows = [
+        row("CNN", count(encoder.feature_extractor), cnn, encoder, wave),
+        row("projection", count(encoder.feature_projection), project, encoder, features),
+    ]
+    layers, bias = encoder.encoder.layers, None
+    rest = count(encoder) - count(layers) - sum(r["parameters"] for r in rows)
+    rows.append(row("positions", rest, add_positions, encoder, projected, None))
+    for number, layer in enumerate(layers, 1):
+        rows.append(row(f"layer {number}", count(layer), through, layer, projected, bias))
+        bias = through(layer, projected, bias)[1]  # WavLM's first layer makes it for all
+    return rows
+
+
 def zero_shot_eer(
     encoder: nn.Module, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray
 ) -> dict[str, float]:
@@ -163,17 +232,7 @@ def zero_shot_eer(
     """
     training = encoder.training
     encoder.eval()
-    pooled = []
-    for wave in waves:
-        features = cnn(encoder, torch.from_numpy(wave)[None])
-        layers = [features[0], *states_of_features(encoder, features)[:, 0]]
-        pooled.append([torch.cat([x.mean(0), x.std(0)]).numpy() for x in layers])
+    tables = pooled(partial(states_of, encoder), waves)
     encoder.train(training)
-    rates = {}
-    for name, rows in zip(
-        ["cnn", *map(str, range(len(pooled[0]) - 1))], zip(*pooled, strict=True), strict=True
-    ):
-        table = np.stack(rows)
-        table = (table - table.mean(0)) / (table.std(0) + 1e-8)
-        rates[name] = eer(score_trials(table, None, pairs), labels)[0]
-    return rates
+    names = ["cnn", *map(str, range(len(tables) - 1))]
+    return {n: speaker_eer(t, pairs, labels) for n, t in zip(names, tables, strict=True)}

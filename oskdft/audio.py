@@ -311,9 +311,5 @@ def write(path: str | Path, wave: np.ndarray, rate: int = SAMPLE_RATE) -> None:
         raise ValueError(f"{path}: wave is {list(wave.shape)}; give finite samples of shape [N]")
     encoded = io.BytesIO()
     soundfile.write(encoded, wave, rate, format=suffix[1:].upper(), subtype="PCM_16")
-    try:
-        with files.atomic(path, "wb") as file:
-            file.write(encoded.getbuffer())
-    except OSError as error:
-        reason = f"{error.strerror}; free some space or write elsewhere"
-        raise OSError(error.errno, reason, str(path)) from None
+    with files.atomic(path, "wb") as file:
+        file.write(encoded.getbuffer())

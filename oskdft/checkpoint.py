@@ -1,5 +1,6 @@
 """Weights and optimiser moments as safetensors: written whole, read strictly, never unpickled."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -10,13 +11,20 @@ from torch import Tensor, nn
 from oskdft.files import atomic
 
 
-def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors atomically; shared or strided memory is copied first."""
+def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
+    """Write named tensors atomically and return the file's `digest`; strided memory is copied first."""
     data = save(
         {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {"format": "pt"}
     )
     with atomic(path, "wb") as file:
         file.write(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal: safetensors itself notices lost bytes, not changed ones."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

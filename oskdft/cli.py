@@ -39,7 +39,7 @@ def settings(words: list[str]) -> dict[str, Any]:
     changes = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals:
+        if not (key and equals):
             raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
         try:
             changes[key] = yaml.safe_load(value) if value else ""
@@ -60,8 +60,10 @@ def doctor(
         for line in module.repair():
             print(line, file=sys.stderr)
     findings = module.diagnose()
-    show([asdict(f) for f in findings], as_json, "\n".join(module.lines(findings)))
-    if not all(f.ok for f in findings):
+    fine = all(f.ok for f in findings)
+    found = {"ok": fine, "findings": [asdict(f) for f in findings]}
+    show(found, as_json, "\n".join(module.lines(findings)))
+    if not fine:
         raise typer.Exit(1)
 
 
@@ -76,7 +78,7 @@ def data_list(as_json: Json = False) -> None:
         f"{'':16} {row['title']}: {row['root'] or row['how_to']}"
         for row in rows
     ]
-    show(rows, as_json, "\n".join(lines))
+    show({"corpora": rows}, as_json, "\n".join(lines))
 
 
 @data.command("get")
@@ -224,18 +226,91 @@ def sizes(as_json: Json = False) -> None:
     show(result, as_json, analysis.sizes_table(result))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def reproduce(
+    rest: typer.Context,
+    profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
+    only: Annotated[str, typer.Option(help='Numbers such as "04,05"; else all.')] = "",
+    out: Annotated[str, typer.Option(help="Folder of the batch; else runs/PROFILE.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted batch.")
+    ] = False,
+) -> None:
+    """Run the notebooks in order; executed copies, figures and a report in one folder.
+
+    -p NAME VALUE sets a parameter of the notebooks and may be repeated.
+    """
+    from oskdft import reproduce as module
+
+    numbers = [number.strip() for number in only.split(",") if number.strip()]
+    report = module.reproduce(profile, numbers, out, resume, module.parse(rest.args))
+    print(report)
+
+
+@app.command()
+def figures(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; compare with the stored pictures.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Folder with NAME.json beside NAME.png.")] = Path(
+        "figures"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Draw stored figures again from their numbers."""
+    from oskdft import figures as module
+
+    if not check:
+        written = [str(path) for path in module.redraw_all(folder)]
+        show(written, as_json, "\n".join(written))
+        return
+    results = module.check(folder)
+    show(results, as_json, "\n".join(map(module.result_line, results)))
+    if bad := [result for result in results if not result["ok"]]:
+        raise ValueError(f"{folder}/{bad[0]['name']}: {bad[0]['why']}")
+
+
+@app.command()
+def export(
+    to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx or int8.")],
+    out: Annotated[Path, typer.Option(help="New folder for the export.")],
+    model: Model = "classroom",
+    as_json: Json = False,
+) -> None:
+    """Write a model for use elsewhere, checked against the original, with a model card."""
+    from oskdft import export as module
+
+    report = module.export(model, to, out)
+    sizes = ", ".join(f"{name} {size:,} bytes" for name, size in report["files"].items())
+    show(report, as_json, f"{out}: {sizes}")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="One benchmark; without a name, all of them.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it runs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what is fast, against what, side by side; results go to benchmarks/results."""
+    from oskdft import bench as module
+
+    found = module.run(name, quick, as_json)
+    if as_json:
+        show(found, True, "")
+
+
 def main() -> None:
     """Run a command; a refusal is one line on stderr and exit code 1."""
     try:
         app()
     except (ValueError, OSError, ImportError) as error:
         line = " ".join(str(error).split())
-        hint = " (run oskdft doctor --fix)" if "torchaudio" in line else ""
-        print(f"oskdft: {line}{hint}", file=sys.stderr)
+        if "torchaudio" in line:
+            line += " (run oskdft doctor --fix)"
+        elif isinstance(error, OSError) and error.errno and ";" not in line:
+            line += "; check the path"  # the system's own words name no fix
+        print(f"oskdft: {line}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("oskdft: stopped", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

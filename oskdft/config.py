@@ -235,13 +235,18 @@ def load(profile: str = "classroom") -> Config:
     path = PRESETS / f"{profile}.yaml" if profile in PROFILES else Path(profile)
     if not path.is_file():
         raise ValueError(f"no profile {profile!r}; choose {', '.join(PROFILES)} or a YAML file")
+    return read_yaml(Config, path)
+
+
+def read_yaml(cls: type, path: Path) -> Any:
+    """A dataclass from a YAML file; every error is one line that names the file."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML ({reason}); mend it there") from None
     try:
-        return from_dict(tree)
+        return build(cls, tree)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
 

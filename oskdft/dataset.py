@@ -17,9 +17,11 @@ from oskdft import audio
 from oskdft.augment import Augment, change_speed, generator, one_thread
 from oskdft.corpora import Utterances
 from oskdft.inspect_corpus import scan
+from oskdft.mishaps import leave_signals_to_the_main_process
 
 CROP, KD, ORDER = 3, 4, 5  # first word of a seed: one stream per purpose
 SHORTEST_S = 0.1  # a shorter file is no speech; it would be wrapped twenty times into a crop
+LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
 LISTED = 5  # bad files named in a message
 
 
@@ -184,22 +186,8 @@ def loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=leave_signals_to_the_main_process,
     )
-
-
-def class_weights(labels: np.ndarray) -> Tensor:
-    """[K] float32: number of utterances / utterances of the speaker (both releases).
-
-    Raises:
-        ValueError: a speaker from 0 to the largest label without utterances.
-
-    >>> class_weights(np.array([0, 0, 0, 1]))
-    tensor([1.3333, 4.0000])
-    """
-    counts = np.bincount(labels)
-    if len(counts) == 0 or counts.min() == 0:
-        raise ValueError("labels have a speaker without utterances; number speakers 0 to K - 1")
-    return torch.from_numpy((len(labels) / counts).astype(np.float32))
 
 
 def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
@@ -209,17 +197,20 @@ def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
         seconds: [n] lengths [s].
         budget_s: most audio in a batch [s], padding included; a longer one goes alone.
     Returns:
-        index arrays; together each utterance once.
+        index arrays; together each utterance once; in a group none is shorter than 0.8 of the longest.
 
     >>> [group.tolist() for group in batches_by_length(np.array([1.0, 5.0, 2.0, 2.0]), 4.0)]
     [[1], [2, 3], [0]]
     """
     if budget_s <= 0:
         raise ValueError(f"budget_s is {budget_s}; it must be more than 0 seconds")
-    order = np.argsort(-np.asarray(seconds), kind="stable")
+    seconds = np.asarray(seconds)
+    order = np.argsort(-seconds, kind="stable")
     groups, first = [], 0
     while first < len(order):
-        count = max(int(budget_s / seconds[order[first]]), 1)
+        longest = seconds[order[first]]
+        alike = int((seconds[order[first:]] >= LEAST_FILLED * longest).sum())
+        count = max(min(int(budget_s / longest), alike), 1)
         groups.append(order[first : first + count])
         first += count
     return groups

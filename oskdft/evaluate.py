@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from oskdft import audio, metrics, scoring
 from oskdft.config import EvalConfig, from_dict
 from oskdft.console import progress
@@ -19,9 +16,12 @@ from oskdft.corpora import Trials, load_corpus, read_trials
 from oskdft.dataset import batches_by_length
 from oskdft.files import atomic
 from oskdft.model import SpeakerModel, device_of, load_model
+from oskdft.onnxmodel import FILE as ONNX_FILE
+from oskdft.onnxmodel import load_onnx
 from oskdft.teacher import ASSETS
 
 SHORTEST_S = 0.5  # a shorter recording has too few frames to tell a voice
+CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
 NAMES = ("classroom",)  # students in assets/
 
 
@@ -34,7 +34,7 @@ class Embeddings:
 
     def single(self) -> np.ndarray:
         """One vector per recording [n, E]: of the whole, else the mean of its unit crops."""
-        return scoring.normalise(self.crops).mean(1) if self.full is None else self.full
+        return scoring.mean_of_units(self.crops) if self.full is None else self.full
 
 
 def embed_files(
@@ -50,7 +50,9 @@ def embed_files(
     """
     seconds = np.array([_seconds(path) for path in paths])
     full, crops = [None] * len(paths), [None] * len(paths)
-    groups = batches_by_length(np.maximum(seconds, recipe.crop_s), recipe.batch_s / 2)
+    if model.device.type == "cpu":
+        recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
+    groups = batches_by_length(seconds, recipe.batch_s)
     for group in progress(groups, "embedding (batches)"):
         waves = [audio.read(paths[i]) for i in group]
         if recipe.tta != "crops":
@@ -76,35 +78,41 @@ def _seconds(path: Path) -> float:
 @torch.no_grad()
 def embed_waves(model: SpeakerModel, waves: list[np.ndarray]) -> np.ndarray:
     """Embeddings of whole utterances of any lengths, together in one padded batch, [n, E]."""
-    device = next(model.parameters()).device
     lengths = torch.tensor([len(wave) for wave in waves])
     batch = torch.zeros(len(waves), int(lengths.max()))
     for row, wave in zip(batch, waves, strict=True):
         row[: len(wave)] = torch.from_numpy(wave)
-    return model(batch.to(device), lengths.to(device)).float().cpu().numpy()
+    return model(batch.to(model.device), lengths.to(model.device)).float().cpu().numpy()
 
 
 @torch.no_grad()
 def _embed_crops(
     model: SpeakerModel, waves: list[np.ndarray], recipe: EvalConfig, half_batch: bool
 ) -> np.ndarray:
-    """Embeddings of evenly spaced crops, [n, C, E]."""
-    device = next(model.parameters()).device
+    """Embeddings of evenly spaced crops, [n, C, E]; so many at once that batch_s is not exceeded."""
     samples = round(recipe.crop_s * audio.SAMPLE_RATE)
-    cut = np.stack([audio.segments(wave, samples, recipe.crops) for wave in waves])  # [n, C, N]
-    batch = torch.from_numpy(cut).to(device)
+    cut = [audio.segments(wave, samples, recipe.crops) for wave in waves]  # n times [C, N]
     plain = recipe.crops // 2 if half_batch else 0
+    at_once = max(int(recipe.batch_s / recipe.crop_s), 1)
     parts = []
-    for part, without in ((batch[:, :plain], True), (batch[:, plain:], False)):
-        if part.shape[1]:
-            rows = part.flatten(0, 1)
-            out = model(rows, without_adapters=len(rows) if without else 0)
-            parts.append(out.unflatten(0, part.shape[:2]))
-    return torch.cat(parts, 1).float().cpu().numpy()
+    for places, without in ((range(plain), True), (range(plain, recipe.crops), False)):
+        if not places:
+            continue
+        # the crops of a recording no longer than a crop are equal: one of them is enough
+        ends = [places.stop if len(wave) > samples else places.start + 1 for wave in waves]
+        rows = [crops[places.start : end] for crops, end in zip(cut, ends, strict=True)]
+        batches = torch.from_numpy(np.concatenate(rows)).split(at_once)
+        made = [model(b.to(model.device), None, len(b) if without else 0) for b in batches]
+        each = torch.cat(made).float().cpu().split([len(row) for row in rows])
+        parts.append(torch.stack([row.expand(len(places), -1) for row in each]))
+    return torch.cat(parts, 1).numpy()
 
 
 def trial_speakers(trials: Trials) -> np.ndarray:
     """Speakers of each trial, [P, 2]: recordings that target trials link belong to one speaker."""
+    from scipy.sparse import coo_array  # heavy, and `oskdft verify` does without
+    from scipy.sparse.csgraph import connected_components
+
     same = trials.label == 1
     links = (np.ones(same.sum()), (trials.enrol[same], trials.test[same]))
     _, speaker = connected_components(
@@ -196,6 +204,8 @@ class Verifier:
         if not isinstance(source, np.ndarray):
             _seconds(Path(source))
             return audio.read(source)
+        if source.dtype.kind != "f":
+            raise ValueError(f"wave has type {source.dtype}; give float samples in [-1, 1]")
         if source.ndim != 1 or len(source) < SHORTEST_S * audio.SAMPLE_RATE:
             raise ValueError(
                 f"wave has shape {source.shape}; give [N] samples at 16 kHz, at least {SHORTEST_S} s"
@@ -211,8 +221,9 @@ def load(name_or_dir: str | Path, device: str = "auto") -> Verifier:
     Raises:
         ValueError: no such model, or files that do not fit.
     """
-    shipped = ASSETS / str(name_or_dir)
-    model, cfg, described = load_model(shipped if str(name_or_dir) in NAMES else name_or_dir)
+    folder = ASSETS / name_or_dir if str(name_or_dir) in NAMES else Path(name_or_dir)
+    read = load_onnx if (folder / ONNX_FILE).is_file() else load_model
+    model, cfg, described = read(folder)
     return Verifier(model.to(device_of(device)), cfg.eval, described)
 
 
@@ -232,12 +243,15 @@ def evaluate(
         scores_to: file for the scores. cohort: folder `speaker/**/file` for AS-norm.
         tta: full utterances and crops as the model's recipe says; False: full utterances only.
     """
+    listed = read_trials(trials, root)  # everything that can be missing comes before the work
+    targets = int(listed.label.sum())
+    if not 0 < targets < len(listed):
+        raise ValueError(f"{trials}: {targets} of {len(listed)} are targets; both kinds are needed")
+    others = _cohort(cohort) if cohort else None
     verifier = load(name, device)
-    listed = read_trials(trials, root)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
     cfg = from_dict(verifier.described["config"])
     half_batch = cfg.switches.eval_path == "half_batch"
-    others = _cohort(cohort) if cohort else None
     scores = score_list(verifier.model, listed, root, recipe, half_batch, others)
     if scores_to:
         left, right = ([listed.paths[i] for i in side] for side in (listed.enrol, listed.test))
@@ -262,6 +276,8 @@ def evaluate(
 def _cohort(folder: Path) -> list[Path]:
     """One recording per speaker, the first by name."""
     table = load_corpus("folder", folder)
+    if len(table.speakers) < 2:
+        raise ValueError(f"{folder} holds 1 speaker; a cohort needs a folder for each of 2 or more")
     first = np.unique(table.speaker, return_index=True)[1]
     return [table.path(i) for i in first]
 

@@ -17,7 +17,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
         path: the file to make; missing folders are made too.
         mode: "w" for text (UTF-8), "wb" for bytes.
     Raises:
-        OSError: the folder is read-only or the disk is full; ``path`` then is as it was before.
+        OSError: the folder is read-only or the disk is full; names ``path``, which is as it was before.
 
     >>> import tempfile, pathlib
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
@@ -26,10 +26,12 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
     >>> target.read_text()
     'whole'
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    path, temporary = Path(path), ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+        )
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
@@ -38,9 +40,15 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner reads
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    except BaseException as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        # the system names the temporary file, a folder or nothing; errors of the caller's own pass
+        own = not temporary or getattr(error, "filename", "") in (None, temporary)
+        if isinstance(error, OSError) and error.errno and own:
+            reason = f"{error.strerror}; free some space or write elsewhere"
+            raise OSError(error.errno, reason, str(path)) from None
         raise
 
 

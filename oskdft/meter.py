@@ -20,9 +20,9 @@ class Meter:
     def __init__(self) -> None:
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everything; from now on the loop waits for data."""
-        self.sums, self.steps, self.utterances = {}, 0, 0
+    def reset(self, window: list | None = None) -> None:
+        """Forget everything but an interrupted `window`; from now on the loop waits for data."""
+        self.sums, self.steps, self.utterances = window or ({}, 0, 0)
         self.waited, self.began = 0.0, time.monotonic()
         self.mark = self.began
 
@@ -36,6 +36,10 @@ class Meter:
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps, self.utterances = self.steps + 1, self.utterances + utterances
         self.mark = time.monotonic()
+
+    def window(self) -> list:
+        """What was counted since the last reading, for `reset` in a run that goes on."""
+        return [self.sums, self.steps, self.utterances]
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, utterances per second, share of waiting."""

@@ -5,16 +5,15 @@ together; the EER is where the line crosses misses = false alarms. P trials; rat
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from oskdft.files import atomic
+from oskdft.scorefile import read_scores, write_scores  # noqa: F401  one module to call
 
 SAMPLES, LEVEL = 1000, 0.95  # bootstrap
 RIDGE = 1e-4  # keeps the calibration of separable scores finite
-LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
 RocMetric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -236,28 +235,30 @@ def calibrate(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5) -> 
     return float(beta[0] / spread), float(beta[1] - beta[0] * mean / spread)
 
 
-def bootstrap_ci(
+def bootstrap(
     scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray, metric: RocMetric = eer_of,
-    samples: int = SAMPLES, level: float = LEVEL, seed: int = 0,
-) -> tuple[float, float]:  # fmt: skip
-    """Confidence interval by drawing speakers, not trials, with replacement.
+    samples: int = SAMPLES, seed: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """The metric over draws of speakers, not trials, with replacement.
 
     A speaker drawn twice counts twice: a target trial weighs as often as its speaker was drawn, a
     non-target trial the product for its two speakers. Trials of one speaker are not independent, so
-    an interval over trials would be too narrow.
+    an interval over trials would be too narrow. Two systems on the same trials see the same draws:
+    the quantiles of the difference of their arrays are an interval of the difference.
 
     Args:
         scores, labels: [P]. speakers: [P, 2] numbers of the two speakers of each trial.
         metric: function of (p_miss, p_fa), e.g. `eer_of`.
     Returns:
-        (low, high) of the central ``level`` of ``samples`` draws.
+        [samples], or fewer: a draw without targets or without non-targets has no ROC.
 
-    >>> pairs = [[0, 0], [1, 1], [2, 2], [0, 1], [1, 2], [0, 2]]
-    >>> bootstrap_ci([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [1, 1, 1, 0, 0, 0], pairs)
-    (0.0, 0.3333333333333333)
+    >>> pairs = [[0, 0], [1, 1], [0, 1]]
+    >>> a, b = (bootstrap(scores, [1, 1, 0], pairs) for scores in ([3, 1, 2], [3, 2, 1]))
+    >>> sorted(set((a - b).tolist()))
+    [0.5]
     """
-    if samples < 1 or not 0 < level < 1:
-        raise ValueError(f"samples is {samples}, level {level}; give 1 or more, inside (0, 1)")
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; give 1 or more")
     scores, target = _checked(scores, labels)
     _, who = np.unique(speakers, return_inverse=True)
     who = who.reshape(np.shape(speakers))
@@ -272,10 +273,26 @@ def bootstrap_ci(
         weight = np.where(target, times[left], times[left] * times[right])
         hits = np.concatenate([[0.0], np.cumsum(weight * target)[ends - 1]])
         others = np.concatenate([[0.0], np.cumsum(weight * ~target)[ends - 1]])
-        if hits[-1] and others[-1]:  # a draw without targets or without others has no ROC
+        if hits[-1] and others[-1]:
             drawn.append(metric(hits / hits[-1], 1 - others / others[-1]))
     if not drawn:
         raise ValueError("no draw of speakers has both kinds of trials; the list is too small")
+    return np.array(drawn)
+
+
+def bootstrap_ci(
+    scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray, metric: RocMetric = eer_of,
+    samples: int = SAMPLES, level: float = LEVEL, seed: int = 0,
+) -> tuple[float, float]:  # fmt: skip
+    """Confidence interval (low, high): the central ``level`` of `bootstrap`'s draws.
+
+    >>> pairs = [[0, 0], [1, 1], [2, 2], [0, 1], [1, 2], [0, 2]]
+    >>> bootstrap_ci([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [1, 1, 1, 0, 0, 0], pairs)
+    (0.0, 0.3333333333333333)
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share inside (0, 1)")
+    drawn = bootstrap(scores, labels, speakers, metric, samples, seed)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -312,80 +329,6 @@ def summary_text(result: dict) -> str:
         f"min Cllr      {result['min_cllr']:.4f} bit\n"
         f"trials        {result['trials']:,}, of which {result['targets']:,} targets"
     )
-
-
-def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of a file of "label score" or "label id id score" lines (blanks or tabs).
-
-    Labels are 1 or 0, target or nontarget; blank lines and lines that start with # are passed over.
-
-    Raises:
-        ValueError: names the file, the line and what is wrong with it.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
-    >>> _ = path.write_text("1 a/1.wav a/2.wav 0.7")
-    >>> read_scores(path)
-    (array([0.7]), array([1], dtype=uint8))
-    """
-    scores, labels, form = [], [], 0
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(map(str.strip, file), 1):
-                if not line or line.startswith("#"):
-                    continue
-                fields = line.split("\t") if line.count("\t") == 3 else line.split()
-                form = form or len(fields)
-                if len(fields) != form or form not in (2, 4) or fields[0] not in LABELS:
-                    raise ValueError(_fault(path, number, line, fields, form))
-                labels.append(LABELS[fields[0]])
-                scores.append(_number(path, number, fields[-1]))
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; give a score file") from None
-    if not scores:
-        raise ValueError(f"{path} holds no scores; give lines of label and score")
-    return np.array(scores), np.array(labels, np.uint8)
-
-
-def _number(path: str | Path, line: int, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{path} line {line}: score {text[:40]!r} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{path} line {line}: score {text} is not finite; remove or mend the line")
-    return value
-
-
-def _fault(path: str | Path, number: int, line: str, fields: list[str], form: int) -> str:
-    where = f"{path} line {number}: {line.strip()[:80]!r}"
-    if fields[0] not in LABELS and len(fields) in (2, 4):
-        return f"{where} has label {fields[0][:20]!r}; write 1 or 0, target or nontarget"
-    if form in (2, 4) and len(fields) in (2, 4):
-        return f"{where} has {len(fields)} fields, the lines before had {form}; use one form"
-    return f"{where} has {len(fields)} fields; write 'label score' or 'label id id score'"
-
-
-def write_scores(
-    path: str | Path, scores: np.ndarray, labels: np.ndarray,
-    left: Sequence[str], right: Sequence[str],
-) -> None:  # fmt: skip
-    """Write "label id id score" lines, whole or not at all; scores keep full float precision.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
-    >>> write_scores(path, [0.7], [1], ["a/1.wav"], ["a/2.wav"])
-    >>> path.read_text()
-    '1 a/1.wav a/2.wav 0.7\\n'
-    """
-    counts = len(scores), len(labels), len(left), len(right)
-    if len(set(counts)) > 1:
-        raise ValueError(f"scores, labels, left, right have {counts} entries; give one per trial")
-    blanks = any(len(name.split()) > 1 for name in (*left, *right))
-    gap = "\t" if blanks else " "  # as in trial lists: tabs let names hold blanks
-    rows = zip(labels, left, right, scores, strict=True)
-    with atomic(path) as file:
-        file.writelines(gap.join([str(int(y)), a, b, repr(float(s))]) + "\n" for y, a, b, s in rows)
 
 
 def score_file(path: str | Path) -> dict[str, float | int]:

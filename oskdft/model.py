@@ -49,6 +49,11 @@ class SpeakerModel(nn.Module):
         """The encoder's architecture."""
         return self.student.encoder.config
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
 
 def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False) -> SpeakerModel:
     """A student with back-end as ``cfg`` describes it, started from ``teacher`` or at random."""
@@ -74,7 +79,8 @@ def save_model(
     """
     folder = Path(folder)
     checkpoint.save_tensors(folder / "model.safetensors", model.state_dict())
-    write_json(folder / "encoder.json", model.config.to_dict())
+    settings = model.config.to_dict() | {"_name_or_path": ""}  # a place on this machine
+    write_json(folder / "encoder.json", settings)
     described = {"config": to_dict(cfg), "speakers": speakers} | facts
     write_json(folder / "model.json", described)
 
@@ -103,9 +109,12 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
         )
     described = read_json(folder / "model.json")
     settings = read_json(folder / "encoder.json")
-    if settings.get("model_type") not in FAMILIES:
+    if not isinstance(settings, dict) or settings.get("model_type") not in FAMILIES:
         raise ValueError(f"{folder}/encoder.json: model_type must be one of {', '.join(FAMILIES)}")
-    cfg = from_dict(described["config"])
+    try:
+        cfg = from_dict(described.get("config") if isinstance(described, dict) else None)
+    except ValueError as error:
+        raise ValueError(f"{folder}/model.json: {error}") from None
     config = FAMILIES[settings["model_type"]][0].from_dict(settings)
     student = Student(config, cfg.model, cfg.switches)
     backend = build_backend(config.hidden_size, config.num_hidden_layers, cfg.model, cfg.switches)

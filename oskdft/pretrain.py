@@ -223,7 +223,12 @@ def _summary(figures: dict[str, float]) -> str:
 
 
 def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report: dict) -> None:
-    """State for going on, and the teacher as transformers reads it."""
+    """The teacher as transformers reads it and, last, the state for going on.
+
+    A cut in between leaves the older state, and `_restore` drops what the log has beyond it.
+    """
+    save_teacher(model.encoder, out)
+    write_json(out / "pretrain.json", report)
     state = checkpoint.prefixed(model.state_dict(), "model.")
     state |= checkpoint.prefixed(checkpoint.optimiser_tensors(optimiser), "optimiser.")
     if getattr(model, "labels", None):
@@ -231,8 +236,6 @@ def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report:
         state["label_lengths"] = torch.tensor([len(labels) for labels in model.labels])
     state["step"] = torch.tensor(report["step"])
     checkpoint.save_tensors(out / "state.safetensors", state)
-    save_teacher(model.encoder, out)
-    write_json(out / "pretrain.json", report)
 
 
 def save_teacher(encoder: nn.Module, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Where a number comes from: versions, commit, device; written beside every result."""
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -60,3 +61,12 @@ def device_name() -> str:
         )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def digest(text: str) -> str:
+    """Short fingerprint of a text.
+
+    >>> digest("oskdft")
+    'fec90e2c'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,17 +42,17 @@ class PretrainConfig:
     utterances: int = 20  # per step; two crops each, so the batch is twice that
     crop_s: float = 1.6
     lr: float = 1.0e-3
-    warmup: float = 0.08
+    warmup: float = 0.05
     init_std: float = 0.02  # of linear layers, as in transformers
-    mask_prob: float = 0.65  # share of masked frames at most (wav2vec 2.0)
+    mask_prob: float = 0.5  # share of masked frames at most; wav2vec 2.0 has 0.65
     mask_span: int = 10  # frames (HuBERT and wav2vec 2.0)
     clusters: int = 100  # HuBERT, first iteration
     relabel_at: float = 0.35  # share of steps after which labels are clusters of own features
     relabel_layer: int = 6  # HuBERT base, second iteration
-    contrast_weight: float = 0.5  # 0: the plain recipe of the paper's teachers
+    contrast_weight: float = 1.0  # 0: the plain recipe of the paper's teachers
     contrast_layer: int = 6
     temperature: float = 0.07
-    snr_db: tuple[float, float] = (3.0, 30.0)
+    snr_db: tuple[float, float] = (5.0, 30.0)
     equaliser_db: float = 8.0
     synthetic_speakers: int = 160
     synthetic_utterances: int = 8
@@ -64,6 +63,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.family not in ("hubert", "wav2vec2"):
             raise ValueError(f"family is {self.family!r}; choose hubert or wav2vec2")
+        for name in ("steps", "utterances", "crop_s", "warmup"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; choose float32 or bf16")
         if not max(self.relabel_layer, self.contrast_layer) <= self.layers:
@@ -81,7 +83,7 @@ def load_recipe(name: str) -> PretrainConfig:
     path = config.PRESETS / f"pretrain-{name}.yaml" if name in CONFIGS else Path(name)
     if not path.is_file():
         raise ValueError(f"no recipe {name!r}; choose {', '.join(CONFIGS)} or a YAML file")
-    return config.build(PretrainConfig, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    return config.read_yaml(PretrainConfig, path)
 
 
 class HubertPretrainer(nn.Module):
@@ -127,6 +129,7 @@ class HubertPretrainer(nn.Module):
         kmeans.fit(sample)
         self.labels = [kmeans.predict(f).astype(np.int16) for f in features]
         if own_features:
+            torch.manual_seed(self.recipe.seed)  # whether or not the run was cut just here
             self.head.reset_parameters()
 
     def _own_features(self, wave: np.ndarray) -> np.ndarray:
@@ -144,8 +147,8 @@ class Wav2Vec2Pretrainer(nn.Module):
         self.recipe = recipe
         settings = _sizes(recipe) | {
             "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True,
-            "codevector_dim": 128, "proj_codevector_dim": 128, "num_codevectors_per_group": 160,
-            "num_negatives": 50, "diversity_loss_weight": 0.1,
+            "codevector_dim": 64, "proj_codevector_dim": 64, "num_codevectors_per_group": 160,
+            "num_negatives": 20, "diversity_loss_weight": 0.1,
         }  # fmt: skip
         self.model = Wav2Vec2ForPreTraining(Wav2Vec2Config(**settings))
 

@@ -106,21 +106,28 @@ class Student(nn.Module):
         hidden, mask = self._input(wave, lengths)
         return self._run(hidden, mask, without_adapters)
 
-    def forward_two_paths(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_two_paths(
+        self, wave: Tensor, features: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Both paths over the same input, the part before the first adapter computed once.
 
         Args:
             wave: [B, N] samples, nothing padded.
+            features: [B, T, C] of ``wave``, when the CNN is frozen and the teacher has run it.
         Returns:
             (distillation, verification), each [L+1, B, T, D].
         """
-        hidden, _ = self._input(wave, None)
+        hidden, _ = self._input(wave, None, features)
         states = self._run(hidden, None, without_adapters=len(wave), two_paths=True)
         return states[:, : len(wave)], states[:, len(wave) :]
 
-    def _input(self, wave: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _input(
+        self, wave: Tensor, lengths: Tensor | None, features: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         mask = frame_mask(self.encoder.config, lengths, wave.shape[1])
-        hidden = project(self.encoder, cnn(self.encoder, wave, None if mask is None else lengths))
+        if features is None:
+            features = cnn(self.encoder, wave, None if mask is None else lengths)
+        hidden = project(self.encoder, features)
         if self.training:
             hidden = self.encoder._mask_hidden_states(hidden)  # SpecAugment, as the config says
         return add_positions(self.encoder, hidden, mask), mask

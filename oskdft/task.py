@@ -39,6 +39,7 @@ class Task:
     dev: Utterances
     dev_trials: Trials
     test_trials: Trials | None
+    test_path: Path | None  # the list that test_trials were read from
     test_root: Path
 
 
@@ -58,8 +59,7 @@ def prepare(cfg: Config) -> Task:
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
     validate(train)
-    test_trials, test_root = test_list(cfg, root)
-    return Task(train, dev, dev_trials, test_trials, test_root)
+    return Task(train, dev, dev_trials, *test_list(cfg, root))
 
 
 def corpus_root(cfg: Config) -> Path:
@@ -110,14 +110,14 @@ def labelled(train: Utterances, speakers: int) -> Utterances:
     return train.select(np.isin(train.speaker, chosen))
 
 
-def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
-    """The test trials and the folder of their recordings; None when the corpus has no list."""
+def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path | None, Path]:
+    """Test trials, their file, the folder of their recordings; None, None when the corpus has no list."""
     folder = Path(cfg.data.trials_root or root)
     name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
     path = Path(name) if Path(name).is_file() else folder / name
     if not cfg.data.trials and not (name and path.is_file()):
-        return None, folder
-    return read_trials(path, folder), folder
+        return None, None, folder
+    return read_trials(path, folder), path, folder
 
 
 def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:

@@ -101,7 +101,11 @@ def load_encoder(name: str) -> PreTrainedModel:
     try:
         config = FAMILIES[_family(name, folder)][0].from_pretrained(source)
         encoder, report = FAMILIES[config.model_type][1].from_pretrained(
-            source, config=config, use_safetensors=True, output_loading_info=True
+            source,
+            config=config,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
         )
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(_where_to_get(name, folder, error)) from None
@@ -190,12 +194,10 @@ def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -
 
 def _masked_group_norm(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:
     """Group norm of base models over the valid frames only ([B, C, T], one group per channel)."""
-    valid = (torch.arange(hidden.shape[-1], device=hidden.device) < lengths[:, None])[:, None]
-    count = lengths[:, None, None]
-    mean = (hidden * valid).sum(-1, keepdim=True) / count
-    centred = (hidden - mean) * valid
-    deviation = (centred.square().sum(-1, keepdim=True) / count + norm.eps).sqrt()
-    return centred / deviation * norm.weight[:, None] + norm.bias[:, None]
+    out = torch.zeros_like(hidden)
+    for row, frames in enumerate(lengths.tolist()):  # torch's kernel, without masks of this size
+        out[row, :, :frames] = norm(hidden[row : row + 1, :, :frames])[0]
+    return out
 
 
 def project(encoder: PreTrainedModel, features: Tensor) -> Tensor:

@@ -1,18 +1,22 @@
 """One visible loop: stages of a strategy, losses, validation, checkpoints. Scale-out is Accelerate's.
 
 A run folder holds config.yaml, metrics.csv, checkpoints/, best/, last/ and report.json. All chance in
-a step follows from (seed, stage, step), so a resumed run is the uninterrupted one.
+a step follows from (seed, stage, step), so a resumed run is the uninterrupted one. SIGTERM and Ctrl-C
+save the state between two steps; after any other end the run goes on from the last epoch.
 """
 
 import importlib.util
+import math
 import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
-from torch import Tensor, nn
+from torch import Tensor
 
 from oskdft import losses, optim, provenance, runfolder, task
 from oskdft.config import Config, to_dict
@@ -20,7 +24,9 @@ from oskdft.console import progress, say
 from oskdft.dataset import loader
 from oskdft.files import write_json
 from oskdft.meter import Meter, gradient_norms
+from oskdft.mishaps import Interrupts, explained
 from oskdft.model import SpeakerModel, annotate, load_model, new_model, save_model
+from oskdft.objective import Objective
 from oskdft.strategies import Stage, stage_config, stages
 from oskdft.teacher import Teacher, frame_count, load_encoder
 from oskdft.validation import Best, calibration
@@ -28,59 +34,11 @@ from oskdft.validation import Best, calibration
 LOG_EVERY = 10  # steps averaged into one row of metrics.csv
 
 
-class Objective(nn.Module):
-    """All that is trained in a stage, and its losses; one module, so that gradients are shared.
-
-    Args:
-        model: student and back-end. sv: speaker loss. kd: distillation loss.
-        stage: which losses count, and on how many paths.
-    """
-
-    def __init__(self, model: SpeakerModel, sv: nn.Module, kd: nn.Module, stage: Stage) -> None:
-        super().__init__()
-        self.model, self.stage = model, stage
-        self.sv = sv if stage.sv else None
-        self.kd = kd if stage.kd else None
-
-    def forward(
-        self, heard: Tensor, label: Tensor, target: Tensor | None, wanted: Tensor | None,
-        kd_wave: Tensor | None = None,
-    ) -> dict[str, Tensor]:  # fmt: skip
-        """Losses of a batch.
-
-        Args:
-            heard: [B, N] the student's crop. label: [B].
-            target: [K, B, T, D] the teacher's states, or None without distillation.
-            wanted: [B, E] the teacher's embedding, or None.
-            kd_wave: [B, N] what the distillation path hears when it is another recording.
-        Returns:
-            "kd" [K] per layer, "sv", "accuracy", "embedding": those that the stage has.
-        """
-        student, out = self.model.student, {}
-        if self.kd is not None and kd_wave is not None:
-            imitated = student(kd_wave, without_adapters=len(kd_wave))
-            states = student(heard) if self.stage.sv else imitated
-        elif self.kd is not None and self.stage.adapters:
-            imitated, states = student.forward_two_paths(heard)
-        else:
-            imitated = states = student(heard)
-        if self.kd is not None:
-            out["kd"] = self.kd(imitated, target)
-        if self.sv is not None or wanted is not None:
-            embedding = self.model.backend(states)
-        if self.sv is not None:
-            out["sv"], logits = self.sv(embedding, label)
-            out["accuracy"] = (logits.argmax(1) == label).float().mean()
-        if wanted is not None:
-            out["embedding"] = nn.functional.mse_loss(embedding, wanted)
-        return out
-
-
 class Run:
     """A training run: the folder, the accelerator, the task, and what the stages share."""
 
-    def __init__(self, cfg: Config, out: Path, resume: bool) -> None:
-        self.cfg, self.out = cfg, Path(out)
+    def __init__(self, cfg: Config, out: Path, resume: bool, interrupts: Interrupts) -> None:
+        self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
         self.accelerator = Accelerator(
             cpu=cfg.device == "cpu",
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
@@ -98,8 +56,7 @@ class Run:
         self.teacher = Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
         self.task = task.prepare(cfg)
-        if self.main:
-            runfolder.claim(self.out, cfg, resume)
+        self.lock = runfolder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []
         self.validations: list[dict] = []
@@ -114,6 +71,11 @@ class Run:
     def seconds(self) -> float:
         """Training time so far [s], interruptions left out."""
         return round(time.monotonic() - self.began, 1)
+
+    def close(self) -> None:
+        """Leave the folder to others."""
+        if self.lock:
+            self.lock.release()
 
 
 def _check_layers(cfg: Config, teacher_layers: int) -> None:
@@ -133,12 +95,19 @@ def train(cfg: Config, out: str | Path, resume: bool = False) -> dict:
         out: a new folder, or with ``resume`` that of the same configuration.
     Raises:
         ValueError: the folder holds a run already, or one of another configuration; a loss that is
-            not finite (the last good checkpoint stays).
+            not finite, or too little memory (the last good checkpoint stays).
         FileNotFoundError: corpus or weights missing, before anything is trained.
+        OSError: no room, a disk that is full or gone (the checkpoint before stays).
+        SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     plan = stages(cfg)
-    run = Run(cfg, Path(out), resume)
-    place = runfolder.last_state(run.out) if resume else None
+    with Interrupts() as interrupts, closing(Run(cfg, Path(out), resume, interrupts)) as run:
+        return _run(run, plan, runfolder.last_state(run.out) if resume else None)
+
+
+def _run(run: Run, plan: Sequence[Stage], place: dict | None) -> dict:
+    """All stages of the strategy, from ``place`` on; returns the report."""
+    cfg = run.cfg
     if place:
         run.go_on(place)
     model = None
@@ -208,23 +177,46 @@ class StageLoop:
     def run_through(self, place: dict | None) -> SpeakerModel:
         """Train from the start, or from ``place`` on; returns the model."""
         run, cfg = self.run, self.cfg
-        first = place["step"] if place else 0
+        self.done = place["step"] if place else 0  # steps
         if place:
             runfolder.restore(place, self.objective, self.optimiser)
+        if run.main:
+            runfolder.check_space(run.out, self.model, self.objective)
         run.teacher.to(run.accelerator.device)
         self.wrapped, self.prepared = run.accelerator.prepare(self.objective, self.optimiser)
         laps = self.steps * cfg.train.batch // len(run.task.train)
         ranks = run.accelerator.process_index, run.accelerator.num_processes
         data = task.dataset(cfg, run.task, laps)
-        batches = loader(data, cfg.train.batch, self.steps, cfg.data.workers, first, *ranks)
-        steps = progress(range(first, self.steps), f"{cfg.strategy}: {self.stage.name}")
+        batches = loader(data, cfg.train.batch, self.steps, cfg.data.workers, self.done, *ranks)
         self.objective.train()
-        self.meter.reset()
-        for step, batch in zip(steps, batches, strict=True):
-            self.step(step, batch)
-            if (step + 1) % self.per_epoch == 0 and self.end_of_epoch(step + 1):
-                break
+        self.meter.reset(place["window"] if place else None)
+        left = f"the last good state is in {run.out}/checkpoints; go on with --resume"
+        try:
+            with explained(left):
+                self._go(batches)
+        except (KeyboardInterrupt, SystemExit):
+            if run.accelerator.num_processes == 1:  # else the others may be a step ahead
+                with run.interrupts.held():
+                    self.save(self.done)
+                say(f"stopped after step {self.done}; go on with --resume")
+            raise
+        except OSError:
+            if run.main:
+                run.lock.check()  # a folder that is gone says more than the file missed first
+            raise
         return self.model
+
+    def _go(self, batches: Iterable[tuple[Tensor, ...]]) -> None:
+        """The steps that are left; a signal comes between two of them or inside a validation."""
+        if self.done and self.done % self.per_epoch == 0 and self.end_of_epoch(self.done):
+            return  # the run was cut before, in or behind this end of an epoch
+        steps = progress(range(self.done, self.steps), f"{self.cfg.strategy}: {self.stage.name}")
+        for step, batch in zip(steps, batches, strict=True):
+            with self.run.interrupts.held():
+                self.step(step, batch)
+                self.done = step + 1
+            if self.done % self.per_epoch == 0 and self.end_of_epoch(self.done):
+                return
 
     def step(self, step: int, batch: tuple[Tensor, ...]) -> None:
         """One update of the weights, from both losses at once."""
@@ -240,15 +232,10 @@ class StageLoop:
             group["lr"] = 0.0 if frozen and group["name"] == "body" else rates[group["name"]]
         out = self.wrapped(heard, label, *self._teacher_says(clean))
         total, figures = self.total(out, epoch, heard.shape[1])
-        if not torch.isfinite(total):
-            raise ValueError(
-                f"the loss is {total.item()} at step {step + 1} of stage {self.stage.name!r} "
-                f"({figures}); the last good state is in {run.out}/checkpoints; lower train.lr "
-                "and start again"
-            )
         self.prepared.zero_grad()
         run.accelerator.backward(total)
-        figures |= gradient_norms(self.optimiser)
+        figures = {"loss": total.item()} | figures | gradient_norms(self.optimiser)
+        self._refuse_infinite(figures, step)
         if self.cfg.train.max_grad_norm:
             run.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.cfg.train.max_grad_norm)
         self.prepared.step()
@@ -285,7 +272,17 @@ class StageLoop:
                 figures[name] = out[name].item()
         if "accuracy" in out:
             figures["accuracy"] = out["accuracy"].item()
-        return total, {"loss": total.item()} | figures
+        return total, figures
+
+    def _refuse_infinite(self, figures: dict[str, float], step: int) -> None:
+        """Stop before the weights are spoilt."""
+        bad = next((name for name, value in figures.items() if not math.isfinite(value)), None)
+        if bad:
+            raise ValueError(
+                f"the {bad} is {figures[bad]} at step {step + 1} of stage {self.stage.name!r} "
+                f"({figures}); the last good state is in {self.run.out}/checkpoints; lower train.lr "
+                "and start again"
+            )
 
     def _noise_rank(self) -> int:
         """Surprise 13: as released, all ranks draw the same noise."""
@@ -299,27 +296,42 @@ class StageLoop:
         self.run.accelerator.log(shown, place["step"])
 
     def end_of_epoch(self, step: int) -> bool:
-        """Validate when due, save the state; True when training should stop early."""
+        """Validate when due, save the state; True when training should stop early.
+
+        Called again for the same epoch by a resumed run, it leaves out what was done.
+        """
         run, epoch = self.run, step // self.per_epoch
         every, patience = self.cfg.train.validate_every, self.cfg.train.patience
-        judged = self.stage.sv or self.stage.embedding_kd
-        if judged and (epoch % every == 0 or epoch == self.epochs):
-            place = {"stage": self.number, "step": step, "epoch": epoch}
-            entry = self.best.measure(self.model) if run.main else None
-            run.validations.append(place | broadcast_object_list([entry])[0])
-            self.objective.train()
-            if run.main and self.best.stale() == 0:
+        place = {"stage": self.number, "step": step, "epoch": epoch}
+        due = (self.stage.sv or self.stage.embedding_kd) and (
+            epoch % every == 0 or epoch == self.epochs
+        )
+        if any(place.items() <= entry.items() for entry in run.validations[-1:]):
+            due = False
+        rates = self.best.measure(self.model) if due and run.main else None
+        with run.interrupts.held():
+            if due:
+                run.validations.append(place | broadcast_object_list([rates])[0])
+                self.objective.train()
+            if due and run.main and self.best.stale() == 0:
+                run.lock.check()
                 names = run.task.train.speakers
                 save_model(run.out / "best", self.model, self.cfg, names, run.validations[-1])
-        if run.main:
-            place = {"stage": self.number, "step": step, "seconds": run.seconds()}
-            place |= {"rows": run.rows, "validations": run.validations}
-            runfolder.save_state(run.out, place, self.objective, self.optimiser)
+            if run.main:
+                self.save(step)
         run.accelerator.wait_for_everyone()
         stop = bool(patience) and self.best.stale() >= patience
         if stop and run.main:
             say(f"no better development EER for {patience} validations: stopped at epoch {epoch}")
         return stop
+
+    def save(self, step: int) -> None:
+        """Write the state after ``step`` steps."""
+        run = self.run
+        run.lock.check()
+        place = {"stage": self.number, "step": step, "seconds": run.seconds()}
+        place |= {"rows": run.rows, "validations": run.validations, "window": self.meter.window()}
+        runfolder.save_state(run.out, place, self.objective, self.optimiser)
 
 
 def seed_all(*words: int) -> None:
@@ -333,7 +345,7 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
     """last/, best/ with their calibration, report.json; returns the report."""
     last, best = run.out / "last", run.out / "best"
     save_model(last, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
-    if not best.is_dir():
+    if not (best / "model.json").is_file():
         save_model(best, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
     for folder in (last, best):
         annotate(folder, {"calibration": calibration(load_model(folder)[0], run.task, cfg)})

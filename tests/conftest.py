@@ -25,6 +25,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SPEAKER/FILE.wav of 4 speakers x 3 lengths (0.7 to 2.9 s) of hum and noise; trials.txt."""
+    import numpy as np
+
+    from oskdft import audio
+
+    root, rng, names = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0), []
+    for speaker in range(4):
+        for number, seconds in enumerate((0.7, 1.6, 2.9)):
+            time = np.arange(round(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
+            hum = np.sin(2 * np.pi * (100 + 60 * speaker) * time)
+            names.append(f"s{speaker}/{number}.wav")
+            audio.write(root / names[-1], 0.2 * hum + 0.05 * rng.standard_normal(len(time)))
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    lines = [f"{int(a[:2] == b[:2])} {a} {b}\n" for a, b in pairs]
+    (root / "trials.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved speaker model of random weights, with a threshold and calibration."""
+    import torch
+
+    from oskdft import config, model, teacher
+
+    folder = tmp_path_factory.mktemp("model")
+    cfg = config.load("smoke").override({"eval.crops": 5})
+    torch.manual_seed(0)
+    made = model.new_model(cfg, teacher.load_encoder(cfg.model.teacher))
+    torch.nn.init.normal_(made.student.adapters[0].up.weight, std=0.3)  # zero: no effect at all
+    fitted = {"threshold": 0.5, "llr_scale": 2.0, "llr_offset": -1.0}
+    facts = {"step": 7, "calibration": {"full": fitted, "both": fitted}}
+    model.save_model(folder, made, cfg, ["a", "b"], facts)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the real corpora: $OSKDFT_DATA."""
     root = os.environ.get("OSKDFT_DATA", "")

@@ -9,7 +9,7 @@ import torch
 from oskdft import audio, corpora, dataset
 from oskdft.augment import Augment
 from oskdft.config import AugmentConfig
-from oskdft.dataset import Batches, SpeakerDataset, batches_by_length, class_weights, loader
+from oskdft.dataset import Batches, SpeakerDataset, batches_by_length, loader
 
 RATE = audio.SAMPLE_RATE
 LENGTHS_S = (0.3, 0.6, 1.5, 2.0, 2.7)  # the first two are shorter than a crop
@@ -164,12 +164,6 @@ def test_second_corpus_for_distillation_gives_way_to_the_first(table, tmp_path):
     assert np.mean(from_other[0]) > np.mean(from_other[1]) > np.mean(from_other[2]) == 0
     alone = SpeakerDataset(table, 1.0, seed=5)[0, 3]
     assert same([data[0, 3][1:2]], [alone[1:2]]), "the verification crop stays what it was"
-
-
-def test_class_weights_by_hand():
-    assert class_weights(np.array([0, 1, 1, 2, 2, 2])).tolist() == [6.0, 3.0, 2.0]
-    with pytest.raises(ValueError, match="speaker without utterances"):
-        class_weights(np.array([0, 2]))
 
 
 def test_batches_by_length_keep_the_budget():

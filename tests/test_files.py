@@ -1,6 +1,8 @@
 """Files are whole or absent; weights are read strictly."""
 
+import errno
 import json
+import os
 
 import pytest
 import torch
@@ -16,6 +18,37 @@ def test_failure_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_full_or_read_only_disk_names_the_target(tmp_path, monkeypatch, error):
+    """The system names no file when a write fails, or the temporary one."""
+
+    def fails(*_, **__):
+        raise OSError(error, os.strerror(error))
+
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    for call in ("fsync", "replace", "fdopen"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, call, fails)
+            with pytest.raises(OSError, match="free some space or write elsewhere") as caught:
+                files.write_json(target, 1)
+        assert caught.value.filename == str(target) and caught.value.errno == error
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_made_names_the_target(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match=r"write elsewhere: '.*taken/new/b\.json'"):
+        files.write_json(tmp_path / "taken/new/b.json", 1)
+
+
+def test_errors_of_the_writer_itself_pass(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, files.atomic(tmp_path / "a") as file:
+        file.write((tmp_path / "source").read_text())
+    assert caught.value.filename == str(tmp_path / "source")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_refuses_nan_and_damage(tmp_path):

@@ -495,6 +495,19 @@ def test_bootstrap_passes_over_draws_without_both_kinds(monkeypatch):
         metrics.bootstrap_ci([3, 1, 2], [1, 1, 0], pairs, samples=2)
 
 
+def test_two_systems_see_the_same_draws_of_speakers():
+    rng = np.random.default_rng(5)
+    pairs = rng.integers(6, size=(300, 2))
+    labels = pairs[:, 0] == pairs[:, 1]
+    scores = labels + rng.normal(size=300)
+    a, b = (
+        metrics.bootstrap(values, labels, pairs, samples=100) for values in (scores, 3 * scores)
+    )
+    assert np.array_equal(a, b)  # a rescaled system is the same system: its difference is 0
+    noisy = metrics.bootstrap(scores + rng.normal(size=300), labels, pairs, samples=100)
+    assert np.std(noisy - a) < math.hypot(np.std(noisy), np.std(a))  # what is common cancels
+
+
 @pytest.mark.parametrize("speakers", [[1, 2], [[1, 2]], [[1, 2, 3], [1, 2, 3]], 5])
 def test_bootstrap_needs_two_speakers_per_trial(speakers):
     with pytest.raises(ValueError, match=r"speakers has shape .*give two per trial, \[2, 2\]"):

@@ -1,0 +1,204 @@
+"""All strategies on real speech: several seeds, one recipe, the test list read once per run.
+
+    python benchmarks/evidence.py run --out runs/evidence [--teachers classroom-hubert] [--seeds 3]
+        [--strategies os-kdft scratch] [--jobs 2] [KEY=VALUE ...]
+    python benchmarks/evidence.py table --out runs/evidence [--figure]
+
+`run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
+the checkpoint; the test speakers' list is scored once per run. `table` gathers what is there into
+benchmarks/results/evidence.json and, with --figure, into figures/.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORPUS, LIST = "speechocean762", "trials_test_samegender.txt"
+FEW = 40  # labelled speakers of the second table
+
+
+def plan(teachers: list[str], strategies: list[str], seeds: int) -> list[tuple[str, str, int, int]]:
+    """(teacher, strategy, labelled speakers or 0 for all, seed), whole tables first."""
+    full = [(t, s, 0, seed) for t in teachers for seed in range(seeds) for s in strategies]
+    wanted = [s for s in ("os-kdft", "student-ft", "scratch", "teacher-ft") if s in strategies]
+    return full + [(teachers[0], s, FEW, seed) for seed in range(seeds) for s in wanted]
+
+
+def one(out: Path, job: tuple[str, str, int, int], changes: list[str], threads: int) -> None:
+    """Train and evaluate one run, unless that has been done."""
+    teacher, strategy, labelled, seed = job
+    folder = out / f"{teacher}_{strategy}_{labelled or 'all'}_{seed}"
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "oskdft.cli"]
+
+    def call(*words: str) -> str:
+        with open(folder.with_suffix(".log"), "a", encoding="utf-8") as log:
+            done = subprocess.run(
+                [*command, *words], env=environment, stderr=log, stdout=subprocess.PIPE, text=True
+            )
+        if done.returncode:
+            raise RuntimeError(f"{folder.name} stopped; see {folder.with_suffix('.log')}")
+        return done.stdout
+
+    if (folder / "test.json").is_file():
+        return
+    if not (folder / "report.json").is_file():
+        settings = [f"data.corpus={CORPUS}", f"model.teacher={teacher}", f"seed={seed}"]
+        settings += [f"data.labelled_speakers={labelled}", *changes]
+        resume = ["--resume"] if (folder / "config.yaml").is_file() else []
+        where = ["--profile", "classroom", "--strategy", strategy, "--out", str(folder)]
+        call("train", *where, *resume, *settings)
+    corpus = Path(os.environ["OSKDFT_DATA"]) / CORPUS
+    (folder / "scores.txt").unlink(missing_ok=True)
+    made = call(
+        "evaluate", "--model", str(folder), "--trials", str(corpus / LIST), "--root", str(corpus),
+        "--no-tta", "--scores", str(folder / "scores.txt"), "--json",
+    )  # fmt: skip
+    (folder / "test.json").write_text(made, encoding="utf-8")
+    print(f"{folder.name}: {100 * json.loads(made)['eer']:.2f} %", flush=True)
+
+
+def gather(out: Path) -> dict:
+    """Mean, seeds and interval of each (teacher, labelled speakers, strategy) that has been run."""
+    from oskdft import provenance
+    from oskdft.files import read_json
+
+    groups: dict[tuple[str, str, str], list[Path]] = {}
+    for path in sorted(out.glob("*/test.json")):
+        teacher, strategy, labelled, _ = path.parent.name.rsplit("_", 3)
+        groups.setdefault((teacher, labelled, strategy), []).append(path.parent)
+    rows = []
+    for (teacher, labelled, strategy), folders in groups.items():
+        reports = [read_json(folder / "report.json") for folder in folders]
+        rates = [read_json(folder / "test.json")["eer"] for folder in folders]
+        low, high = interval(folders)
+        rows.append({
+            "teacher": teacher, "labelled_speakers": labelled, "strategy": strategy,
+            "mean": statistics.mean(rates), "seeds": rates, "low": low, "high": high,
+            "dev_eer": [r["validations"][-1]["dev_eer"] for r in reports],
+            "parameters": reports[0]["parameters"], "ms_per_utterance": latency(folders[0]),
+            "train_s": [r["seconds"] for r in reports],
+        })  # fmt: skip
+    first = next(iter(groups.values()))[0]
+    test = read_json(first / "test.json")
+    kept = ("train", "augment", "loss", "model", "mode", "data")
+    return {
+        "corpus": CORPUS, "trials": test["trials"], "targets": test["targets"],
+        "recipe": test["recipe"] | {"model": "best checkpoint by development EER", "strategy": "per row"},
+        "interval": "95 %, speakers resampled together for all seeds, mean over seeds",
+        "config": {k: v for k, v in read_json(first / "report.json")["config"].items() if k in kept},
+        "rows": rows,
+    } | provenance.facts()  # fmt: skip
+
+
+def interval(folders: list[Path]) -> tuple[float, float]:
+    """95 % interval of the mean over seeds: the same resamples of speakers for every seed."""
+    import numpy as np
+
+    from oskdft import corpora, evaluate, metrics
+
+    corpus = Path(os.environ["OSKDFT_DATA"]) / CORPUS
+    speakers = evaluate.trial_speakers(corpora.read_trials(corpus / LIST))
+    drawn = [
+        metrics.bootstrap(*metrics.read_scores(folder / "scores.txt"), speakers)
+        for folder in folders
+    ]
+    low, high = np.quantile(np.mean(drawn, 0), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def latency(folder: Path, seconds: float = 3.0, turns: int = 15) -> float:
+    """Median time [ms] to embed one utterance, one thread, float32."""
+    import numpy as np
+    import torch
+
+    from oskdft import load
+
+    torch.set_num_threads(1)
+    verifier, wave = load(folder), np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds))
+    times = []
+    for _ in range(turns):
+        began = time.perf_counter()
+        verifier.embed(wave.astype(np.float32))
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+def show(result: dict) -> str:
+    """Markdown table of the gathered rows."""
+    head = ("teacher", "labelled speakers", "strategy", "EER % (mean)", "seeds", "95 % interval",
+            "parameters", "ms per 3 s")  # fmt: skip
+    lines = [head, ("---",) * len(head)]
+    for row in sorted(
+        result["rows"], key=lambda r: (r["teacher"], r["labelled_speakers"], r["mean"])
+    ):
+        lines.append((
+            row["teacher"], row["labelled_speakers"], row["strategy"], f"{100 * row['mean']:.2f}",
+            ", ".join(f"{100 * rate:.2f}" for rate in row["seeds"]),
+            f"{100 * row['low']:.2f} to {100 * row['high']:.2f}", f"{row['parameters']:,}",
+            f"{row['ms_per_utterance']:.0f}",
+        ))  # fmt: skip
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def figure(result: dict) -> None:
+    """figures/05_strategies_speechocean762 and, where it was run, ..._few_labels."""
+    from oskdft import figures
+
+    teacher = result["rows"][0]["teacher"]
+    for labelled, suffix in (("all", ""), (str(FEW), "_few_labels")):
+        chosen = {
+            r["strategy"]: {k: r[k] for k in ("mean", "low", "high", "seeds")}
+            for r in result["rows"]
+            if r["teacher"] == teacher and r["labelled_speakers"] == labelled
+        }
+        if chosen:
+            who = "all labelled speakers" if labelled == "all" else f"{FEW} labelled speakers"
+            caption = (
+                f"EER on {result['trials']:,} same-gender trials of {CORPUS} test, {who}, teacher {teacher}, "
+                "equal student updates; interval: bootstrap over speakers"
+            )
+            figures.save(
+                f"05_strategies_{CORPUS}{suffix}", ROOT / "figures", "intervals", {"results": chosen}, caption,
+                config=result["config"], replace=True,
+            )  # fmt: skip
+
+
+def main() -> None:
+    """Train and evaluate, or gather."""
+    from oskdft.strategies import STRATEGIES
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--out", type=Path, default=ROOT / "runs/evidence")
+    parser.add_argument("--teachers", nargs="+", default=["classroom-hubert", "classroom-wav2vec2"])
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--figure", action="store_true")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
+    given = parser.parse_intermixed_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.what == "run":
+        threads = max((os.cpu_count() or 1) // given.jobs, 1)
+        jobs = plan(given.teachers, given.strategies, given.seeds)
+        with ThreadPoolExecutor(given.jobs) as pool:
+            list(pool.map(lambda job: one(given.out, job, given.changes, threads), jobs))
+        return
+    result = gather(given.out)
+    (ROOT / "benchmarks/results").mkdir(exist_ok=True)
+    (ROOT / "benchmarks/results/evidence.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(show(result))
+    if given.figure:
+        figure(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What the benchmarks share: taking turns, the machine's peak, random models, one form of result.
+
+A result file is one JSON object: `rows` (median, smallest and largest time of each piece of work, its
+multiply-adds, the floor they set), `comparisons` (how many times faster, beside its target), and
+where it all comes from. A row or comparison that this machine cannot measure has null.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from oskdft import provenance
+from oskdft.backends import build_backend
+from oskdft.config import ModelConfig, Switches
+from oskdft.files import write_json
+from oskdft.model import SpeakerModel
+from oskdft.student import Student, student_config
+from oskdft.teacher import architecture
+
+RESULTS = Path(__file__).parent / "results"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TINY = "tiny-random-hubert"
+BASE = "facebook/hubert-base-ls960"
+LARGE = "facebook/wav2vec2-large-xlsr-53"
+# no chance in a forward pass: nothing is dropped or masked, so that two formulations can be equal
+STILL = {
+    "hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0,
+    "layerdrop": 0.0, "apply_spec_augment": False,
+}  # fmt: skip
+CLASSROOM = {  # what the shipped student differs from HuBERT base in
+    "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512, "conv_dim": (64,) * 7,
+}  # fmt: skip
+Work = Callable[[], object]
+
+
+def arguments(doc: str, *more: str) -> argparse.Namespace:
+    """--json, --quick and the text options named in ``more``."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes; nothing is written")
+    for name in more:
+        parser.add_argument(f"--{name}", default="")
+    return parser.parse_args()
+
+
+def interleaved(rows: dict[str, Work], turns: int, limit_s: float = 60.0) -> dict[str, list[float]]:
+    """Seconds of each row in each turn; all rows take part in a turn, so a busy moment hits them all.
+
+    Args:
+        turns: at most so many, after one that is not counted.
+        limit_s: no turn starts later than this, but three are always taken.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in rows}
+    began = time.perf_counter()
+    for turn in range(-1, turns):
+        if turn >= 3 and time.perf_counter() - began > limit_s:
+            break
+        for name, work in rows.items():
+            seconds = once(work)
+            if turn >= 0:
+                taken[name].append(seconds)
+    return taken
+
+
+def once(work: Work) -> float:
+    """Seconds that a call takes, whatever it left running on the GPU included."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def multiply_adds(work: Work) -> int:
+    """Multiply-adds of the matrix products and convolutions in a call.
+
+    >>> multiply_adds(lambda: torch.zeros(2, 3) @ torch.zeros(3, 4))
+    24
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() // 2
+
+
+def peak(dtype: torch.dtype, size: int) -> float:
+    """Multiply-adds per second of a square matrix product, the best of ten: what the machine can do."""
+    a, b = torch.randn(2, size, size, device=DEVICE).to(dtype)
+    return size**3 / min(once(lambda: a @ b) for _ in range(10))
+
+
+def row(name: str, seconds: list[float], **more) -> dict:
+    """A row of a result: median, range and whatever else is known; floor and share where they are."""
+    made = {"name": name, "median_s": statistics.median(seconds), "low_s": min(seconds)}
+    made |= {"high_s": max(seconds), "turns": len(seconds)} | more
+    if more.get("multiply_adds") and more.get("peak"):
+        made["floor_s"] = more["multiply_adds"] / more["peak"]
+        made["share_of_peak"] = made["floor_s"] / made["median_s"]
+    return made
+
+
+def unmeasured(name: str, reason: str) -> dict:
+    """A row that this machine cannot measure."""
+    return {"name": name, "median_s": None, "reason": reason}
+
+
+def comparison(name: str, slow: list[float] | None, fast: list[float] | None, target: str) -> dict:
+    """How many times faster: median and range of the ratios within each turn."""
+    if not slow or not fast:
+        return {"name": name, "times": None, "target": target}
+    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
+    found = {"times": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+    return {"name": name} | found | {"target": target}
+
+
+def random_student(name: str, layers: int, backend: str, **changes) -> SpeakerModel:
+    """A student of a known architecture with random weights, in evaluation mode on the device."""
+    settings = ModelConfig(student_layers=layers, backend=backend)
+    config = student_config(architecture(name, **STILL, **changes), layers)
+    torch.manual_seed(0)
+    parts = build_backend(config.hidden_size, layers, settings, Switches())
+    return SpeakerModel(Student(config, settings, Switches()), parts).eval().to(DEVICE)
+
+
+def megabytes(module: nn.Module) -> float:
+    """Size of the weights [MB]."""
+    return sum(p.numel() * p.element_size() for p in module.parameters()) / 1e6
+
+
+def publish(name: str, found: dict, args: argparse.Namespace) -> None:
+    """Print a result, as a table or as JSON; a full run also writes results/NAME-DEVICE.json."""
+    facts = provenance.facts()
+    for package in ("onnx", "onnxruntime"):
+        try:
+            facts["versions"] = facts["versions"] | {package: importlib.metadata.version(package)}
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    facts["threads"] = torch.get_num_threads()
+    result = {"benchmark": name, "quick": args.quick} | found | facts
+    if not args.quick:
+        write_json(RESULTS / f"{name}-{slug(facts['device'])}.json", result)
+    print(json.dumps(result) if args.json else text(result))
+
+
+def slug(device: str) -> str:
+    """A device's name as part of a file's name.
+
+    >>> slug("NVIDIA H100 80GB HBM3")
+    'nvidia-h100-80gb-hbm3'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def text(result: dict) -> str:
+    """A result as a table."""
+    width = max(len(entry["name"]) for entry in result["rows"] + result["comparisons"]) + 2
+    lines = [f"{result['benchmark']} on {result['device']}, {result['threads']} threads"]
+    lines += [f"{'':{width}}{'median':>11}{'smallest':>11}{'largest':>11}{'floor':>11}{'of peak':>9}"]
+    lines += [_row_text(entry, width) for entry in result["rows"]]
+    for entry in result["comparisons"]:
+        known = entry["times"] is not None
+        times = f"{entry['times']:.2f} times" if known else "not measured"
+        spread = f" ({entry['low']:.2f} to {entry['high']:.2f})" if known and "low" in entry else ""
+        lines.append(f"{entry['name']:{width}}{times}{spread}, wanted {entry['target']}")
+    if result["quick"]:
+        lines.append("tiny sizes: these times mean nothing")
+    return "\n".join(lines)
+
+
+def _row_text(entry: dict, width: int) -> str:
+    if entry["median_s"] is None:
+        return f"{entry['name']:{width}}not measured: {entry['reason']}"
+    cells = [f"{entry[key] * 1e3:8,.1f} ms" for key in ("median_s", "low_s", "high_s")]
+    if "floor_s" in entry:
+        cells += [f"{entry['floor_s'] * 1e3:8,.1f} ms", f"{entry['share_of_peak']:9.0%}"]
+    known = {"seconds_of_audio": "s of audio", "megabytes": "MB", "real_time_factor": "x real time"}
+    notes = [f"{entry[key]:,.3g} {unit}" for key, unit in known.items() if key in entry]
+    return f"{entry['name']:{width}}{''.join(cells)}  {', '.join(notes)}".rstrip()

@@ -1,0 +1,83 @@
+"""Start-up of `oskdft verify`, against importing its libraries alone; and what a further pair costs.
+
+    python benchmarks/startup.py [--json] [--quick]
+
+Two recordings of 3 s. Each start is a new process; files are in the system's cache. The model is the
+shipped student, or one of its size with random weights where none is shipped.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import measure
+import numpy as np
+import torch
+
+import oskdft
+from oskdft import audio, config
+from oskdft.model import annotate, save_model
+from oskdft.teacher import ASSETS
+
+LIBRARIES = "import torch, transformers.models.hubert.modeling_hubert"
+
+
+def model_for(folder: Path) -> tuple[str, str]:
+    """What --model gets, and what to call it."""
+    if (ASSETS / "classroom" / "model.json").is_file():
+        return "classroom", "shipped student"
+    model = measure.random_student(measure.BASE, 2, "linear", **measure.CLASSROOM).cpu()
+    cfg = config.load("classroom").override({"model.adapter_units": 64})
+    save_model(folder / "model", model, cfg, [], {})
+    annotate(folder / "model", {"calibration": {"full": {"threshold": 0.5}}})
+    return str(folder / "model"), "random student of the shipped size"
+
+
+def run(quick: bool) -> dict:
+    """All rows and comparisons."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pair = [str(folder / f"{i}.wav") for i in range(2)]
+        for path in pair:
+            audio.write(path, rng.normal(0, 0.1, 3 * audio.SAMPLE_RATE))
+        model, title = model_for(folder)
+        verify = [sys.executable, "-m", "oskdft.cli", "verify", *pair, "--model", model]
+        verify += ["--device", "cpu", "--json"]
+        starts = {
+            "importing torch and transformers": [sys.executable, "-c", LIBRARIES],
+            f"oskdft verify, {title}": verify,
+        }
+        works = {
+            key: lambda command=command: subprocess.run(command, check=True, capture_output=True)
+            for key, command in starts.items()
+        }
+        taken = measure.interleaved(works, 1 if quick else 5)
+        verifier = oskdft.load(model, "cpu")
+        further = f"a further pair, {title}"
+        taken |= measure.interleaved({further: lambda: verifier.verify(*pair)}, 2 if quick else 20)
+    peak = measure.peak(torch.float32, 128 if quick else 2_048)
+    wave = torch.zeros(2, 3 * audio.SAMPLE_RATE)
+    with torch.no_grad():
+        verifier.model.student.encoder.set_attn_implementation("eager")
+        counts = {further: measure.multiply_adds(lambda: verifier.model(wave))}
+    more = {further: {"multiply_adds": counts[further], "peak": peak}}
+    rows = [measure.row(key, value, **more.get(key, {})) for key, value in taken.items()]
+    floor, start, pair_s = taken.values()
+    comparisons = [
+        measure.comparison("imports over start-up", floor, start, "reported"),
+        measure.comparison("4 s over start-up", [4.0] * len(start), start, "at least 1"),
+        measure.comparison("30 ms over a pair", [0.03] * len(pair_s), pair_s, "at least 1"),
+    ]
+    return {"rows": rows, "comparisons": comparisons}
+
+
+def main() -> None:
+    """Measure and publish."""
+    args = measure.arguments(__doc__)
+    measure.publish("startup", run(args.quick), args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Finds the benchmarks of the source checkout and runs them, each in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+HELPER = "measure"  # what the benchmarks share; measures nothing itself
+
+
+def names() -> list[str]:
+    """The benchmarks there are, sorted.
+
+    Raises:
+        FileNotFoundError: the package was installed without its source.
+
+    >>> "scoring" in names()
+    True
+    """
+    found = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != HELPER)
+    if not found:
+        raise FileNotFoundError(f"no benchmarks in {FOLDER}; run oskdft bench in a source checkout")
+    return found
+
+
+def run(name: str = "", quick: bool = False, as_json: bool = False) -> dict[str, dict]:
+    """Run one benchmark, or all of them one after the other.
+
+    Args:
+        name: as in `names`, "" for all. quick: tiny sizes, nothing is written.
+        as_json: collect their JSON objects; else they print tables as they go.
+    Returns:
+        {name: its JSON object}, empty without ``as_json``.
+    Raises:
+        ValueError: no such benchmark, or one that fails.
+    """
+    known = names()
+    if name and name not in known:
+        raise ValueError(f"no benchmark {name!r}; there are {', '.join(known)}")
+    found = {}
+    for one in [name] if name else known:
+        flags = ["--quick"] * quick + ["--json"] * as_json
+        command = [sys.executable, str(FOLDER / f"{one}.py"), *flags]
+        done = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, check=False)
+        if done.returncode:
+            raise ValueError(f"benchmark {one} failed with exit code {done.returncode}, see above")
+        if as_json:
+            found[one] = json.loads(done.stdout)
+    return found

@@ -1,0 +1,57 @@
+"""What a forward pass costs: seconds on this machine, and multiply-adds on any."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> dict[str, float]:
+    """Median time of each call [s]; the calls take turns, so that a busy moment hits all of them.
+
+    Args:
+        calls: name -> a function without arguments; each runs once before the clock starts.
+        repeats: rounds; the median of an odd number is one of the times.
+    Raises:
+        ValueError: no round to measure.
+
+    >>> times = median_seconds({"nothing": lambda: None, "sleep": lambda: time.sleep(0.01)}, 3)
+    >>> times["sleep"] >= 0.01 > times["nothing"]
+    True
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}; measure at least once")
+    for call in calls.values():
+        call()
+    taken = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            _wait()
+            began = time.perf_counter()
+            call()
+            _wait()
+            taken[name].append(time.perf_counter() - began)
+    return {name: float(np.median(times)) for name, times in taken.items()}
+
+
+def _wait() -> None:
+    """A GPU works behind the program's back; time counts when it is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def multiply_adds(call: Callable[[], object]) -> int:
+    """Multiply-adds of the matrix products and convolutions in a call.
+
+    Works on the meta device, where tensors have shapes and no content: published sizes cost nothing.
+
+    >>> with torch.device("meta"):
+    ...     layer, x = torch.nn.Linear(3, 5), torch.zeros(2, 3)
+    >>> multiply_adds(lambda: layer(x))
+    30
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call()
+    return counter.get_total_flops() // 2

@@ -1,0 +1,98 @@
+"""What comes over a long computation from outside: signals, too little memory, lost workers."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+STOPPED = 128 + signal.SIGTERM  # exit code after SIGTERM: what a shell reports for it, 143
+
+
+class Interrupts:
+    """SIGTERM as SystemExit(143) and Ctrl-C as KeyboardInterrupt, never inside a block that is `held`.
+
+    So weights are never half updated and a checkpoint is never half written when they arrive. Outside
+    the main thread Python delivers no signals, and nothing is changed.
+
+    >>> with Interrupts() as interrupts:
+    ...     try:
+    ...         with interrupts.held():
+    ...             signal.raise_signal(signal.SIGTERM)
+    ...             print("the block is finished first")
+    ...     except SystemExit as stop:
+    ...         print(stop.code)
+    the block is finished first
+    143
+    """
+
+    def __enter__(self) -> "Interrupts":
+        self.holding, self.waiting, self.before = False, 0, {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A block that is finished before a signal counts; not to be nested."""
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.waiting:
+            self._stop()
+
+    def _arrived(self, number: int, _: FrameType | None) -> None:
+        self.waiting = number
+        if not self.holding:
+            self._stop()
+
+    def _stop(self) -> None:
+        number, self.waiting = self.waiting, 0
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(STOPPED)
+
+
+def leave_signals_to_the_main_process(_: int) -> None:
+    """For data workers: a signal to the whole group must not raise an error in the midst of a step.
+
+    A worker that exits with 0 is missed only when the next batch is wanted, and by then the main
+    process has stopped. (Ignoring SIGTERM would keep it from ending its workers at exit.)
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+@contextlib.contextmanager
+def explained(what_is_left: str) -> Iterator[None]:
+    """Put what the machine did to a block into one line; errors of the program itself pass.
+
+    Args:
+        what_is_left: said behind it.
+    Raises:
+        ValueError: out of memory, or a data worker that failed or was ended.
+
+    >>> with explained("go on with --resume"):
+    ...     raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+    Traceback (most recent call last):
+    ValueError: out of memory; go on with --resume
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError, ValueError) as error:
+        text = str(error)
+        if text.startswith("Caught "):  # a worker's traceback; its last line is the error
+            reason = text.strip().splitlines()[-1].partition(": ")[2]
+        elif isinstance(error, MemoryError) or "memory" in text:
+            reason = "out of memory"
+        elif "DataLoader worker" in text:
+            reason = "a process that reads data was ended from outside"
+        else:
+            raise
+        raise ValueError(f"{reason}; {what_is_left}") from error

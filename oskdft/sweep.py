@@ -1,0 +1,109 @@
+"""Many short runs of a notebook: their settings, their cost, what they gave over seeds."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from oskdft.config import Config
+from oskdft.files import read_json
+from oskdft.notebook import Lesson
+from oskdft.strategies import stages
+
+# by profile: updates of a short run, and what else it changes; other profiles run in full
+SHORT: dict[str, tuple[int, dict[str, Any]]] = {
+    "smoke": (4, {"eval.tta": "full"}),
+    # crops of 1 s: twice the updates in the same time; whole recordings only: a quarter of the scoring
+    "classroom": (40, {"data.crop_s": 1.0, "data.workers": 0, "eval.tta": "full"}),
+}
+SEEDS = {"smoke": 1, "classroom": 2}
+HALVES = (
+    2  # epochs of a short run: strategies with two stages of half the budget need an even number
+)
+
+
+def short(cfg: Config, updates: int = 0) -> dict[str, Any]:
+    """Changes that make a run short; none for the profiles that are run in full.
+
+    Args:
+        cfg: of the profile. updates: of the student; 0: from `SHORT`.
+    Raises:
+        ValueError: an odd number, which two stages cannot share equally.
+
+    >>> from oskdft.config import load
+    >>> short(load("smoke"))["train.steps_per_epoch"], short(load("vox1"))
+    (2, {})
+    """
+    known, changes = SHORT.get(cfg.name, (0, {}))
+    updates = updates or known
+    if updates % HALVES or updates < 0:
+        raise ValueError(f"{updates} updates cannot be shared by two stages; choose an even number")
+    if not updates:
+        return {}
+    budget = {"train.epochs": HALVES, "train.steps_per_epoch": updates // HALVES}
+    return changes | budget | {"train.validate_every": HALVES}
+
+
+def seeds_of(cfg: Config, count: int = 0) -> list[int]:
+    """Seeds of a sweep, from that of the profile on; 0: as many as `SEEDS` says, else 3.
+
+    >>> from oskdft.config import load
+    >>> seeds_of(load("classroom").override({"seed": 5}))
+    [5, 6]
+    """
+    return [cfg.seed + i for i in range(count or SEEDS.get(cfg.name, 3))]
+
+
+def missing(lesson: Lesson, variants: Iterable[dict[str, Any]], seeds: list[int]) -> list[dict]:
+    """The runs that are not finished yet, as changes with their seed."""
+    runs = [changes | {"seed": seed} for changes in variants for seed in seeds]
+    return [run for run in runs if not (lesson.folder(run) / "report.json").is_file()]
+
+
+def measure(lesson: Lesson, changes: dict[str, Any], seeds: list[int]) -> dict[str, Any]:
+    """Train what is missing, score the test trials, and gather the seeds.
+
+    Returns:
+        mean, seeds (EER of each), low and high (95 % interval over speakers, mean of the seeds'
+        own ends), minutes of training (mean), parameters, updates (see `updates`): what
+        `plots.intervals` and `plots.ablation` draw.
+    """
+    runs = [lesson.train(changes | {"seed": seed}) for seed in seeds]
+    found = [lesson.result(run).report for run in runs]
+    trained = [read_json(run / "report.json") for run in runs]
+    low, high = np.mean([report["eer_ci"] for report in found], axis=0)
+    rates = [report["eer"] for report in found]
+    return {
+        "mean": float(np.mean(rates)), "seeds": rates, "low": float(low), "high": float(high),
+        "minutes": float(np.mean([report["seconds"] for report in trained])) / 60,
+        "parameters": trained[0]["parameters"],
+        "updates": [updates(lesson.rows(run), lesson.cfg.override(changes)) for run in runs],
+    }  # fmt: skip
+
+
+def updates(rows: list[dict[str, float]], cfg: Config) -> dict[str, int]:
+    """Updates of the student and of the full teacher that a log shows.
+
+    >>> rows = [{"stage": 0.0, "step": 20.0}, {"stage": 1.0, "step": 10.0}, {"stage": 1.0, "step": 20.0}]
+    >>> updates(rows, Config(strategy="postcomp"))
+    {'student': 20, 'teacher': 20}
+    """
+    made = {"student": 0, "teacher": 0}
+    for number, stage in enumerate(stages(cfg)):
+        made[stage.layers] += int(max(row["step"] for row in rows if row["stage"] == number))
+    return made
+
+
+def undecided(results: dict[str, dict]) -> list[str]:
+    """Names whose interval overlaps that of the lowest mean: there is no winner among them.
+
+    Intervals that overlap may still differ when the trials are the same; this errs on the side of
+    claiming too little.
+
+    >>> a, b, c = ({"mean": m, "low": m - 0.02, "high": m + 0.02} for m in (0.10, 0.13, 0.20))
+    >>> undecided({"c": c, "b": b, "a": a})
+    ['a', 'b']
+    """
+    order = sorted(results, key=lambda name: results[name]["mean"])
+    limit = results[order[0]]["high"]
+    return [name for name in order if results[name]["low"] <= limit]

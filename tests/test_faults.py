@@ -1,0 +1,219 @@
+"""Runs that are killed, starved and damaged end as if nothing had happened. Long version: tests/faults."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from faults import harness
+
+from oskdft import config, files, mishaps, runfolder, train, validation
+
+# tensorboard writes in a thread of its own, which ends with an error where the disk is gone
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+SHORT = [
+    "SIGKILL", "SIGKILL inside a write", "SIGTERM", "SIGKILL, then damage", "disk full inside a write",
+]  # fmt: skip
+LOCKING = """
+import sys
+from pathlib import Path
+from oskdft.runfolder import Lock
+lock = Lock(Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return harness.Runs(tmp_path_factory.mktemp("faults"), seed=1)
+
+
+@pytest.fixture
+def smoke(runs):
+    """A run of 2 epochs with 13 steps; metrics.csv has a row per 10 steps and per epoch."""
+    changes = {"train.steps_per_epoch": 13, "device": "cpu", "data.root": str(runs.voices)}
+    return config.load("smoke").override(changes)
+
+
+@pytest.fixture(scope="module")
+def whole(runs):
+    """The same run, untouched."""
+    changes = {"train.steps_per_epoch": 13, "device": "cpu", "data.root": str(runs.voices)}
+    out = runs.folder / "whole"
+    train.train(config.load("smoke").override(changes), out)
+    return out
+
+
+def test_five_faults_and_nothing_is_lost(runs):
+    runs.campaign(SHORT)
+    assert {kind: o.injected for kind, o in runs.outcomes.items()} == dict.fromkeys(SHORT, 1)
+    assert [line for o in runs.outcomes.values() for line in o.lost] == []
+    assert all(o.survived == 1 for o in runs.outcomes.values())
+
+
+@pytest.mark.parametrize(
+    ("number", "stop"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_inside_a_step_saves_the_state_behind_it(
+    smoke, whole, tmp_path, monkeypatch, number, stop
+):
+    """In the middle of an epoch and of a row of metrics.csv; the resumed run is the untouched one."""
+    step = train.StageLoop.step
+
+    def signalled(self, at, batch):
+        if at == 16:
+            signal.raise_signal(number)
+        step(self, at, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.StageLoop, "step", signalled)
+        with pytest.raises(stop) as ended:
+            train.train(smoke, tmp_path / "r")
+    assert stop is KeyboardInterrupt or ended.value.code == 143
+    assert harness.place_of(tmp_path / "r") == (0, 17)
+    train.train(smoke, tmp_path / "r", resume=True)
+    assert harness.differences(whole, tmp_path / "r") == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_inside_a_validation_does_not_wait_for_its_end(
+    smoke, whole, tmp_path, monkeypatch
+):
+    measure, finished = validation.Best.measure, []
+
+    def signalled(self, model):
+        signal.raise_signal(signal.SIGTERM)
+        finished.append(True)
+        return measure(self, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation.Best, "measure", signalled)
+        with pytest.raises(SystemExit):
+            train.train(smoke, tmp_path / "r")
+    assert not finished and harness.place_of(tmp_path / "r") == (0, 13)
+    train.train(smoke, tmp_path / "r", resume=True)
+    assert harness.differences(whole, tmp_path / "r") == []
+
+
+def test_a_run_that_stopped_early_stays_stopped(smoke, tmp_path, monkeypatch):
+    """Killed between its last state and its report, it must not train on."""
+    cfg = smoke.override({"train.patience": 1, "train.epochs": 9})
+    monkeypatch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(train, "_finish", lambda *_: (_ for _ in ()).throw(SystemError))
+        train.train(cfg, tmp_path / "r")
+    report = train.train(cfg, tmp_path / "r", resume=True)
+    assert [entry["epoch"] for entry in report["validations"]] == [1, 2]
+
+
+def test_one_changed_byte_is_noticed(whole, tmp_path, capsys):
+    """A safetensors file with another number in it is valid; the checksum is not."""
+    shutil.copytree(whole, tmp_path / "r")
+    newest = sorted((tmp_path / "r/checkpoints").glob("*.safetensors"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    assert harness.place_of(tmp_path / "r") == (0, 13)
+    assert "is damaged (its checksum" in capsys.readouterr().err
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_is_not_waited_for(smoke, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "r")
+    command = [sys.executable, "-c", LOCKING, str(tmp_path / "r")]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "locked\n"
+    with pytest.raises(ValueError, match=rf"being written by process {first.pid} on .*wait for it"):
+        train.train(smoke, tmp_path / "r", resume=True)
+    first.kill()
+    first.communicate()
+    runfolder.Lock(tmp_path / "r").release()
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(runfolder.fcntl, "lockf", unsupported)
+    runfolder.Lock(tmp_path).release()
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
+
+
+def test_room_is_asked_for_before_the_first_step(smoke, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runfolder.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+        with pytest.raises(OSError, match=r"0\.00 GB free, the run needs .*go on with --resume"):
+            train.train(smoke, tmp_path / "r")
+    assert not (tmp_path / "r/checkpoints").exists()
+
+
+def test_a_folder_that_vanishes_stops_the_run_and_is_not_made_again(smoke, tmp_path, monkeypatch):
+    step = train.StageLoop.step
+
+    def moved(self, at, batch):
+        if at == 20:
+            (tmp_path / "r").rename(tmp_path / "away")
+        step(self, at, batch)
+
+    monkeypatch.setattr(train.StageLoop, "step", moved)
+    with pytest.raises(FileNotFoundError, match="has vanished .*bring the folder back"):
+        train.train(smoke, tmp_path / "r")
+    assert harness.place_of(tmp_path / "away") == (0, 13) and not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_refuses_leaves_the_state_before(smoke, tmp_path, monkeypatch, number):
+    """Full, read-only, broken: from the second epoch on nothing can be written."""
+    save, real = runfolder.save_state, os.fsync
+
+    def refused(out, place, *rest):
+        if place["step"] > 13:
+            monkeypatch.setattr(
+                files.os,
+                "fsync",
+                lambda _: (_ for _ in ()).throw(OSError(number, os.strerror(number))),
+            )
+        save(out, place, *rest)
+
+    monkeypatch.setattr(runfolder, "save_state", refused)
+    with pytest.raises(
+        OSError, match=rf"{os.strerror(number)}; free some space or write elsewhere.*safetensors"
+    ):
+        train.train(smoke, tmp_path / "r")
+    monkeypatch.setattr(files.os, "fsync", real)
+    assert harness.place_of(tmp_path / "r") == (0, 13)
+    assert not list((tmp_path / "r").rglob("*.part"))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
+    smoke, tmp_path, monkeypatch
+):
+    norms = train.gradient_norms
+    monkeypatch.setattr(train, "gradient_norms", lambda o: norms(o) | {"grad_body": float("inf")})
+    with pytest.raises(ValueError, match=r"the grad_body is inf at step 1 .*lower train\.lr"):
+        train.train(smoke, tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "out of memory; go on"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory; go on"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal"), "reads data was ended .*; go on"),
+        (OSError("Caught OSError in worker 0.\n  File x\nOSError: a.wav is gone"), "^a.wav is gone; go on"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_errors_from_below_become_one_line(error, line):
+    with pytest.raises(ValueError, match=line):
+        with mishaps.explained("go on"):
+            raise error
+
+
+def test_errors_of_the_program_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="^shapes do not match$"), mishaps.explained("go on"):
+        raise RuntimeError("shapes do not match")

@@ -1,0 +1,171 @@
+"""What the notebooks share, on smoke in a temporary folder."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from oskdft import evaluate, train
+from oskdft.files import read_json
+from oskdft.notebook import ROOT, SMOKE, Lesson, exercise, percent, setup, table
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory) -> Lesson:
+    out = tmp_path_factory.mktemp("lesson")
+    return setup("04", "smoke", device="cpu", output_dir=str(out), save_figures=True)
+
+
+@pytest.fixture(scope="module")
+def run(lesson):
+    return lesson.train()
+
+
+def test_setup_says_what_runs_where(capsys, tmp_path):
+    made = setup("01", "smoke", seed=3, device="cpu", output_dir=str(tmp_path))
+    printed = capsys.readouterr().out
+    assert "profile smoke · seed 3 · cpu" in printed and SMOKE in printed
+    assert made.smoke and made.cfg.seed == 3 and made.out == tmp_path
+    classroom = setup("01", "classroom", device="cpu", output_dir=str(tmp_path))
+    assert SMOKE not in capsys.readouterr().out and not classroom.smoke
+
+
+def test_paths_start_at_the_project(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    made = setup("01", "smoke", device="cpu", data_root="voices", output_dir="here")
+    assert made.out == ROOT / "here" and made.cfg.data.root == str(ROOT / "voices")
+    assert setup("01", "smoke", device="cpu").out == ROOT / "runs" / "smoke"
+    assert not list(tmp_path.iterdir())
+
+
+def test_setup_refuses_in_one_line():
+    with pytest.raises(ValueError, match="no profile 'smok'; choose smoke, classroom"):
+        setup("01", "smok")
+    with pytest.raises(ValueError, match="device is 'gpu'; choose auto, cpu or cuda"):
+        setup("01", "smoke", device="gpu")
+
+
+def test_train_finds_its_run_again(lesson, run, capsys, monkeypatch):
+    assert run == lesson.folder({}) and read_json(run / "report.json")["seconds"] > 0
+    monkeypatch.setattr(train, "train", None)  # a second training would fail
+    assert lesson.train() == run
+    assert "found os-kdft, seed 0" in capsys.readouterr().err
+
+
+def test_one_configuration_one_folder(lesson):
+    folders = {lesson.folder(c) for c in ({}, {"seed": 1}, {"strategy": "scratch"})}
+    assert len(folders) == 3 and lesson.folder({"seed": 0}) == lesson.folder({})
+    with pytest.raises(ValueError, match="unknown setting train.eposch; did you mean epochs"):
+        lesson.folder({"train.eposch": 1})
+
+
+def test_interrupted_training_goes_on(lesson, monkeypatch):
+    """Killed after the first epoch; the next call finishes the same folder."""
+    original = train.StageLoop.end_of_epoch
+
+    def killed(self, step):
+        original(self, step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.StageLoop, "end_of_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        lesson.train({"strategy": "scratch"})
+    monkeypatch.undo()
+    folder = lesson.folder({"strategy": "scratch"})
+    assert not (folder / "report.json").is_file()
+    assert lesson.train({"strategy": "scratch"}) == folder
+    assert [row["step"] for row in lesson.rows(folder)] == [5, 10]
+
+
+def test_result_is_computed_once(lesson, run, monkeypatch):
+    first = lesson.result(run)
+    assert len(first.scores) == len(first.labels) == len(lesson.speech.test_trials)
+    assert first.report["trials"] == len(first.scores) and 0 <= first.report["eer"] <= 1
+    full = lesson.result(run, "last", tta=False)
+    assert not np.array_equal(full.scores, first.scores)
+    monkeypatch.setattr(evaluate, "evaluate", None)  # a second evaluation would fail
+    again = lesson.result(run)
+    assert np.array_equal(again.scores, first.scores) and again.report == first.report
+
+
+def test_evaluation_that_was_cut_off_is_done_again(lesson, run):
+    (run / "test-last.txt").write_text("1 0.5\n")
+    made = lesson.result(run, "last")
+    assert len(made.scores) == len(lesson.speech.test_trials)
+
+
+def test_result_without_test_trials(lesson, run, monkeypatch):
+    monkeypatch.setitem(
+        lesson.__dict__, "speech", dataclasses.replace(lesson.speech, test_trials=None)
+    )
+    with pytest.raises(ValueError, match="synthetic has no test trials; set data.trials"):
+        lesson.result(run)
+
+
+def test_show_keeps_figure_and_numbers(lesson, capsys):
+    lesson.show("sizes", "bars", "Two bars.", values={"a": 1.0, "b": 2.0}, unit="MB")
+    printed = capsys.readouterr().out
+    assert "Two bars." in printed and SMOKE in printed and "a 1 and b 2" in printed
+    kept = lesson.out / "figures" / "04_sizes_smoke"
+    assert kept.with_suffix(".png").is_file() and kept.with_suffix(".svg").is_file()
+    record = read_json(kept.with_suffix(".json"))
+    assert record["data"]["values"] == {"a": 1.0, "b": 2.0} and record["seed"] == 0
+
+
+def test_figures_are_kept_on_request_only(tmp_path):
+    quiet = setup("04", "smoke", device="cpu", output_dir=str(tmp_path))
+    quiet.show("sizes", "bars", "One bar.", values={"a": 1.0}, unit="MB")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_compare_under_smoke_compares_nothing(lesson, capsys):
+    rows = [("EER", "0.98 %", "abstract", "12.00 %"), ("size", "-76.2 %", "abstract", "x")]
+    lesson.compare(rows, seeds=2)
+    printed = capsys.readouterr().out
+    assert "12.00 %" not in printed and printed.count("not comparable") == 3
+    assert f"{len(lesson.speech.test_trials):,} trials of synthetic, 2 seeds" in printed
+    saved = read_json(lesson.out / "tables" / "04.json")
+    assert [row[1] for row in saved["rows"]] == ["0.98 %", "-76.2 %"]
+
+
+def test_compare_of_another_profile_prints_ours(lesson, monkeypatch, capsys):
+    other = dataclasses.replace(lesson.cfg, name="classroom")
+    monkeypatch.setattr(lesson, "cfg", other)
+    lesson.compare([("EER", "0.98 %", "abstract", "12.00 %")])
+    printed = capsys.readouterr().out
+    assert "12.00 %" in printed and "profile classroom" in printed and "1 seed;" in printed
+
+
+@pytest.mark.parametrize(
+    ("right", "check"),
+    [
+        (4, 4), (149.1, 149), ([1.0, 2.0005], [1, 2]), ("a", "a"), (False, False),
+        (lambda x: 2 * x, lambda f: f(3) == 6),
+    ],
+)  # fmt: skip
+def test_exercise_right(right, check, capsys):
+    exercise(right, check, "think")
+    assert capsys.readouterr().out == "right\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        (5, 4), (150, 149), ([1.0], [1, 2]), ([1, 2, 3], [1, 2]), (3, [1, 2]), ("b", "a"),
+        ("four", 4), (True, False), (lambda x: x / 0, lambda f: f(3) == 6), (7, lambda f: f(3)),
+        (lambda x: x @ np.eye(2), lambda f: f(np.eye(3)) is not None),
+    ],
+)  # fmt: skip
+def test_exercise_wrong(wrong, check):
+    with pytest.raises(AssertionError, match="not yet: think"):
+        exercise(wrong, check, "think")
+
+
+def test_exercise_not_attempted(capsys):
+    exercise(None, 4, "think")
+    assert capsys.readouterr().out.startswith("not attempted")
+
+
+def test_table_and_percent():
+    assert table([("a", "b"), (1, "two"), ("", "")]).splitlines() == ["a | b", "--+----", "1 | two", "  |"]
+    assert percent(0.1234) == "12.34 %"

@@ -1,0 +1,159 @@
+"""The notebooks as files: their list, form and exercises; nbmake runs them."""
+
+import ast
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NAMES = (
+    "00_start_here", "01_scores_and_errors", "02_teacher_analysis", "03_student_two_paths",
+    "04_one_step_training", "05_strategies", "06_ablations", "07_evaluation_det",
+    "08_embeddings", "09_reading_the_released_code", "10_deployment",
+)  # fmt: skip
+LESSONS = NAMES[1:]  # 00 is a tour: it needs neither exercises nor checks
+SOLUTIONS = tuple(f"solutions/{name[:2]}_solutions" for name in LESSONS)
+COMMON = {
+    "profile": '"smoke"', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
+    "save_figures": "False",
+}  # fmt: skip
+TAGS = {"parameters", "setup", "check", "exercise", "figure", "solution"}
+OPENING, CLOSING = ["You will learn"], ["Questions for class", "Summary", "Next"]
+CODE_CELLS, CODE_LINES, SETUP_LINES, OWN_PARAMETERS = 30, 25, 10, 3
+PLACES = re.compile(r"""["'](?:/|~/|[A-Za-z]:\\)\w|(?<![\w.:/])/(?:home|Users|root|mnt|work|tmp)/""")
+
+
+def path_of(name: str) -> Path:
+    return FOLDER / f"{name}.ipynb"
+
+
+def cells(name: str, tag: str = "") -> list:
+    """Cells of a notebook, or those with a tag."""
+    everything = nbformat.read(path_of(name), as_version=4).cells
+    return [c for c in everything if not tag or tag in c.metadata.get("tags", [])]
+
+
+def code(name: str) -> list[str]:
+    return [c.source for c in cells(name) if c.cell_type == "code"]
+
+
+def test_the_series_is_complete():
+    found = {p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.ipynb")}
+    assert found == {*NAMES, *SOLUTIONS}
+
+
+@pytest.mark.parametrize("name", NAMES + SOLUTIONS)
+def test_cells_are_clean(name):
+    notebook = nbformat.read(path_of(name), as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for number, cell in enumerate(notebook.cells):
+        where = f"{name}, cell {number}"
+        assert set(cell.metadata.get("tags", [])) <= TAGS, where
+        assert cell.source.strip(), f"{where} is empty"
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, f"{where}: make format"
+            assert not re.search(r"^\s*[!%]", cell.source, re.MULTILINE), f"{where}: no shell"
+            assert not PLACES.search(cell.source), f"{where} names an absolute path"
+
+
+@pytest.mark.parametrize("name", NAMES + SOLUTIONS)
+def test_links_lead_somewhere(name):
+    for cell in cells(name):
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(<?([^)>\s#]+)", cell.source):
+                here = (path_of(name).parent / target).exists()
+                assert here or re.match(r"[a-z]+:", target), f"{name} links to {target}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters(name):
+    """papermill sees them all, smoke is the default, each has a help text and is used."""
+    assert len(cells(name, "parameters")) == 1
+    known = papermill.inspect_notebook(str(path_of(name)))
+    assert list(known)[: len(COMMON)] == list(COMMON)
+    assert {key: known[key]["default"] for key in COMMON} == COMMON
+    assert len(known) <= len(COMMON) + OWN_PARAMETERS
+    assert all(entry["help"] for entry in known.values())
+    place = cells(name).index(cells(name, "parameters")[0])
+    later = [c.source for c in cells(name)[place + 1 :] if c.cell_type == "code"]
+    used = {n.id for text in later for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+    assert known.keys() <= used
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_setup_cell_is_short_and_folded(name):
+    (setup,) = cells(name, "setup")
+    assert setup.metadata.jupyter.source_hidden
+    assert len(setup.source.splitlines()) <= SETUP_LINES
+    assert f'setup("{name[:2]}", profile, seed, device, data_root, output_dir' in setup.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sections_in_order(name):
+    text = "\n".join(c.source for c in cells(name) if c.cell_type == "markdown")
+    titles = re.findall(r"^# (.+)$", text, re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    numbers = [int(h.split()[0]) for h in headings if h[0].isdigit()]
+    assert len(titles) == 1 and titles[0].startswith(f"{name[:2]} · ")
+    assert numbers == list(range(1, len(numbers) + 1)) and numbers
+    around = [h for h in headings if not h[0].isdigit()]
+    wanted = [*OPENING, "Compare with the paper", "Exercises", *CLOSING]
+    optional = {"Compare with the paper", "Exercises"} if name == NAMES[0] else set()
+    assert around == [h for h in wanted if h in around or h not in optional]
+    assert [h for h in headings if h in OPENING or h[0].isdigit()] == headings[: len(numbers) + 1]
+
+
+@pytest.mark.parametrize("name", NAMES + SOLUTIONS)
+def test_cells_are_small(name):
+    sources = code(name)
+    assert len(sources) <= CODE_CELLS
+    for source in sources:
+        assert len(source.splitlines()) <= CODE_LINES, f"{name}: {source.splitlines()[0]} ..."
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_checks_teach(name):
+    """There are checks, each asserts something, and each says what to learn when it fails."""
+    checks = [ast.parse(cell.source) for cell in cells(name, "check")]
+    assert checks
+    for tree in checks:
+        asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+        assert asserts and all(node.msg for node in asserts), ast.unparse(tree)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_enough_exercises(name):
+    solutions = cells(f"solutions/{name[:2]}_solutions", "solution")
+    assert 3 <= len(cells(name, "exercise")) == len(solutions) <= 5
+    assert cells(name).index(cells(name, "exercise")[0]) > cells(name).index(cells(name, "check")[-1])
+
+
+def run(source: str) -> str:
+    """Execute a cell alone, as in a fresh kernel; returns what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, "exercise", "exec"), {"__name__": "exercise"})
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("name", LESSONS)
+def test_exercise_knows_right_from_wrong(name, number, tmp_path, monkeypatch):
+    """Needs nothing but itself; nothing tried passes, the solution passes, the tempting one fails."""
+    exercises = [cell.source for cell in cells(name, "exercise")]
+    if number >= len(exercises):
+        pytest.skip(f"{name} has {len(exercises)} exercises")
+    monkeypatch.chdir(tmp_path)
+    source = exercises[number]
+    solution = cells(f"solutions/{name[:2]}_solutions", "solution")[number].source
+    stub = re.compile(r"^answer = None\b.*$", re.MULTILINE)
+    assert len(stub.findall(source)) == 1
+    assert run(source).endswith("not attempted: set `answer` and run the cell again\n")
+    assert run(stub.sub(lambda _: solution, source)).endswith("right\n")
+    with pytest.raises(AssertionError, match="not yet: "):
+        run(stub.sub(lambda _: f"{solution}\nanswer = wrong", source))

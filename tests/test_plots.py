@@ -1,0 +1,291 @@
+"""Figures: every plot from plain numbers, in one style; saved with origin, redrawn, checked."""
+
+import json
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from oskdft import cli, figures, metrics, plots
+
+rng = np.random.default_rng(0)
+LABELS = np.repeat([1, 0], [100, 400])
+SCORES = np.r_[rng.normal(2, 1, 100), rng.normal(0, 1, 400)]
+WAVE = np.sin(np.arange(16000) * 0.2)
+RESULTS = {
+    "os-kdft": {"mean": 0.10, "low": 0.08, "high": 0.12, "seeds": [0.09, 0.11]},
+    "scratch": {"mean": 0.20, "low": 0.17, "high": 0.22, "seeds": [0.19, 0.21]},
+}
+EXAMPLES = {
+    "det": {"systems": {"a": plots.det_data(SCORES, LABELS)}},
+    "histogram": {"scores": SCORES, "labels": LABELS, "threshold": 1.0},
+    "trade_off": {"scores": SCORES, "labels": LABELS},
+    "calibration": {"scores": SCORES, "labels": LABELS, "scale": 2.0, "offset": -2.0},
+    "curves": {"rows": [{"step": n, "kd": str(9 - n), "ft": ""} for n in range(5)], "y": ["kd"]},
+    "published_logs": {"ours": {"epochs": [1, 2], "eer": [0.3, 0.2]}},
+    "schedule": {"rates": {"student": [0.0, 1e-4], "teacher": [0.0, 0.0]}},
+    "bars": {"values": {"a": 3.0, "b": 2.0}, "unit": "s", "reference": {"b": 1.0}},
+    "intervals": {"results": RESULTS},
+    "ablation": {"results": RESULTS, "baseline": "os-kdft"},
+    "pareto": {"points": {"a": {"x": 1, "y": 2, "low": 1, "high": 3}}, "xlabel": "x", "ylabel": "y"},
+    "growth": {"series": {"a": {"x": [1, 10], "y": [1, 100]}}, "xlabel": "n", "ylabel": "time [s]"},
+    "layers": {"probes": {"speaker": [0.1, 0.3, 0.2], "words": [0.1, 0.2, 0.3]}, "ylabel": "accuracy"},
+    "matrix": {"values": np.eye(3), "xlabel": "x", "ylabel": "y", "label": "CKA"},
+    "gradient_flow": {"norms": {"adapters": {"KD": 0.0, "FT": 1.0}, "CNN": {"KD": 2.0, "FT": 1.0}}},
+    "embedding_map": {"points": rng.normal(size=(24, 2)), "labels": [f"s{n % 12}" for n in range(24)]},
+    "waves": {"clips": plots.waves_data({"tone": WAVE, "half": WAVE / 2})},
+    "heads": {"distances": [[10.0, 50.0], [100.0, 300.0]]},
+    "trust": {"values": {"UMAP": [0.9, 0.8], "PCA": [0.7, 0.75]}, "k": [5, 10]},
+    "method": {},
+    "paths": {
+        "rows": [
+            {"layer": n, "difference": n / 9, "distillation": 0.9, "verification": 0.5} for n in (1, 2)
+        ]
+    },
+}  # fmt: skip
+
+
+def saved(folder, name="a", **changes):
+    data = {"values": {"x": 2.0, "y": 1.0}, "unit": "s"}
+    figures.save(name, folder, "bars", data, "Two bars.", **changes)
+    return folder / f"{name}.json"
+
+
+def pixels(figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def test_every_plot_has_an_example():
+    assert set(EXAMPLES) == set(plots.PLOTS)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_picture_is_readable_and_described(name: str):
+    figure = figures.draw(name, EXAMPLES[name])
+    written = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    assert written and min(text.get_fontsize() for text in written) >= 11
+    axes = [ax for ax in figure.axes if ax.axison]
+    outer = [
+        ax for ax in axes if ax.get_subplotspec() is None or ax.get_subplotspec().is_last_row()
+    ]
+    assert all(ax.get_xlabel() or ax.get_ylabel() for ax in outer)
+    assert figure.alt.endswith(".") and len(figure.alt) > 20
+    drawn = pixels(figure)[..., :3].min(-1)
+    border = [drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]]
+    assert all((edge == 255).all() for edge in border)  # nothing is cut off at the picture's edge
+
+
+def test_no_state_leaks():
+    settings = dict(mpl.rcParams)
+    for name in EXAMPLES:
+        figures.draw(name, EXAMPLES[name])
+    assert plt.get_fignums() == [] and dict(mpl.rcParams) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "word"),
+    [
+        ("det", {"systems": {}}, "systems"),
+        ("layers", {"probes": {}}, "probes"),
+        ("layers", {"best": "top"}, "max"),
+        ("curves", {"y": ["loss"]}, "'loss'; there are step, kd"),
+        ("ablation", {"baseline": "none"}, "os-kdft, scratch"),
+        ("ablation", {"results": {"os-kdft": RESULTS["os-kdft"]}}, "baseline"),
+        ("growth", {"series": {"a": {"x": [0, 1], "y": [1, 2]}}}, "a holds"),
+        ("embedding_map", {"labels": ["one"]}, "1 labels"),
+        ("gradient_flow", {"norms": {"a": {"KD": 1}, "b": {"FT": 1}}}, "b has losses"),
+        ("waves", {"clips": {"short": [0.0] * 10}}, "short"),
+        ("histogram", {"labels": LABELS * 0}, "target"),
+    ],
+)
+def test_bad_input_is_refused_by_name(name: str, change: dict, word: str):
+    with pytest.raises(ValueError, match=word):
+        figures.draw(name, EXAMPLES[name] | change)
+
+
+def test_alternative_text_names_the_lowest_curve():
+    good, bad = plots.det_data(SCORES, LABELS), plots.det_data(-SCORES, LABELS)
+    for systems in ({"first": good, "second": bad}, {"second": bad, "first": good}):
+        assert f"Lowest EER: first, {100 * good['eer']:.2f} %" in plots.det(systems).alt
+    swapped = plots.det({"first": bad, "second": good})
+    assert "Lowest EER: second" in swapped.alt
+
+
+def test_det_data_is_thinned_without_leaving_the_curve():
+    labels = np.repeat([1, 0], [3000, 30000])
+    scores = np.r_[rng.normal(2, 1, 3000), rng.normal(0, 1, 30000)]
+    thin = plots.det_data(scores, labels)
+    assert len(thin["miss"]) == len(thin["false_alarm"]) <= 400
+    assert thin["eer"] == metrics.eer(scores, labels)[0]
+    miss, false_alarm, _ = metrics.det_points(scores, labels)
+    assert set(zip(thin["miss"], thin["false_alarm"], strict=True)) <= set(
+        zip(miss.tolist(), false_alarm.tolist(), strict=True)
+    )
+    gaps = np.abs(np.diff(thin["miss"])) + np.abs(np.diff(thin["false_alarm"]))
+    assert gaps.max() < 0.03
+
+
+def test_unreached_parameters_show_a_zero():
+    figure = plots.gradient_flow(EXAMPLES["gradient_flow"]["norms"])
+    assert [text.get_text() for text in figure.axes[0].texts].count("0") == 1
+    assert "KD reaches CNN but not adapters; FT reaches everything" in figure.alt
+    none = plots.gradient_flow({"CNN": {"KD": 0.0}})
+    assert none.alt == "Gradient norms: KD reaches nothing."
+
+
+def test_published_and_own_rates_never_share_axes():
+    assert len(plots.published_logs().axes) == 1
+    published, own = plots.published_logs({"epochs": [1], "eer": [0.3]}).axes
+    assert len(own.lines) == 1 and own.lines[0].get_ydata() == pytest.approx([30.0])
+    assert "Vox1-O" in published.get_ylabel() and "not comparable" in own.get_title()
+
+
+def test_ablation_takes_differences_seed_by_seed():
+    lines = plots.ablation(RESULTS, "os-kdft").axes[0].lines
+    seeds = [line for line in lines if line.get_label() == "one seed"]
+    assert seeds[0].get_xdata() == pytest.approx([10.0, 10.0])
+
+
+def test_waves_from_samples_and_from_stored_data_are_the_same():
+    clips = {"tone": WAVE.tolist()}
+    stored = json.loads(json.dumps(figures.plain(plots.waves_data(clips))))
+    assert (pixels(plots.waves(clips)) == pixels(plots.waves(stored))).all()
+    long = plots.waves_data({"minute": np.tile(WAVE, 60)})
+    assert len(json.dumps(long)) < 200_000
+
+
+def test_notebook_shows_the_alternative_text():
+    data, about = DisplayFormatter().format(figures.draw("bars", EXAMPLES["bars"]))
+    assert data["image/png"] and data["text/plain"].startswith("Bars in s")
+    assert about["image/png"]["alt"] == data["text/plain"]
+
+
+def test_saved_record_tells_where_it_comes_from(tmp_path):
+    path = saved(tmp_path, config={"lr": 1e-4}, seed=7, note="Random weights.")
+    record = json.loads(path.read_text())
+    assert record["config"] == {"lr": 1e-4} and record["seed"] == 7
+    assert record["caption"] == "Two bars." and record["alt"].endswith("Random weights.")
+    assert {"versions", "device", "date", "commit"} <= set(record)
+    about = Image.open(path.with_suffix(".png")).info
+    assert about["Description"] == record["alt"] and about["dpi"] == pytest.approx(
+        (150, 150), abs=0.1
+    )
+    assert record["alt"] in path.with_suffix(".svg").read_text()
+
+
+def test_same_numbers_give_the_same_bytes(tmp_path):
+    first, second = saved(tmp_path / "1"), saved(tmp_path / "2")
+    for ending in (".png", ".svg", ".json"):
+        assert first.with_suffix(ending).read_bytes() == second.with_suffix(ending).read_bytes()
+
+
+def test_nothing_is_overwritten_unless_asked(tmp_path):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="replace=True"):
+        saved(tmp_path, seed=1)
+    assert path.read_bytes() == before
+    saved(tmp_path, seed=1, replace=True)
+    assert json.loads(path.read_text())["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [(float("nan"), r"data.values.x is nan"), (object(), "data.values.x is a object")],
+)
+def test_numbers_that_cannot_be_stored_are_named(tmp_path, value, where):
+    with pytest.raises(ValueError, match=where):
+        figures.save("a", tmp_path, "bars", {"values": {"x": value}, "unit": "s"}, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_plot_is_refused():
+    with pytest.raises(ValueError, match="no plot called 'pie'; there are det"):
+        figures.draw("pie", {})
+
+
+def test_check_accepts_what_was_saved(tmp_path):
+    for name in EXAMPLES:
+        figures.save(name, tmp_path, name, EXAMPLES[name], "")
+    results = figures.check(tmp_path)
+    assert [result["name"] for result in results] == sorted(EXAMPLES)
+    assert all(result["ok"] and result["difference"] == 0 for result in results)
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_check_finds_a_changed_number(tmp_path):
+    path = saved(tmp_path)
+    edit(path, data={"values": {"x": 2.00001, "y": 1.0}, "unit": "s"})  # not a pixel moves
+    (result,) = figures.check(tmp_path)
+    assert not result["ok"] and "a.json does not hold the numbers" in result["why"]
+
+
+def test_check_finds_a_changed_picture(tmp_path):
+    path = saved(tmp_path)
+    stored = Image.open(path.with_suffix(".png"))
+    about = PngInfo()
+    for key, value in stored.text.items():
+        about.add_text(key, value)
+    stored.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path.with_suffix(".png"), pnginfo=about)
+    (result,) = figures.check(tmp_path)
+    assert not result["ok"] and result["difference"] > figures.TOLERANCE
+
+
+def test_check_finds_a_changed_description(tmp_path):
+    edit(saved(tmp_path), alt="Something else.")
+    assert "alternative text" in figures.check(tmp_path)[0]["why"]
+
+
+@pytest.mark.parametrize("ending", [".json", ".png", ".svg"])
+def test_check_names_the_missing_file(tmp_path, ending: str):
+    saved(tmp_path).with_suffix(ending).unlink()
+    (result,) = figures.check(tmp_path)
+    assert result["why"] == f"a{ending} is missing"
+
+
+def test_redraw_restores_pictures(tmp_path):
+    path = saved(tmp_path)
+    before = {ending: path.with_suffix(ending).read_bytes() for ending in (".png", ".svg", ".json")}
+    path.with_suffix(".png").unlink()
+    path.with_suffix(".svg").write_text("damaged")
+    assert figures.redraw_all(tmp_path) == [path.with_suffix(".png")]
+    assert before == {ending: path.with_suffix(ending).read_bytes() for ending in before}
+
+
+def command(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["oskdft", "figures", *map(str, words)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    return done.value.code or 0
+
+
+def test_command_redraws_and_checks(tmp_path, monkeypatch, capsys):
+    saved(tmp_path)
+    path = saved(tmp_path, "b")
+    assert command(monkeypatch, "--check", "--folder", tmp_path) == 0
+    assert capsys.readouterr().out == "ok       a\nok       b\n"
+    edit(path, data={"values": {"x": 5.0}, "unit": "s"})
+    assert command(monkeypatch, "--check", "--folder", tmp_path) == 1
+    assert f"oskdft: {tmp_path}/b: b.json does not hold the numbers" in capsys.readouterr().err
+    assert command(monkeypatch, "--folder", tmp_path) == 0
+    assert command(monkeypatch, "--check", "--folder", tmp_path) == 0
+    path.unlink()
+    assert command(monkeypatch, "--folder", tmp_path) == 1
+    assert "b.json is missing" in capsys.readouterr().err
+
+
+def test_command_names_an_empty_folder(tmp_path, monkeypatch, capsys):
+    assert command(monkeypatch, "--folder", tmp_path / "none") == 1
+    assert "no figures in" in capsys.readouterr().err

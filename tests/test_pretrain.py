@@ -1,0 +1,242 @@
+"""Pre-training with tiny recipes: both families, an exact continuation, what is heard."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oskdft import audio, checkpoint, corpora, pretrain, selfsupervised, teacher
+from oskdft.selfsupervised import PretrainConfig, load_recipe, utterance_contrast
+
+TINY = PretrainConfig(
+    name="tiny", width=16, layers=2, heads=2, cnn=8, steps=4, utterances=3, crop_s=0.5, warmup=0.25,
+    clusters=4, relabel_at=0.5, relabel_layer=1, contrast_layer=1, synthetic_speakers=0,
+)  # fmt: skip
+FAMILIES = ("hubert", "wav2vec2")
+RATES = {"cnn": 0.4, "1": 0.3}
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """Six recordings, one of them shorter than a crop."""
+    root, rng = tmp_path_factory.mktemp("speech"), np.random.default_rng(0)
+    paths = [root / f"{number}.wav" for number in range(6)]
+    for path, seconds in zip(paths, (0.3, 0.8, 1.0, 1.2, 1.5, 2.0), strict=True):
+        audio.write(path, rng.normal(0, 0.1, round(seconds * audio.SAMPLE_RATE)))
+    return pretrain.Speech(paths)
+
+
+def train(recipe, out, speech):
+    return pretrain.pretrain(recipe, out, speech, [], lambda encoder: RATES)
+
+
+@pytest.fixture(scope="module")
+def whole(speech, tmp_path_factory):
+    """The report of an uninterrupted run."""
+    return train(TINY, tmp_path_factory.mktemp("whole"), speech)
+
+
+def tensors(folder):
+    return checkpoint.load_tensors(folder / "state.safetensors")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_teacher_is_made_and_reloads(family, speech, tmp_path):
+    report = train(replace(TINY, family=family), tmp_path, speech)
+    assert report == json.loads((tmp_path / "pretrain.json").read_text())
+    assert [entry["step"] for entry in report["log"]] == [1, 2, 3, 4]
+    own = {"hubert": {"accuracy"}, "wav2vec2": {"contrastive", "diversity"}}[family]
+    for entry in report["log"]:
+        assert entry.keys() == {"step", "loss", "utterance_contrast", "zero_shot_eer"} | own
+        assert np.isfinite(entry["loss"]) and entry["zero_shot_eer"] == RATES
+    assert report["speech_s"] == round(speech.seconds()) == 7
+    encoder = teacher.load_encoder(str(tmp_path))
+    states = teacher.Teacher(encoder)(torch.zeros(1, 8000))
+    assert states.shape == (3, 1, 24, 16) and states.isfinite().all()
+    trained = checkpoint.select(
+        tensors(tmp_path), {"hubert": "model.encoder.", "wav2vec2": "model.model.wav2vec2."}[family]
+    )
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, trained[name].half().float()), name
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize(
+    ("family", "after"), [("hubert", 1), ("hubert", 2), ("hubert", 3), ("wav2vec2", 2)]
+)
+def test_continued_equals_uninterrupted(family, after, speech, tmp_path, monkeypatch):
+    """Cut before, at and after the new labels."""
+    recipe, save = replace(TINY, family=family), pretrain._save
+    whole = train(recipe, tmp_path / "whole", speech)
+
+    def cut(out, model, optimiser, report):
+        save(out, model, optimiser, report)
+        if report["step"] == after:
+            raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(pretrain, "_save", cut)
+        train(recipe, tmp_path / "cut", speech)
+    torch.rand(7)  # whatever happened in between
+    report = train(recipe, tmp_path / "cut", speech)
+    assert report["log"] == whole["log"]
+    first, second = tensors(tmp_path / "whole"), tensors(tmp_path / "cut")
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("file", ["model.safetensors", "pretrain.json", "state.safetensors"])
+def test_a_cut_between_two_files_of_a_save_is_repaired(
+    file, step, whole, speech, tmp_path, monkeypatch
+):
+    """The state is written last, so the log never lags behind it."""
+    written, replace_ = [], os.replace
+
+    def cut(source, target):
+        written.append(Path(target).name)
+        if written.count(file) == step:
+            raise Interrupted
+        replace_(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(os, "replace", cut)
+        train(TINY, tmp_path, speech)
+    assert train(TINY, tmp_path, speech)["log"] == whole["log"]
+
+
+def test_another_recipe_in_the_same_folder_is_refused(speech, tmp_path):
+    train(replace(TINY, steps=1), tmp_path, speech)
+    with pytest.raises(ValueError, match="holds a teacher of another recipe; choose another --out"):
+        train(replace(TINY, steps=1, lr=1e-4), tmp_path, speech)
+
+
+def test_weight_zero_leaves_the_contrast_out(speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "utterance_contrast", lambda *_: pytest.fail("it was computed"))
+    report = train(replace(TINY, steps=2, contrast_weight=0.0), tmp_path, speech)
+    assert "utterance_contrast" not in report["log"][-1]
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_state(speech, tmp_path, monkeypatch):
+    values = iter([0.5, float("nan")])
+    monkeypatch.setattr(
+        pretrain, "utterance_contrast", lambda hidden, *_: hidden.sum() * 0 + next(values)
+    )
+    with pytest.raises(ValueError, match="loss is nan at step 2; lower lr"):
+        train(TINY, tmp_path, speech)
+    assert int(tensors(tmp_path)["step"]) == 1
+
+
+def test_batches_follow_from_seed_and_step(speech):
+    batches = pretrain.Batches(TINY, speech, [np.ones(4000, np.float32)])
+    wave, rows, starts = batches(3)
+    assert wave.shape == (6, 8000) and wave.dtype == torch.float32
+    assert rows[:3].tolist() == rows[3:].tolist() and len(set(rows)) == 3
+    assert not torch.equal(wave[:3], wave[3:]), "two crops of different noise"
+    again, other = batches(3), batches(4)
+    assert torch.equal(wave, again[0]) and starts.tolist() == again[2].tolist()
+    assert not torch.equal(wave, other[0])
+
+
+def test_labels_stay_with_their_frames(speech):
+    """A crop that starts at frame f is labelled from f on; a short clip repeats."""
+    assert selfsupervised._span(np.arange(5), 3, 4).tolist() == [3, 4, 0, 1]
+    for wave in speech.waves:
+        frames = (len(wave) - 400) // 320 + 1
+        assert selfsupervised.mfcc(wave).shape == (frames, 39)
+
+
+def contrast_by_hand(hidden, heard, temperature):
+    pooled = []
+    for row, kept in zip(hidden, heard, strict=True):
+        frames = row[kept]
+        pooled.append(np.concatenate([frames.mean(0), np.sqrt(frames.var(0) + 1e-6)]))
+    pooled = np.stack(pooled)
+    pooled = (pooled - pooled.mean(0)) / (pooled.std(0, ddof=1) + 1e-4)
+    pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
+    losses = []
+    for i in range(len(pooled)):
+        partner = (i + len(pooled) // 2) % len(pooled)
+        others = [j for j in range(len(pooled)) if j != i]
+        logits = pooled[others] @ pooled[i] / temperature
+        losses.append(np.log(np.exp(logits).sum()) - logits[others.index(partner)])
+    return np.mean(losses)
+
+
+def test_contrast_by_hand_with_masked_frames():
+    hidden = np.random.default_rng(0).normal(size=(6, 5, 3))
+    heard = np.ones((6, 5), bool)
+    heard[1, :2] = heard[4, 3:] = False
+    got = utterance_contrast(torch.from_numpy(hidden), torch.from_numpy(heard), 0.2).item()
+    assert got == pytest.approx(contrast_by_hand(hidden, heard, 0.2), rel=1e-6)
+    hidden[~heard] = 99.0  # the model's guess is not heard
+    again = utterance_contrast(torch.from_numpy(hidden), torch.from_numpy(heard), 0.2).item()
+    assert again == pytest.approx(got)
+
+
+def test_test_speakers_are_never_read(data_root, tmp_path, monkeypatch):
+    """Neither to train on nor to judge; development speakers only judge."""
+    heard, judged = [], []
+    monkeypatch.setattr(pretrain, "Speech", lambda paths: heard.extend(paths))
+    monkeypatch.setattr(pretrain, "noise_files", lambda _: {})
+    monkeypatch.setattr(pretrain.audio, "read", lambda path: judged.append(path))
+    monkeypatch.setattr(pretrain, "pretrain", lambda *_: {})
+    try:
+        everyone = corpora.load_corpus("speechocean762", split="train")
+        test = corpora.load_corpus("speechocean762", split="test")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    pretrain.run(replace(TINY, dev_speakers=15), tmp_path)
+    secret = set(test.names())
+    known = {everyone.root / name for name in everyone.names()}
+    assert len(judged) > 15 and set(judged) < known and set(heard) & known
+    assert not {everyone.root / name for name in secret} & {*heard, *judged}
+    assert not set(heard) & set(judged)
+    who = dict(zip(everyone.names(), everyone.speaker, strict=True))
+    speakers = [
+        {who[str(path.relative_to(everyone.root))] for path in paths if path in known}
+        for paths in (heard, judged)
+    ]
+    assert not speakers[0] & speakers[1] and len(speakers[1]) == 15
+
+
+@pytest.mark.parametrize("name", selfsupervised.CONFIGS)
+def test_recipes_load(name):
+    assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("step: 5", "unknown setting step; did you mean steps"),
+        ("lr: fast", "lr is 'fast'; write a number"),
+        ("lr: 1e-4", None),
+        ("family: bert", "family is 'bert'; choose hubert or wav2vec2"),
+        ("precision: half", "precision is 'half'; choose float32 or bf16"),
+        ("layers: 3", "must be at most layers \\(3\\)"),
+        ("steps: 0", "steps is 0; it must be more than 0"),
+        ("warmup: 0", "warmup is 0.0; it must be more than 0"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_bad_recipes_are_one_line(tmp_path, text, says):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    if says is None:  # YAML reads it as text
+        assert load_recipe(str(path)).lr == 1e-4
+        return
+    with pytest.raises(ValueError, match=says) as caught:
+        load_recipe(str(path))
+    assert "\n" not in str(caught.value) and "recipe.yaml" in str(caught.value)
+
+
+def test_no_speech_is_said():
+    with pytest.raises(ValueError, match="no speech to pre-train on; set OSKDFT_DATA"):
+        pretrain.Speech([])

@@ -1,0 +1,172 @@
+"""What layers know: probes, similarity, attention and gradients on small, known inputs."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from oskdft import analysis, config, corpora, losses, probes, student, teacher
+from oskdft.model import new_model
+
+FAMILIES = ("wav2vec2", "hubert", "wavlm")
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def speech(count=3, samples=8_000):
+    return list(rng().normal(0, 0.1, (count, samples)).astype(np.float32))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_costs_add_up_to_the_encoder(family):
+    made = teacher.architecture(f"tiny-random-{family}")
+    rows = analysis.costs(made, seconds=0.5)
+    with torch.device("meta"):
+        encoder = teacher.build_encoder(made)
+        whole = analysis.multiply_adds(teacher.hidden_states, encoder, torch.zeros(1, 8_000))
+    assert sum(row["parameters"] for row in rows) == analysis.count(encoder)
+    assert sum(row["multiply_adds"] for row in rows) == whole
+    assert [row["part"] for row in rows[3:]] == ["layer 1", "layer 2"]
+
+
+def test_published_multiply_adds():
+    """METHOD: 54.8 G for XLSR-53 and 16.4 G for its four layers, 3 s."""
+    large = teacher.architecture("facebook/wav2vec2-large-xlsr-53")
+    total = [
+        sum(row["multiply_adds"] for row in analysis.costs(made)) / 1e9
+        for made in (large, student.student_config(large, 4))
+    ]
+    assert [round(g, 1) for g in total] == [54.8, 16.4]
+
+
+def test_states_of_path_are_those_of_the_student():
+    cfg = config.load("smoke").override({"mode": "published"})
+    made = new_model(cfg, teacher.load_encoder("tiny-random-hubert")).student.eval()
+    (wave,) = speech(1)
+    both = made.forward_two_paths(torch.from_numpy(wave)[None])
+    for path, adapters in zip(both, (False, True), strict=True):
+        got = torch.stack(probes.states_of_path(made, wave, adapters))
+        torch.testing.assert_close(got, path[:, 0])
+
+
+def test_pooled_and_frames_keep_the_order_of_utterances():
+    encoder = teacher.load_encoder("tiny-random-hubert")
+    waves = speech()
+    tables = probes.pooled(lambda wave: probes.states_of(encoder, wave), waves)
+    alone = probes.pooled(lambda wave: probes.states_of(encoder, wave), waves[1:2])
+    assert [t.shape for t in tables] == [(3, 32), (3, 64), (3, 64), (3, 64)]
+    np.testing.assert_allclose(tables[2][1], alone[2][0], atol=1e-6)
+    rows = probes.frames(lambda wave: probes.states_of(encoder, wave), waves, every=10)
+    assert [t.shape for t in rows] == [(9, 16), (9, 32), (9, 32), (9, 32)]
+
+
+def test_probe_finds_what_is_there_and_nothing_else():
+    labels, speakers = np.repeat(["a", "b"], 40), np.tile(np.repeat(range(4), 10), 2)
+    noise = rng().normal(size=(80, 5))
+    told = noise + 3.0 * (labels == "b")[:, None]
+    assert probes.probe(told, labels, speakers)[0] > 0.95
+    accuracy, guess = probes.probe(noise, labels, speakers)
+    assert guess == 0.5 and accuracy < 0.75
+
+
+def test_probe_is_never_fitted_on_the_group_it_is_asked_about():
+    """Each group carries its own sign: within a group the label is plain, across groups it is not."""
+    labels = np.tile(["a", "b"], 40)
+    groups = np.repeat([0, 1], 40)
+    table = np.where(labels == "b", 1.0, -1.0) * np.where(groups, 1, -1)
+    assert probes.probe(table[:, None], labels, groups)[0] == 0.0
+
+
+@pytest.mark.parametrize("labels, groups", [(["a"] * 4, [0, 0, 1, 1]), (["a", "b"] * 2, [0] * 4)])
+def test_probe_needs_two_labels_and_two_groups(labels, groups):
+    with pytest.raises(ValueError, match="two of each"):
+        probes.probe(np.zeros((4, 1)), labels, groups)
+
+
+def test_content_probe_reads_letters_but_not_the_language():
+    random = rng()
+    texts = ["".join(random.choice(list("abcd"), 30)) for _ in range(60)]
+    languages, groups = ["x", "y"] * 30, np.repeat(range(6), 10)
+    shares = probes.letter_shares(texts)
+    assert shares.sum(1) == pytest.approx(np.ones(60)) and not shares[:, 4:].any()
+    assert probes.probe_content(shares, texts, languages, groups) > 0.9
+    only_language = np.array([[name == "x"] for name in languages], float)
+    other = [
+        t if name == "x" else t.replace("a", "e") for t, name in zip(texts, languages, strict=True)
+    ]
+    assert probes.probe_content(only_language, other, languages, groups) < 0.05
+
+
+def test_cka_ignores_rotation_and_scale_but_not_content():
+    random = rng()
+    table, other = random.normal(size=(2_000, 6)), random.normal(size=(2_000, 4))
+    rotation = np.linalg.qr(random.normal(size=(6, 6)))[0]
+    assert probes.linear_cka(table, 3 * table @ rotation + 1) == pytest.approx(1)
+    assert probes.linear_cka(table, other) < 0.02
+    matrix = probes.cka_matrix([table, other], [table, other])
+    np.testing.assert_allclose(matrix, matrix.T)
+    np.testing.assert_allclose(np.diag(matrix), 1)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert"])
+def test_uniform_attention_looks_a_third_of_the_utterance_away(family):
+    encoder = teacher.load_encoder(f"tiny-random-{family}")
+    for layer in encoder.encoder.layers:
+        nn.init.zeros_(layer.attention.q_proj.weight)
+    before = encoder(torch.zeros(1, 8_000)).last_hidden_state
+    distances = probes.attention_distances(encoder, speech(2))
+    frames = np.arange(teacher.frame_count(encoder.config, 8_000))
+    expected = 20 * np.abs(frames[:, None] - frames).mean()
+    np.testing.assert_allclose(distances, np.full((2, 2), expected), rtol=1e-4)
+    assert torch.equal(encoder(torch.zeros(1, 8_000)).last_hidden_state, before)
+
+
+def test_attention_of_wavlm_is_refused():
+    with pytest.raises(ValueError, match="not available for WavLM"):
+        probes.attention_distances(teacher.load_encoder("tiny-random-wavlm"), speech(1))
+
+
+def test_which_loss_reaches_which_part():
+    """The distillation loss reaches the shared encoder and its heads, never adapters or back-end."""
+    cfg = config.load("smoke").override({"mode": "published"})
+    encoder = teacher.load_encoder("tiny-random-hubert")
+    torch.manual_seed(0)
+    model = new_model(cfg, encoder).eval()
+    kd = losses.build_kd_loss(cfg.loss, cfg.switches, 32, 32)
+    sv = losses.build_sv_loss(cfg.loss, 32, torch.tensor([1, 1]))
+    wave = torch.from_numpy(np.stack(speech(4)))
+    imitated, verified = model.student.forward_two_paths(wave)
+    found = {
+        "KD": kd(imitated, teacher.Teacher(encoder)(wave)[1:]).sum(),
+        "SV": sv(model.backend(verified), torch.tensor([0, 1, 0, 1]))[0],
+    }
+    encoder.requires_grad_(True)
+    parts = probes.parts_of(model.student, {"back-end": model.backend, "KD heads": kd})
+    own = {id(p) for p in [*model.parameters(), *kd.parameters()]}
+    listed = [id(p) for group in parts.values() for p in group]
+    assert len(listed) == len(set(listed)) and own - set(listed) == {
+        id(model.student.encoder.masked_spec_embed)
+    }
+    flow = probes.gradient_flow(found, parts)
+    zero = {(part, loss) for part, row in flow.items() for loss, norm in row.items() if norm == 0}
+    assert zero == {("adapter 1", "KD"), ("back-end", "KD"), ("KD heads", "SV")}
+
+
+def test_same_label_counts_neighbours_without_the_point_itself():
+    points = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    assert probes.same_label(points, list("aabb"), 1) == 1.0
+    assert probes.same_label(points, list("abab"), 1) == 0.0
+    assert probes.same_label(points, list("aabb"), 3, "euclidean") == pytest.approx(1 / 3)
+
+
+def test_labels_of_synthetic_voices(tmp_path):
+    rows = ["path,speaker,session,gender,language,split,seconds,text"]
+    rows += [f"s{n}/ses0/{n}.flac,s{n},ses0,{'mf'[n]},en,train,1.0,A word." for n in (1, 0)]
+    (tmp_path / "utterances.csv").write_text("\n".join(rows) + "\n")
+    made = corpora.table(tmp_path, [(f"s{n}/ses0/{n}.flac", f"s{n}", "ses0", 1.0) for n in (0, 1)])
+    assert probes.labels_of("synthetic", made) == {
+        "speaker": ["s0", "s1"], "gender": ["m", "f"], "session": ["s0/ses0", "s1/ses0"],
+        "language": ["en", "en"], "text": ["A word.", "A word."],
+    }  # fmt: skip

@@ -1,0 +1,151 @@
+"""The batch: refusals, progress, resume, failures, the report; and one real notebook."""
+
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from oskdft import reproduce
+from oskdft.files import read_json, write_json
+from oskdft.notebook import ROOT
+
+PARAMETERS = """profile = "smoke"  # preset
+seed = 0  # of everything
+device = "auto"  # auto, cpu, cuda
+data_root = ""  # folder
+output_dir = ""  # folder
+save_figures = False  # keep
+"""
+LESSON = """from oskdft.notebook import setup
+lesson = setup("01", profile, seed, device, data_root, output_dir, save_figures)
+lesson.show("two", "bars", "Bars <&> stripes.", values={"a": 1.0, "b": 2.0}, unit="MB")
+lesson.compare([("size <b>", "1", "paper", "2")])
+"""
+
+
+def write(folder, name: str, *sources: str) -> None:
+    parameters = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    book = new_notebook(cells=[parameters, *map(new_code_cell, sources)])
+    book.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+    }
+    nbformat.write(book, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in the place of notebooks/."""
+    made = tmp_path / "notebooks"
+    made.mkdir()
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", made)
+    return made
+
+
+def test_refusals_come_first_and_in_one_line(folder, tmp_path):
+    write(folder, "01_one", "1 / 0")
+    out = tmp_path / "batch"
+    for arguments, line in (
+        ({"profile": "clasroom"}, "no profile 'clasroom'; choose smoke"),
+        ({"only": ["7"]}, "no notebook '7'; choose from 01"),
+        ({"parameters": {"sed": 1}}, "no notebook has the parameter 'sed'; known: data_root, device"),
+        ({"parameters": {"output_dir": "x"}}, "use --out"),
+        ({"parameters": {"profile": "desk"}}, "use --profile"),
+    ):
+        with pytest.raises(ValueError, match=line) as error:
+            reproduce.reproduce(**({"profile": "smoke", "out": out} | arguments))
+        assert "\n" not in str(error.value)
+    assert not out.exists()
+
+
+def test_no_notebooks(folder):
+    with pytest.raises(ValueError, match="run this from a clone of the project"):
+        reproduce.select(None)
+
+
+def test_the_series_is_chosen_by_number():
+    chosen = [path.name[:2] for path in reproduce.select(["07", "03"])]
+    assert chosen == ["03", "07"]
+
+
+def test_words_become_parameters():
+    assert reproduce.parse(["-p", "seed", "3", "-p", "data_root", ""]) == {"seed": 3, "data_root": ""}
+    with pytest.raises(ValueError, match="'-p seed' is not understood; write -p NAME VALUE"):
+        reproduce.parse(["-p", "seed"])
+
+
+def test_batch_report_and_resume(folder, tmp_path, capsys):
+    write(folder, "01_one", LESSON)
+    write(folder, "02_two", "assert seed == 5")
+    out, given = tmp_path / "batch", {"seed": 5}
+    report = reproduce.reproduce("smoke", out=out, parameters=given)
+    said = capsys.readouterr().err
+    assert "[1/2] 01_one ..." in said and "[2/2] 02_two: " in said
+    text = report.read_text()
+    assert report == out / "report.html" and "<td>size &lt;b&gt;</td>" in text
+    assert 'src="figures/01_two_smoke.svg"' in text and "Bars &lt;&amp;&gt; stripes." in text
+    assert 'alt="Bars in MB: a 1 and b 2."' in text and 'href="notebooks/02_two.html"' in text
+    assert {path.name for path in (out / "notebooks").glob("*.html")} == {"01_one.html", "02_two.html"}
+    assert (out / "figures" / "01_two_smoke.svg").is_file()
+
+    with pytest.raises(ValueError, match="holds a batch; add --resume to go on"):
+        reproduce.reproduce("smoke", out=out, parameters=given)
+    write(folder, "02_two", "assert seed == 5", "print('changed')")
+    reproduce.reproduce("smoke", out=out, resume=True, parameters=given)
+    said = capsys.readouterr().err
+    assert "01_one: done before" in said and "02_two: done before" not in said
+    executed = nbformat.read(out / "notebooks" / "02_two.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "changed\n"
+
+
+def test_failing_notebook_then_resume(folder, tmp_path, capsys):
+    write(folder, "01_one", "print(1)")
+    write(folder, "02_two", "print(2)", "raise KeyError('no such voice')")
+    out = tmp_path / "batch"
+    with pytest.raises(ValueError, match="02_two stopped at cell 3: KeyError: 'no such voice'") as error:
+        reproduce.reproduce("smoke", out=out)
+    assert "\n" not in str(error.value) and "add --resume" in str(error.value)
+    assert (out / "notebooks" / "02_two.ipynb").is_file() and not (out / "report.html").exists()
+    assert list(read_json(out / "reproduce.json")) == ["01_one"]
+    write(folder, "02_two", "print(2)", "print(3)")
+    capsys.readouterr()
+    assert reproduce.reproduce("smoke", out=out, resume=True).is_file()
+    said = capsys.readouterr().err
+    assert "[1/2] 01_one: done before" in said and "[2/2] 02_two ..." in said
+
+
+def test_profile_file_is_found_from_anywhere(folder, tmp_path, monkeypatch):
+    """The notebooks run in their own folder, the name of the file was given in another."""
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    write(folder, "01_one", "from oskdft.config import load", "assert load(profile).name == 'mine'")
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.reproduce("mine.yaml", out=tmp_path / "batch").is_file()
+
+
+def test_names_in_the_report_are_escaped(tmp_path):
+    """Figures and notebooks may carry any name a file can have."""
+    name = "01_a&b <c>#1"
+    out = tmp_path / "batch"
+    record = {"alt": '"quoted" <alt>', "caption": "a < b"}
+    write_json(out / "figures" / f"{name}.json", record)
+    (out / "notebooks").mkdir()
+    nbformat.write(new_notebook(), out / "notebooks" / f"{name}.ipynb")
+    text = reproduce.write_report(out, "smo<ke", {name: {"seconds": 1.0}}).read_text()
+    assert "<c>" not in text and "<alt>" not in text and "smo<ke" not in text
+    assert 'src="figures/01_a%26b%20%3Cc%3E%231.svg"' in text
+    assert 'href="notebooks/01_a%26b%20%3Cc%3E%231.html"' in text
+    assert (out / "notebooks" / f"{name}.html").is_file()
+
+
+def test_real_notebook_runs_from_the_repository_root(tmp_path):
+    """As a user calls papermill, with another seed; nothing depends on the working folder."""
+    copy = tmp_path / "01.ipynb"
+    words = ["notebooks/01_scores_and_errors.ipynb", str(copy), "-k", "python3", "-p", "seed", "3"]
+    command = [sys.executable, "-m", "papermill", *words, "-p", "output_dir", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = nbformat.read(copy, as_version=4).cells
+    assert any("seed = 3" in c.source for c in cells if "injected-parameters" in c.metadata.tags)
+    printed = [o.text for c in cells for o in c.get("outputs", []) if o.output_type == "stream"]
+    assert any("seed 3" in text for text in printed)
