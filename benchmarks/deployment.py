@@ -6,9 +6,9 @@ SSL encoders alone, random weights, 3 s of audio, batch 1. As released: eager at
 norm computed at each call. What int8 costs in EER takes a trained model and a trial list.
 """
 
-import shutil
 import tempfile
 from argparse import Namespace
+from copy import deepcopy
 from pathlib import Path
 
 import measure
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from oskdft import evaluate, export, onnxmodel
 from oskdft.student import Student
-from oskdft.teacher import architecture, build_encoder, hidden_states
+from oskdft.teacher import architecture, build_encoder, fold_weight_norm, hidden_states
 
 DEVICE = measure.DEVICE
 SECONDS = 3.0
@@ -45,7 +45,7 @@ class LastState(nn.Module):
 def runner(module: nn.Module, wave: Tensor, bf16: bool = False):
     """A call of a torch module without gradients."""
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def call() -> None:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=bf16):
             module(wave)
@@ -53,21 +53,15 @@ def runner(module: nn.Module, wave: Tensor, bf16: bool = False):
     return call
 
 
-def compiled(module: nn.Module, quick: bool) -> nn.Module | None:
-    """The module compiled by torch; None where no compiler is at hand, or in a quick run."""
-    usable = DEVICE == "cuda" or shutil.which("c++") or shutil.which("g++")
-    return torch.compile(module) if usable and not quick else None
-
-
-def case_rows(label: str, name: str, layers: int, args: Namespace, peak: float) -> tuple[list, list]:
+def case_rows(
+    label: str, name: str, layers: int, args: Namespace, peak: float
+) -> tuple[list, list]:
     """Rows and comparisons of one student and its teacher."""
-    from copy import deepcopy
-
     quick = args.quick
     teacher = build_encoder(architecture(name, **measure.STILL)).eval().to(DEVICE)
     student = measure.random_student(name, layers, "linear").student
     slow_teacher, slow = LastState(teacher, "eager"), LastState(deepcopy(student), "eager")
-    fast = LastState(export.fold_weight_norm(student))
+    fast = LastState(fold_weight_norm(deepcopy(student)))
     wave = torch.randn(1, round((0.5 if quick else SECONDS) * 16_000), device=DEVICE) * 0.1
     weights = measure.megabytes(student)
     sizes = {f"{label} teacher, as released": measure.megabytes(teacher)}
@@ -79,10 +73,10 @@ def case_rows(label: str, name: str, layers: int, args: Namespace, peak: float) 
     }
     counts = {key: measure.multiply_adds(works[key]) for key in list(works)[:2]}
     rows = []
-    if made := compiled(fast, quick):
-        works[f"{label} student, compiled"] = runner(made, wave)
+    if DEVICE == "cuda":
+        works[f"{label} student, compiled"] = runner(torch.compile(fast), wave)
     else:
-        rows.append(measure.unmeasured(f"{label} student, compiled", "no compiler, or a quick run"))
+        rows.append(measure.unmeasured(f"{label} student, compiled", "needs a GPU"))
     exact = export.to_onnx(LastState(deepcopy(student).cpu()), "states")
     for kind, content in {"float32": exact, "int8": export.to_int8(exact)}.items():
         key = f"{label} student, ONNX {kind}, CPU"
@@ -110,7 +104,10 @@ def _comparisons(label: str, taken: dict[str, list[float]], sizes: dict[str, flo
     best = min(list(taken)[2:], key=lambda key: np.median(taken[key]))
     alike = "at least 4.8 on a GPU" if "XLSR" in label else "reported"
     tuned = "at least 6.7 on a CPU" if "XLSR" in label else "reported"
-    exact, int8 = sizes[f"{label} student, ONNX float32, CPU"], sizes[f"{label} student, ONNX int8, CPU"]
+    exact, int8 = (
+        sizes[f"{label} student, ONNX float32, CPU"],
+        sizes[f"{label} student, ONNX int8, CPU"],
+    )
     return [
         measure.comparison(f"{label} student, like for like", taken[teacher], taken[student], alike),
         measure.comparison(

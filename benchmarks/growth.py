@@ -21,6 +21,7 @@ import scoring as pairwise
 
 from oskdft import audio, scoring
 from oskdft.evaluate import embed_files
+from oskdft.files import atomic
 
 SIZES = {"embedding": (5, 50, 500, 5_000), "scoring": (1_000, 10_000, 100_000, 1_000_000)}
 QUICK = {"embedding": (5, 10), "scoring": (100, 200)}
@@ -131,8 +132,8 @@ def plot(rows: list[dict], path: Path) -> None:
         for axis in axes[:, column]:
             axis.legend()
             axis.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    with atomic(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=90)
 
 
 def main() -> None:

@@ -165,7 +165,9 @@ def text(result: dict) -> str:
     """A result as a table."""
     width = max(len(entry["name"]) for entry in result["rows"] + result["comparisons"]) + 2
     lines = [f"{result['benchmark']} on {result['device']}, {result['threads']} threads"]
-    lines += [f"{'':{width}}{'median':>11}{'smallest':>11}{'largest':>11}{'floor':>11}{'of peak':>9}"]
+    lines += [
+        f"{'':{width}}{'median':>11}{'smallest':>11}{'largest':>11}{'floor':>11}{'of peak':>9}"
+    ]
     lines += [_row_text(entry, width) for entry in result["rows"]]
     for entry in result["comparisons"]:
         known = entry["times"] is not None

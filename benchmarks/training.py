@@ -202,7 +202,10 @@ def measure_case(case: Case, turns: int, peaks: dict[str, float]) -> tuple[list,
 def run(quick: bool) -> dict:
     """Rows, comparisons and the machine's peaks."""
     size = 128 if quick else 2_048 if DEVICE == "cpu" else 8_192
-    peaks = {"float32": measure.peak(torch.float32, size), "bf16": measure.peak(torch.bfloat16, size)}
+    peaks = {
+        "float32": measure.peak(torch.float32, size),
+        "bf16": measure.peak(torch.bfloat16, size),
+    }
     rows, comparisons = [], []
     for case in QUICK if quick else CASES:
         one, two = measure_case(case, 2 if quick else 7, peaks)

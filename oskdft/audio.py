@@ -20,7 +20,9 @@ from oskdft import files
 
 SAMPLE_RATE = 16_000  # Hz, what every encoder here was trained on
 SEGMENT = 48_000  # samples: 3 s, the test segments of the paper
+MOST_SAMPLES = 1 << 27  # in one piece: 2.3 h at 16 kHz, 0.5 GB; headers may promise anything
 SHORTEST = 400  # samples: the encoders' convolutions need that many for one frame
+FULL_SCALE = 0.9999  # from here on a 16-bit converter has nothing above
 SILENCE = 10 ** (-60 / 20)  # peak, -60 dB below full scale
 CONTEXT_S = 0.02  # read beside a crop that is resampled: longer than the filter's reach
 _TRUNCATED = ("should be", "lacks an end-of-stream")  # libsndfile's remarks on WAV and OGG
@@ -100,6 +102,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     try:
         with soundfile.SoundFile(path) as file:
             yield file
+    except TypeError:  # what soundfile says to headerless data
+        raise ValueError(f"{path} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path} does not exist; check the path and the root") from None
@@ -123,6 +127,10 @@ def _decode(
     if start >= file.frames:
         raise ValueError(f"{path} has {file.frames} samples, none at {start}; start earlier")
     wanted = file.frames - start if samples is None else min(samples, file.frames - start)
+    if wanted > MOST_SAMPLES:
+        raise ValueError(
+            f"{path} promises {wanted} samples, more than {MOST_SAMPLES}; cut it into pieces"
+        )
     if start:
         file.seek(start)
     wave = file.read(wanted, dtype="float32")
@@ -187,6 +195,16 @@ def is_silent(wave: np.ndarray) -> bool:
     (True, False)
     """
     return float(np.abs(wave).max(initial=0.0)) < SILENCE
+
+
+def is_clipped(wave: np.ndarray) -> bool:
+    """Whether more than one sample in a thousand lies at full scale.
+
+    >>> wave = np.sin(np.arange(1_000))
+    >>> is_clipped(0.9 * wave), is_clipped(np.clip(2 * wave, -1, 1))
+    (False, True)
+    """
+    return bool(np.mean(np.abs(wave) > FULL_SCALE) > 1e-3)
 
 
 def problems(

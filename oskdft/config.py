@@ -6,6 +6,7 @@ differs. The places where the released code does something a reader would not ex
 
 import dataclasses
 import difflib
+import reprlib
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -242,7 +243,7 @@ def read_yaml(cls: type, path: Path) -> Any:
     """A dataclass from a YAML file; every error is one line that names the file."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also not UTF-8, nested too deep
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML ({reason}); mend it there") from None
     try:
@@ -299,7 +300,7 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         if value in args:
             return value
         raise ValueError(
-            f"{name} is {value!r}; choose {', '.join(str(a) for a in args if a != '')}"
+            f"{name} is {shown(value)}; choose {', '.join(str(a) for a in args if a != '')}"
         )
     if origin is tuple:
         return _cast_tuple(value, args, name)
@@ -308,20 +309,28 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         try:
             value = float(value)
         except ValueError:
-            raise ValueError(f"{name} is {value!r}; write a number such as 0.1 or 1.0e-4") from None
+            raise ValueError(
+                f"{name} is {shown(value)}; write a number such as 0.1 or 1.0e-4"
+            ) from None
     if kind is float and type(value) in (int, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(f"{name} is {value}; write a finite number")
+        if not abs(value) <= 1e300:
+            raise ValueError(f"{name} is {shown(value)}; write a finite number")
         return float(value)
     if type(value) is kind:
         return value
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    raise ValueError(f"{name} is {value!r}; write {wanted}")
+    raise ValueError(f"{name} is {shown(value)}; write {wanted}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: one line, cut where it is long, nested or refers to itself."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _cast_tuple(value: Any, args: tuple, name: str) -> tuple:
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{name} is {value!r}; write a list such as [1, 2]")
+        raise ValueError(f"{name} is {shown(value)}; write a list such as [1, 2]")
     if args[-1] is ...:
         return tuple(_cast(item, args[0], name) for item in value)
     if len(value) != len(args):

@@ -26,11 +26,14 @@ def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> 
     for call in calls.values():
         call()
     taken = {name: [] for name in calls}
+    order = np.random.default_rng(0)
     for _ in range(repeats):
-        for name, call in calls.items():
+        for name in order.permutation(
+            list(calls)
+        ):  # a fixed order could follow a neighbour's rhythm
             _wait()
             began = time.perf_counter()
-            call()
+            calls[name]()
             _wait()
             taken[name].append(time.perf_counter() - began)
     return {name: float(np.median(times)) for name, times in taken.items()}

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from oskdft import audio, metrics, scoring
 from oskdft.config import EvalConfig, from_dict
-from oskdft.console import progress
+from oskdft.console import progress, say
 from oskdft.corpora import Trials, load_corpus, read_trials
 from oskdft.dataset import batches_by_length
 from oskdft.files import atomic
 from oskdft.model import SpeakerModel, device_of, load_model
 from oskdft.onnxmodel import FILE as ONNX_FILE
 from oskdft.onnxmodel import load_onnx
-from oskdft.teacher import ASSETS
+from oskdft.teacher import ASSETS, fold_weight_norm
 
+SURE_S = 1.0  # below it `verify` warns (our choice): scores spread more than on whole utterances
 SHORTEST_S = 0.5  # a shorter recording has too few frames to tell a voice
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
 NAMES = ("classroom",)  # students in assets/
@@ -190,15 +192,22 @@ class Verifier:
         return float(pair[0] @ pair[1])
 
     def verify(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> dict:
-        """{"score": s, "threshold": t, "same": s >= t}.
+        """{"score": s, "threshold": t, "same": s >= t, "warnings": [...]}.
+
+        Warnings, also said on stderr: recordings unlike those that the threshold was set on.
 
         Raises:
             ValueError: the model was saved without a threshold.
         """
         if self.threshold is None:
             raise ValueError("this model has no threshold; train it with development speakers")
-        score = self.score(a, b)
-        return {"score": score, "threshold": self.threshold, "same": score >= self.threshold}
+        waves = [self._wave(source) for source in (a, b)]
+        doubts = [line for pair in zip((a, b), waves, strict=True) for line in _doubts(*pair)]
+        for line in doubts:
+            say(f"warning: {line}; the threshold was not set on such speech")
+        score = self.score(*waves)
+        same = score >= self.threshold
+        return {"score": score, "threshold": self.threshold, "same": same, "warnings": doubts}
 
     def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
         if not isinstance(source, np.ndarray):
@@ -215,6 +224,20 @@ class Verifier:
         return source.astype(np.float32, copy=False)
 
 
+def _doubts(source: np.ndarray | str | Path, wave: np.ndarray) -> list[str]:
+    """Why a score of a recording may mean less than its calibration says."""
+    name, rate = "wave", audio.SAMPLE_RATE
+    if not isinstance(source, np.ndarray):
+        name, rate = str(source), audio.info(source).rate
+    found = {
+        f"has {rate} Hz, not {audio.SAMPLE_RATE}": rate != audio.SAMPLE_RATE,
+        f"is {len(wave) / audio.SAMPLE_RATE:.2f} s long": len(wave) < SURE_S * audio.SAMPLE_RATE,
+        "is silent": audio.is_silent(wave),
+        "is clipped": audio.is_clipped(wave),
+    }
+    return [f"{name} {what}" for what, holds in found.items() if holds]
+
+
 def load(name_or_dir: str | Path, device: str = "auto") -> Verifier:
     """A verifier from a run folder, an exported folder or the name of a shipped student.
 
@@ -224,7 +247,7 @@ def load(name_or_dir: str | Path, device: str = "auto") -> Verifier:
     folder = ASSETS / name_or_dir if str(name_or_dir) in NAMES else Path(name_or_dir)
     read = load_onnx if (folder / ONNX_FILE).is_file() else load_model
     model, cfg, described = read(folder)
-    return Verifier(model.to(device_of(device)), cfg.eval, described)
+    return Verifier(fold_weight_norm(model).to(device_of(device)), cfg.eval, described)
 
 
 def evaluate(

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from oskdft import provenance
 from oskdft.analysis import count
@@ -26,13 +25,15 @@ from oskdft.config import Config, to_dict
 from oskdft.files import atomic, write_json
 from oskdft.model import SpeakerModel, load_model, save_model
 from oskdft.onnxmodel import FILE, require, session
-from oskdft.teacher import ASSETS
+from oskdft.teacher import ASSETS, fold_weight_norm
 
 FORMATS = ("hf", "onnx", "int8")
 OPSET = 17
 TOLERANCE = 1e-4  # of an ONNX embedding's entries against torch's
 PROBES = ((2, 1.0), (1, 2.6))  # (B, seconds) the check runs on: two lengths, two batch sizes
-LICENCES = "the code is MIT; weights also carry the terms of the teacher and the speech they learnt from"
+LICENCES = (
+    "the code is MIT; weights also carry the terms of the teacher and the speech they learnt from"
+)
 
 
 def export(name: str | Path, to: str, out: str | Path) -> dict:
@@ -101,33 +102,6 @@ def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
     return report
 
 
-def fold_weight_norm(module: nn.Module) -> nn.Module:
-    """A copy whose weight-normalised convolutions hold their product, in place of direction and length.
-
-    >>> layer = torch.nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 2, 3))
-    >>> sorted(dict(fold_weight_norm(layer).named_parameters()))
-    ['bias', 'weight']
-    """
-    module = copy.deepcopy(module)
-    if parametrize.is_parametrized(module, "weight"):
-        return _plain(module)
-    for parent in list(module.modules()):
-        for name, part in parent.named_children():
-            if parametrize.is_parametrized(part, "weight"):
-                setattr(parent, name, _plain(part))
-    return module
-
-
-def _plain(conv: nn.Conv1d) -> nn.Conv1d:
-    # torch's remove_parametrizations would change the class, which the original shares
-    plain = nn.Conv1d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-        conv.dilation, conv.groups, device=conv.bias.device,
-    )  # fmt: skip
-    plain.load_state_dict({"weight": conv.weight.detach(), "bias": conv.bias.detach()})
-    return plain
-
-
 class _WaveOnly(nn.Module):
     """The exporter would turn arguments with defaults into inputs."""
 
@@ -146,7 +120,7 @@ def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
         module: in evaluation mode, on the CPU. output: name and kind of the result.
     """
     require("onnx", "onnxruntime")
-    module = fold_weight_norm(module).eval()
+    module = fold_weight_norm(copy.deepcopy(module)).eval()
     for part in module.modules():
         if hasattr(part, "set_attn_implementation"):
             part.set_attn_implementation("eager")  # plain products, which every runtime knows
@@ -243,7 +217,9 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
     made = provenance.facts()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     measured = [
-        f"- development EER: {100 * eer:.2f} %" if eer is not None else "- development EER: not recorded",
+        f"- development EER: {100 * eer:.2f} %"
+        if eer is not None
+        else "- development EER: not recorded",
         "- threshold on the cosine of whole recordings: "
         + (f"{threshold:.4f}" if threshold is not None else "none"),
     ]

@@ -52,6 +52,18 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
+def inside(folder: str | Path, name: str) -> Path:
+    """The file ``name`` of a folder that came from elsewhere; a link that leads out is refused.
+
+    >>> inside("model", "config.json").name
+    'config.json'
+    """
+    path = Path(folder) / name
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{path} leads out of its folder, to {path.resolve()}; put a copy there")
+    return path
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all; NaN is refused, it is not JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -59,11 +71,14 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(text)
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; a damaged file is a ValueError that names it."""
+def read_json(path: str | Path, largest: int = 16 << 20) -> Any:
+    """Read JSON; a damaged file, or one of more than ``largest`` bytes, is a ValueError that names it."""
+    size = os.stat(path).st_size
+    if size > largest:
+        raise ValueError(f"{path} has {size} bytes, {largest} at most are read; make it again")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also not UTF-8, or a number of 5,000 digits
         raise ValueError(
             f"{path} is not valid JSON ({error}); restore it or make it again"
         ) from None

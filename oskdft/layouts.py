@@ -5,6 +5,7 @@ folder, and collects the audio that does not fit.
 """
 
 import csv
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -147,11 +148,20 @@ def _speechocean762(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
         extra += [path for path in audio_below(root) if path not in listed]
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason}); restore it from the archive"
+        ) from None
+
+
 def _kaldi(path: Path) -> dict[str, str]:
     """A Kaldi table: key, blank or tab, value; no such file is an empty table."""
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _text(path).splitlines()
     pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
     bad = [pair[0] for pair in pairs if len(pair) != 2]
     if bad:
@@ -164,21 +174,35 @@ def _synthetic(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
     for row in _synthetic_csv(root):
         listed.add(row["path"])
         if not split or row["split"] == split:
-            yield row["path"], row["speaker"], row["session"], float(row["seconds"] or "nan")
+            yield row["path"], row["speaker"], row["session"], _seconds(root, row["seconds"])
     if not split:
         extra += [path for path in audio_below(root) if path not in listed]
+
+
+def _seconds(root: Path, text: str) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        raise ValueError(
+            f"{root / 'utterances.csv'}: {text[:40]!r} is no length in seconds; make it again"
+        ) from None
 
 
 def _synthetic_csv(root: Path) -> list[dict[str, str]]:
     path = root / "utterances.csv"
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    try:
         rows = list(reader)
-    lacking = {"path", "speaker", "session", "split", "seconds"} - set(reader.fieldnames or ())
+    except csv.Error as error:
+        raise ValueError(f"{path} is not valid CSV ({error}); make it again") from None
+    columns = {"path", "speaker", "session", "split", "seconds"}
+    lacking = columns - set(reader.fieldnames or ())
     if lacking:
         raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}; make it again")
+    if any(row[name] is None for row in rows for name in columns):
+        raise ValueError(f"{path} has a line with too few columns; make it again")
     return rows
 
 
@@ -222,6 +246,9 @@ def _speechocean762_info(root: Path) -> dict[str, dict]:
         for who, gender in _kaldi(root / part / "spk2gender").items():
             found.setdefault(who, {})["gender"] = gender
         for who, age in _kaldi(root / part / "spk2age").items():
+            if not age.isdecimal():
+                table = root / part / "spk2age"
+                raise ValueError(f"{table}: {age[:40]!r} of {who} is no age in years; correct it")
             found.setdefault(who, {})["age"] = int(age)
     return found
 
@@ -237,7 +264,7 @@ def _genders(path: Path | None, separator: str, column: str) -> dict[str, dict]:
     if path is None:
         return {}
     found, place = {}, None
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _text(path).splitlines():
         cells = [cell.strip(" ;") for cell in re.split(separator, line)]
         titles = [cell.upper() for cell in cells]
         if place is None and column in titles:

@@ -9,9 +9,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from oskdft import checkpoint
 from oskdft.backends import build_backend
 from oskdft.config import Config, from_dict, to_dict
-from oskdft.files import read_json, write_json
+from oskdft.files import inside, read_json, write_json
 from oskdft.student import Student, from_teacher, student_config
-from oskdft.teacher import FAMILIES, frame_mask
+from oskdft.teacher import foreign_config, frame_mask
 
 
 class SpeakerModel(nn.Module):
@@ -107,20 +107,28 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
             f"{folder.parent} is no model: neither a run folder with best/ nor a folder with "
             "model.json, encoder.json and model.safetensors"
         )
-    described = read_json(folder / "model.json")
-    settings = read_json(folder / "encoder.json")
-    if not isinstance(settings, dict) or settings.get("model_type") not in FAMILIES:
-        raise ValueError(f"{folder}/encoder.json: model_type must be one of {', '.join(FAMILIES)}")
+    described, settings, weights = (
+        inside(folder, name) for name in ("model.json", "encoder.json", "model.safetensors")
+    )
+    config = foreign_config(read_json(settings), str(settings))
+    described = read_json(described)
     try:
         cfg = from_dict(described.get("config") if isinstance(described, dict) else None)
     except ValueError as error:
         raise ValueError(f"{folder}/model.json: {error}") from None
-    config = FAMILIES[settings["model_type"]][0].from_dict(settings)
-    student = Student(config, cfg.model, cfg.switches)
-    backend = build_backend(config.hidden_size, config.num_hidden_layers, cfg.model, cfg.switches)
-    model = SpeakerModel(student, backend)
-    tensors = checkpoint.load_tensors(folder / "model.safetensors")
-    checkpoint.load_strictly(model, tensors, str(folder / "model.safetensors"))
+
+    def build() -> SpeakerModel:
+        student = Student(config, cfg.model, cfg.switches)
+        sizes = config.hidden_size, config.num_hidden_layers
+        return SpeakerModel(student, build_backend(*sizes, cfg.model, cfg.switches))
+
+    # what the file holds bounds what is allocated, whatever the settings say
+    own = checkpoint.shapes_of(build, str(folder))
+    checkpoint.refuse_misfit(own, checkpoint.shapes(weights), str(weights))
+    model, tensors = build(), checkpoint.load_tensors(weights)
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"{weights} holds weights that are not finite; train or get it again")
+    checkpoint.load_strictly(model, tensors, str(weights))
     return model.eval(), cfg, described
 
 

@@ -252,41 +252,49 @@ def percent(rate: float) -> str:
 
 def _train_beside(cfg: Config, out: Path, resume: bool) -> None:
     """Train in a process of its own and redraw the curves; stopping the cell stops the training."""
-    from IPython.display import SVG, display
+    from IPython.display import Pretty, display
 
-    recipe = out.with_suffix(".yaml")
+    recipe, log = out.with_suffix(".yaml"), out.with_suffix(".log")
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(config.to_yaml(cfg), encoding="utf-8")
     words = ["-m", "oskdft.cli", "train", "--profile", str(recipe), "--out", str(out)]
-    log = out.with_suffix(".log")
-    handle, shown = display("training starts", display_id=True), 0
+    words += ["--resume"] if resume else []
+    picture = display(Pretty("the curves appear after the first epoch"), display_id=True)
+    line, shown = display(Pretty("training starts"), display_id=True), 0
     with open(log, "w", encoding="utf-8") as stream:
-        worker = subprocess.Popen(
-            [sys.executable, *words, *["--resume"][: int(resume)]], stderr=stream, stdout=stream
-        )
+        worker = subprocess.Popen([sys.executable, *words], stderr=stream, stdout=stream)
         try:
             while worker.poll() is None:
                 time.sleep(1)
-                shown = _redraw(handle, out, shown, SVG)
+                shown = _redraw(picture, out, shown, cfg.name)
+                line.update(Pretty(_last_line(log) or "training starts"))
         except KeyboardInterrupt:
             worker.terminate()
             raise
         finally:
             worker.wait()
-    _redraw(handle, out, 0, SVG)
     if worker.returncode:
-        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-        raise RuntimeError(f"training stopped: {''.join(last)} (all of it in {log})")
+        raise RuntimeError(f"training stopped: {_last_line(log)} (all of it in {log})")
+    _redraw(picture, out, shown, cfg.name)
+    line.update(Pretty("training is finished"))
 
 
-def _redraw(handle: Any, out: Path, shown: int, svg: Callable) -> int:
-    """Draw metrics.csv when it has grown; returns its rows."""
+def _last_line(log: Path) -> str:
+    return "".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])
+
+
+def _redraw(picture: Any, out: Path, shown: int, profile: str) -> int:
+    """Draw the losses of metrics.csv when it has grown; returns its number of rows."""
+    from IPython.display import SVG
+
     path = out / "metrics.csv"
     rows = runfolder.read_metrics(path) if path.is_file() else []
     if len(rows) > shown:
-        wanted = [name for name in ("sv", "kd_excess", "accuracy") if name in rows[0]]
-        figure = figures.draw("curves", {"rows": rows, "y": wanted, "ylabel": "loss, accuracy"})
-        handle.update(svg(data=figures.svg(figure)))
+        wanted = [name for name in ("sv", "kd_excess") if any(name in row for row in rows)]
+        data = {"rows": rows, "y": wanted, "ylabel": "loss", "xlabel": "update"}
+        data["labels"] = [{"sv": "SV", "kd_excess": "KD above its floor"}[name] for name in wanted]
+        figure = figures.draw("curves", data, SMOKE if profile == "smoke" else "")
+        picture.update(SVG(data=figures.svg(figure)))
     return len(rows)
 
 

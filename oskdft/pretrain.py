@@ -21,7 +21,7 @@ from oskdft import audio, augment, checkpoint, corpora, provenance, synthetic, t
 from oskdft.analysis import zero_shot_eer
 from oskdft.clips import noise_files
 from oskdft.console import progress, say
-from oskdft.files import read_json, write_json
+from oskdft.files import atomic, read_json, write_json
 from oskdft.selfsupervised import (
     HOP,
     HubertPretrainer,
@@ -229,6 +229,8 @@ def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report:
     """
     save_teacher(model.encoder, out)
     write_json(out / "pretrain.json", report)
+    with atomic(out / "README.md") as file:
+        file.write(card(report))
     state = checkpoint.prefixed(model.state_dict(), "model.")
     state |= checkpoint.prefixed(checkpoint.optimiser_tensors(optimiser), "optimiser.")
     if getattr(model, "labels", None):
@@ -236,6 +238,51 @@ def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report:
         state["label_lengths"] = torch.tensor([len(labels) for labels in model.labels])
     state["step"] = torch.tensor(report["step"])
     checkpoint.save_tensors(out / "state.safetensors", state)
+
+
+def card(report: dict) -> str:
+    """The model card of a teacher: objective, speech, budget, what its layers know.
+
+    Args:
+        report: what pretrain.json holds.
+    """
+    r, last = report["recipe"], report["log"][-1]
+    objective = {
+        "hubert": "masked prediction (HuBERT): clusters of MFCC, then of its own features",
+        "wav2vec2": "contrastive prediction (wav2vec 2.0, stable layer norm)",
+    }[r["family"]]
+    beside = "without any further loss, as the paper's teachers were trained"
+    if r["contrast_weight"]:
+        beside = (
+            f"beside it the utterance-wise contrastive loss of UniSpeech-SAT on layer "
+            f"{r['contrast_layer']}, weight {r['contrast_weight']:g}; the paper's teachers had none"
+        )
+    recipe = "\n".join(f"- {name}: {value}" for name, value in r.items())
+    machine = f"{report['device']}, {report['cores']} cores, torch {report['versions']['torch']}"
+    heads = " | ".join(last["zero_shot_eer"])
+    rates = " | ".join(f"{100 * rate:.1f}" for rate in last["zero_shot_eer"].values())
+    return f"""# {r["name"]}
+
+A small speech encoder for lessons, pre-trained without labels: {objective}; {beside}.
+
+- Speech: {report["speech_s"] / 3600:.1f} h, of speechocean762 (train, without development speakers),
+  LibriSpeech and synthetic voices as far as they were there. No test speaker was heard.
+- Budget: {report["step"]} steps of {2 * r["utterances"]} crops of {r["crop_s"]:g} s,
+  {report["seconds"] / 60:.0f} minutes ({machine}, {report["date"]}).
+- Weights are stored as 16-bit floats. The log of the training is in pretrain.json.
+- For teaching and tests; too small and too little trained for anything else.
+
+Zero-shot EER in per cent of each layer on development speakers before any label was used (mean and deviation
+over time, standardised, cosine):
+
+| {heads} |
+|{"---|" * len(last["zero_shot_eer"])}
+| {rates} |
+
+## Recipe
+
+{recipe}
+"""
 
 
 def save_teacher(encoder: nn.Module, out: Path) -> None:

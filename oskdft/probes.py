@@ -17,7 +17,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
+from transformers import audio_utils
 
+from oskdft.audio import SAMPLE_RATE
 from oskdft.corpora import Utterances, speaker_info
 from oskdft.metrics import eer
 from oskdft.scoring import score_trials
@@ -52,6 +54,21 @@ def states_of_path(student: Student, wave: np.ndarray, adapters: bool) -> list[T
     device = next(student.parameters()).device
     rows = torch.from_numpy(wave)[None].to(device)
     return list(student(rows, without_adapters=0 if adapters else 1)[:, 0])
+
+
+def mel_states(wave: np.ndarray, bands: int = 40) -> list[Tensor]:
+    """What needs no model: levels [dB] of mel bands, one "state" [T, bands] at the frames' rate.
+
+    >>> [tuple(x.shape) for x in mel_states(np.zeros(8000))]
+    [(24, 40)]
+    """
+    bank = audio_utils.mel_filter_bank(257, bands, 20, SAMPLE_RATE / 2, SAMPLE_RATE)
+    window = audio_utils.window_function(400, "hann")
+    shape = {"frame_length": 400, "hop_length": 320, "fft_length": 512, "center": False}
+    mel = audio_utils.spectrogram(
+        wave, window, **shape, power=2.0, mel_filters=bank, log_mel="dB"
+    )  # [bands, T]
+    return [torch.from_numpy(mel.T)]
 
 
 def pooled(
@@ -180,7 +197,7 @@ def probe(
             f"{count} groups, {len(np.unique(labels))} labels; a probe needs two of each"
         )
     split = StratifiedGroupKFold(min(folds, count))
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-3, max_iter=1000))
     guess = cross_val_predict(model, table, labels, groups=groups, cv=split)
     return float(accuracy_score(labels, guess)), float(
         np.unique(labels, return_counts=True)[1].max() / len(labels)
@@ -281,7 +298,7 @@ def attention_distances(encoder: nn.Module, waves: Sequence[np.ndarray]) -> np.n
 
 
 def parts_of(student: Student, heads: dict[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
-    """Parameters by place: CNN, projection, positions, each layer, its adapter, and the heads.
+    """Parameters by place: CNN, projection, positions, layers, adapters, heads; none without any.
 
     Args:
         heads: what stands behind the student, such as back-end, SV loss, KD heads.
@@ -294,7 +311,8 @@ def parts_of(student: Student, heads: dict[str, nn.Module]) -> dict[str, list[nn
         parts[f"layer {index + 1}"] = layer
     for index, adapter in enumerate(student.adapters):
         parts[f"adapter {index + 1}"] = adapter
-    return {name: list(part.parameters()) for name, part in (parts | heads).items()}
+    listed = {name: list(part.parameters()) for name, part in (parts | heads).items()}
+    return {name: parameters for name, parameters in listed.items() if parameters}
 
 
 def gradient_flow(

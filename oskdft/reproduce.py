@@ -93,7 +93,9 @@ def _refuse_unknown(given: dict[str, Any], known: dict[Path, set[str]]) -> None:
     everything = sorted(set().union(*known.values()))
     for name in given:
         if name not in everything:
-            raise ValueError(f"no notebook has the parameter {name!r}; known: {', '.join(everything)}")
+            raise ValueError(
+                f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
+            )
 
 
 def _run(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
@@ -177,7 +179,8 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
 img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, p, small {{ color: #444 }}
-table {{ border-collapse: collapse }} td, th {{ border: 1px solid #bbb; padding: .3rem .6rem; text-align: left }}
+table {{ border-collapse: collapse }}
+td, th {{ border: 1px solid #bbb; padding: .3rem .6rem; text-align: left }}
 </style></head><body>
 <h1>One-step knowledge distillation and fine-tuning: the series</h1>
 <p>{head}</p>

@@ -185,7 +185,7 @@ def last_state(out: Path) -> dict | None:
 
 
 def _read_state(path: Path) -> dict:
-    place, weights = read_json(path), path.with_suffix(".safetensors")
+    place, weights = read_json(path, 1 << 30), path.with_suffix(".safetensors")
     if not isinstance(place, dict) or not place.keys() >= IN_A_STATE:
         raise ValueError(f"{path} is no state of a run")
     place["tensors"] = checkpoint.load_tensors(weights)

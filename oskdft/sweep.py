@@ -6,20 +6,25 @@ from typing import Any
 import numpy as np
 
 from oskdft.config import Config
+from oskdft.evaluate import trial_speakers
 from oskdft.files import read_json
+from oskdft.metrics import eer
 from oskdft.notebook import Lesson
 from oskdft.strategies import stages
+from oskdft.trials import Trials
 
 # by profile: updates of a short run, and what else it changes; other profiles run in full
 SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "smoke": (4, {"eval.tta": "full"}),
-    # crops of 1 s: twice the updates in the same time; whole recordings only: a quarter of the scoring
-    "classroom": (40, {"data.crop_s": 1.0, "data.workers": 0, "eval.tta": "full"}),
+    # crops of 1 s: twice the updates in the same time; few development speakers, for there is one
+    # checkpoint to choose from; whole recordings only: a quarter of the scoring
+    "classroom": (
+        40,
+        {"data.crop_s": 1.0, "data.workers": 0, "data.dev_speakers": 5, "eval.tta": "full"},
+    ),
 }
 SEEDS = {"smoke": 1, "classroom": 2}
-HALVES = (
-    2  # epochs of a short run: strategies with two stages of half the budget need an even number
-)
+HALVES = 2  # epochs of a short run: a strategy of two stages gives one to each
 
 
 def short(cfg: Config, updates: int = 0) -> dict[str, Any]:
@@ -65,15 +70,17 @@ def measure(lesson: Lesson, changes: dict[str, Any], seeds: list[int]) -> dict[s
 
     Returns:
         mean, seeds (EER of each), low and high (95 % interval over speakers, mean of the seeds'
-        own ends), minutes of training (mean), parameters, updates (see `updates`): what
-        `plots.intervals` and `plots.ablation` draw.
+        own ends), minutes of training (mean), parameters, updates (see `updates`),
+        scores ([P] of each seed). `plots.intervals` and `plots.ablation` draw the first four.
     """
     runs = [lesson.train(changes | {"seed": seed}) for seed in seeds]
-    found = [lesson.result(run).report for run in runs]
+    scored = [lesson.result(run) for run in runs]
+    found = [result.report for result in scored]
     trained = [read_json(run / "report.json") for run in runs]
     low, high = np.mean([report["eer_ci"] for report in found], axis=0)
     rates = [report["eer"] for report in found]
     return {
+        "scores": [result.scores for result in scored],
         "mean": float(np.mean(rates)), "seeds": rates, "low": float(low), "high": float(high),
         "minutes": float(np.mean([report["seconds"] for report in trained])) / 60,
         "parameters": trained[0]["parameters"],
@@ -94,16 +101,40 @@ def updates(rows: list[dict[str, float]], cfg: Config) -> dict[str, int]:
     return made
 
 
-def undecided(results: dict[str, dict]) -> list[str]:
-    """Names whose interval overlaps that of the lowest mean: there is no winner among them.
+def undecided(results: dict[str, dict], trials: Trials, samples: int = 200) -> list[str]:
+    """Names that cannot be told from the lowest mean, itself first: there is no winner among them.
 
-    Intervals that overlap may still differ when the trials are the same; this errs on the side of
-    claiming too little.
+    A result is worse only if every seed says so (one seed decides nothing) and the 95 % interval of
+    its difference lies above 0. That is a bootstrap over speakers in which both meet the same draw.
 
-    >>> a, b, c = ({"mean": m, "low": m - 0.02, "high": m + 0.02} for m in (0.10, 0.13, 0.20))
-    >>> undecided({"c": c, "b": b, "a": a})
-    ['a', 'b']
+    Args:
+        results: as from `measure`, with mean, seeds and scores. trials: that were scored.
+        samples: draws of the test speakers.
     """
     order = sorted(results, key=lambda name: results[name]["mean"])
-    limit = results[order[0]]["high"]
-    return [name for name in order if results[name]["low"] <= limit]
+    rng, who = np.random.default_rng(0), trial_speakers(trials)
+    draws = [draw for _ in range(samples) if (draw := _drawn_trials(rng, who, trials.label)).size]
+    best = results[order[0]]
+    reference, left = _rates(best["scores"], trials.label, draws), order[:1]
+    for name in order[1:]:
+        apart = _rates(results[name]["scores"], trials.label, draws) - reference
+        steady = len(best["seeds"]) > 1 and np.all(
+            np.subtract(results[name]["seeds"], best["seeds"]) > 0
+        )
+        if not (steady and len(apart) and np.quantile(apart, 0.025) > 0):
+            left.append(name)
+    return left
+
+
+def _drawn_trials(rng: np.random.Generator, speakers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Numbers of the trials, with repetition, when speakers are drawn again; none without both kinds."""
+    total = int(speakers.max()) + 1
+    times = np.bincount(rng.integers(total, size=total), minlength=total)
+    left, right = times[speakers].T
+    drawn = np.repeat(np.arange(len(labels)), np.where(labels == 1, left, left * right))
+    return drawn if 0 < labels[drawn].sum() < len(drawn) else drawn[:0]
+
+
+def _rates(scores: list[np.ndarray], labels: np.ndarray, draws: list[np.ndarray]) -> np.ndarray:
+    """EER of each draw, mean of the seeds."""
+    return np.array([np.mean([eer(s[draw], labels[draw])[0] for s in scores]) for draw in draws])

@@ -10,11 +10,14 @@ frames must never reach a score. Both layer forms of METHOD.md section 1 are cov
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import (
     HubertConfig,
     HubertModel,
@@ -26,7 +29,9 @@ from transformers import (
     WavLMModel,
 )
 
-from oskdft.files import read_json
+from oskdft import checkpoint
+from oskdft.files import inside, read_json
+from oskdft.layouts import some
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
@@ -37,6 +42,9 @@ FAMILIES = {
     "hubert": (HubertConfig, HubertModel),
     "wavlm": (WavLMConfig, WavLMModel),
 }
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
+MOST_LAYERS, LARGEST_SIZE = 200, 1_000_000  # beyond them a configuration is damaged or hostile
 _LARGE = {
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
     "conv_bias": True, "feat_extract_norm": "layer", "do_stable_layer_norm": True,
@@ -97,23 +105,27 @@ def load_encoder(name: str) -> PreTrainedModel:
             torch.manual_seed(0)  # the same "random" teacher in every process
             return build_encoder(architecture(name)).eval()
     folder = _local_folder(name)
-    source = str(folder) if folder else name
-    try:
-        config = FAMILIES[_family(name, folder)][0].from_pretrained(source)
-        encoder, report = FAMILIES[config.model_type][1].from_pretrained(
-            source,
-            config=config,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(_where_to_get(name, folder, error)) from None
-    missing = sorted(report["missing_keys"])
-    if missing:
+    if folder:
+        return _from_folder(folder)
+    family = next((family for family in FAMILIES if family in name.lower()), None)
+    if family is None:
         raise ValueError(
-            f"{source} lacks {len(missing)} tensors: {', '.join(missing)}; get it again"
+            f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name "
+            f"of a {', '.join(FAMILIES)} model"
         )
+    try:
+        config = FAMILIES[family][0].from_pretrained(name)
+        config = foreign_config(config.to_dict(), f"config.json of {name}")
+        encoder, report = FAMILIES[family][1].from_pretrained(
+            name, config=config, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+    except (OSError, SafetensorError, RuntimeError):
+        raise ValueError(
+            f"{name} is not on this machine and could not be fetched as safetensors; put its config.json "
+            f"and model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder "
+            "as model.teacher"
+        ) from None
+    _refuse_missing(report["missing_keys"], name)
     return encoder.eval()
 
 
@@ -124,33 +136,72 @@ def _local_folder(name: str) -> Path | None:
     return next((c for c in candidates if (c / "config.json").is_file()), None)
 
 
-def _family(name: str, folder: Path | None) -> str:
-    if folder:
-        family = read_json(folder / "config.json").get("model_type")
-        if family not in FAMILIES:
-            raise ValueError(
-                f"{folder}/config.json: model_type {family!r} is not one of {', '.join(FAMILIES)}"
-            )
-        return family
-    for family in FAMILIES:
-        if family in name.lower():
-            return family
-    raise ValueError(
-        f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name of "
-        f"a {', '.join(FAMILIES)} model"
-    )
+def _from_folder(folder: Path) -> PreTrainedModel:
+    """Weights of a folder, from its config.json and model.safetensors; nothing else there is read."""
+    settings, weights = inside(folder, "config.json"), inside(folder, "model.safetensors")
+    config = foreign_config(read_json(settings), str(settings))
+    if not weights.is_file():
+        pickled = [path.name for ending in PICKLED for path in folder.glob(f"*{ending}")]
+        why = f"; {pickled[0]} can run code when it is read and is left alone" if pickled else ""
+        raise ValueError(f"{folder} needs config.json and model.safetensors{why}")
+    made = FAMILIES[config.model_type][1]
+    own = checkpoint.shapes_of(lambda: made(config), str(settings))
+    given = {_present_name(name): shape for name, shape in checkpoint.shapes(weights).items()}
+    _refuse_missing(own.keys() - given.keys(), str(weights))
+    checkpoint.refuse_misfit(own, {name: given[name] for name in own}, str(weights))
+    tensors = checkpoint.load_tensors(weights)
+    return made.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32).eval()
 
 
-def _where_to_get(name: str, folder: Path | None, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
-    if folder:
-        return (
-            f"{folder} could not be loaded ({reason}); it needs config.json and model.safetensors"
+def _present_name(name: str) -> str:
+    """A tensor's name without the prefix of a model with a head, and as torch names weight norms now."""
+    name = name.removeprefix("wav2vec2.").removeprefix("hubert.").removeprefix("wavlm.")
+    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+        if name.endswith(f".{old}"):
+            return f"{name.removesuffix(old)}parametrizations.weight.{new}"
+    return name
+
+
+def _refuse_missing(missing: Iterable[str], source: str) -> None:
+    names = sorted(missing)
+    if names:
+        raise ValueError(
+            f"{source} lacks {len(names)} tensors: {some(names, len(names))}; get it again"
         )
-    return (
-        f"{name} is not on this machine and could not be fetched as safetensors; put its config.json and "
-        f"model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder as model.teacher"
-    )
+
+
+def foreign_config(settings: Any, source: str) -> PretrainedConfig:
+    """An encoder's configuration from JSON that may come from anywhere.
+
+    Args:
+        settings: what the JSON holds. source: its name, for messages.
+    Raises:
+        ValueError: another family, a wish for code of its own, or sizes that no speech encoder has.
+
+    >>> foreign_config({"model_type": "hubert", "auto_map": {"AutoModel": "a.B"}}, "config.json")
+    Traceback (most recent call last):
+    ValueError: config.json asks for code from elsewhere (auto_map), which is never run; take it out
+    """
+    family = settings.get("model_type") if isinstance(settings, dict) else None
+    if family not in tuple(FAMILIES):
+        raise ValueError(f"{source}: model_type must be one of {', '.join(FAMILIES)}")
+    code = [name for name in FOREIGN_CODE if settings.get(name)]
+    if code:
+        raise ValueError(
+            f"{source} asks for code from elsewhere ({code[0]}), which is never run; take it out"
+        )
+    for name, value in settings.items():
+        numbers = value if isinstance(value, list) else [value]
+        most = MOST_LAYERS if name.endswith("_layers") else LARGEST_SIZE
+        if len(numbers) > MOST_LAYERS or any(type(n) is int and n > most for n in numbers):
+            raise ValueError(f"{source}: {name} is larger than any speech encoder's; get it again")
+    try:
+        return FAMILIES[family][0].from_dict(settings)
+    except Exception as error:  # transformers raises whatever foreign settings run into
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{source} is no {family} configuration ({reason}); get it again"
+        ) from None
 
 
 def frame_count(config: PretrainedConfig, samples):
@@ -215,6 +266,29 @@ def add_positions(encoder: PreTrainedModel, hidden: Tensor, mask: Tensor | None)
         )  # the convolution must see the zeros it sees at a true end
     hidden = hidden + body.pos_conv_embed(hidden)
     return body.dropout(hidden if is_pre_norm(encoder) else body.layer_norm(hidden))
+
+
+def fold_weight_norm(module: nn.Module) -> nn.Module:
+    """Give weight-normalised convolutions their product once, instead of at each call; for use only.
+
+    Changes ``module`` and returns it. What is saved afterwards no longer fits `load_model`.
+
+    >>> layer = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 2, 3)))
+    >>> sorted(dict(fold_weight_norm(layer).named_parameters()))
+    ['0.bias', '0.weight']
+    """
+    for parent in list(module.modules()):
+        for name, conv in parent.named_children():
+            if not parametrize.is_parametrized(conv, "weight"):
+                continue
+            # remove_parametrizations would change the class, which copies of the layer share
+            plain = nn.Conv1d(
+                conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+                conv.dilation, conv.groups,
+            )  # fmt: skip
+            plain.load_state_dict({"weight": conv.weight.detach(), "bias": conv.bias.detach()})
+            setattr(parent, name, plain.to(conv.bias.device))
+    return module
 
 
 def is_pre_norm(encoder: PreTrainedModel) -> bool:

@@ -167,5 +167,10 @@ def test_exercise_not_attempted(capsys):
 
 
 def test_table_and_percent():
-    assert table([("a", "b"), (1, "two"), ("", "")]).splitlines() == ["a | b", "--+----", "1 | two", "  |"]
+    assert table([("a", "b"), (1, "two"), ("", "")]).splitlines() == [
+        "a | b",
+        "--+----",
+        "1 | two",
+        "  |",
+    ]
     assert percent(0.1234) == "12.34 %"

@@ -49,7 +49,10 @@ def test_refusals_come_first_and_in_one_line(folder, tmp_path):
     for arguments, line in (
         ({"profile": "clasroom"}, "no profile 'clasroom'; choose smoke"),
         ({"only": ["7"]}, "no notebook '7'; choose from 01"),
-        ({"parameters": {"sed": 1}}, "no notebook has the parameter 'sed'; known: data_root, device"),
+        (
+            {"parameters": {"sed": 1}},
+            "no notebook has the parameter 'sed'; known: data_root, device",
+        ),
         ({"parameters": {"output_dir": "x"}}, "use --out"),
         ({"parameters": {"profile": "desk"}}, "use --profile"),
     ):
@@ -70,7 +73,10 @@ def test_the_series_is_chosen_by_number():
 
 
 def test_words_become_parameters():
-    assert reproduce.parse(["-p", "seed", "3", "-p", "data_root", ""]) == {"seed": 3, "data_root": ""}
+    assert reproduce.parse(["-p", "seed", "3", "-p", "data_root", ""]) == {
+        "seed": 3,
+        "data_root": "",
+    }
     with pytest.raises(ValueError, match="'-p seed' is not understood; write -p NAME VALUE"):
         reproduce.parse(["-p", "seed"])
 
@@ -85,8 +91,11 @@ def test_batch_report_and_resume(folder, tmp_path, capsys):
     text = report.read_text()
     assert report == out / "report.html" and "<td>size &lt;b&gt;</td>" in text
     assert 'src="figures/01_two_smoke.svg"' in text and "Bars &lt;&amp;&gt; stripes." in text
-    assert 'alt="Bars in MB: a 1 and b 2."' in text and 'href="notebooks/02_two.html"' in text
-    assert {path.name for path in (out / "notebooks").glob("*.html")} == {"01_one.html", "02_two.html"}
+    assert 'alt="Bars in MB: a 1 and b 2.' in text and 'href="notebooks/02_two.html"' in text
+    assert {path.name for path in (out / "notebooks").glob("*.html")} == {
+        "01_one.html",
+        "02_two.html",
+    }
     assert (out / "figures" / "01_two_smoke.svg").is_file()
 
     with pytest.raises(ValueError, match="holds a batch; add --resume to go on"):
@@ -103,7 +112,9 @@ def test_failing_notebook_then_resume(folder, tmp_path, capsys):
     write(folder, "01_one", "print(1)")
     write(folder, "02_two", "print(2)", "raise KeyError('no such voice')")
     out = tmp_path / "batch"
-    with pytest.raises(ValueError, match="02_two stopped at cell 3: KeyError: 'no such voice'") as error:
+    with pytest.raises(
+        ValueError, match="02_two stopped at cell 3: KeyError: 'no such voice'"
+    ) as error:
         reproduce.reproduce("smoke", out=out)
     assert "\n" not in str(error.value) and "add --resume" in str(error.value)
     assert (out / "notebooks" / "02_two.ipynb").is_file() and not (out / "report.html").exists()

@@ -1,0 +1,174 @@
+"""The benchmarks' references give the package's results; each benchmark runs at tiny size. No times."""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oskdft import bench, config, losses, model, scoring
+from oskdft.evaluate import embed_files
+from oskdft.teacher import Teacher, architecture, build_encoder, cnn
+
+sys.path.append(str(bench.FOLDER))
+import deployment
+import embedding
+import growth
+import measure
+import scoring as pairwise
+import startup
+import training
+
+WITH_RESULT = ("deployment", "embedding", "growth", "scoring", "startup", "training")
+
+
+def gradients(net, sv, paths, wave, target) -> tuple[list, dict]:
+    """States of both paths, and the gradient of both losses."""
+    net.zero_grad()
+    states = paths(net.student, wave)
+    kd = losses.LastStateMse()(states[0], target).sum()
+    (kd + sv(net.backend(states[1]), torch.arange(len(wave)))[0]).backward()
+    return list(states), {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("backend", ["linear", "ecapa"])
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
+def test_released_formulation_has_equal_outputs_and_gradients(family, backend):
+    name = f"tiny-random-{family}"
+    changes = {"model.backend": backend, "model.student_layers": 2, "model.backend_channels": 32}
+    cfg = config.load("smoke").override(changes)
+    encoder = build_encoder(architecture(name, **measure.STILL))
+    net = model.new_model(cfg, encoder).train()
+    for adapter in net.student.adapters:
+        torch.nn.init.normal_(adapter.up.weight, std=0.3)  # zero would hide the second path
+    net.backend.eval()  # statistics of a batch of four would magnify rounding
+    sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, torch.ones(4))
+    wave = torch.randn(4, 8_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    target = Teacher(encoder)(wave)
+    states, grads = gradients(net, sv, training.doubled, wave, target)
+    ours, our_grads = gradients(net, sv, training.Student.forward_two_paths, wave, target)
+    assert not torch.allclose(ours[0], ours[1], atol=1e-3)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(states, ours, strict=True))
+    assert grads.keys() == our_grads.keys() and len(grads) > 20
+    for key, value in grads.items():
+        assert torch.allclose(value, our_grads[key], atol=1e-5), key
+
+
+def test_shared_cnn_features_change_nothing():
+    net = measure.random_student(measure.TINY, 2, "linear")
+    wave = torch.randn(2, 8_000, device=net.device)
+    with torch.no_grad():
+        features = cnn(net.student.encoder, wave)
+        shared = net.student.forward_two_paths(wave, features)
+        own = net.student.forward_two_paths(wave)
+    assert all(torch.equal(a, b) for a, b in zip(shared, own, strict=True))
+
+
+def test_batches_and_one_by_one_give_the_same_embeddings(recordings):
+    net = measure.random_student(measure.TINY, 1, "linear")
+    paths = sorted(recordings.glob("*/*.wav"))
+    ours = embed_files(net, paths, embedding.RECIPE)
+    theirs = embedding.one_by_one(net, paths, embedding.RECIPE)
+    assert np.abs(ours.full - theirs.full).max() <= 1e-5
+    assert np.abs(ours.crops - theirs.crops).max() <= 1e-5
+
+
+def test_pair_by_pair_gives_the_same_scores():
+    full, crops, pairs = (part.astype(float) for part in pairwise.embeddings(50, 200))
+    pairs = pairs.astype(int)
+    scores = scoring.score_trials(full, crops, pairs)
+    assert np.abs(scores - pairwise.pair_by_pair(full, crops, pairs)).max() <= 1e-6
+    cohort = np.random.default_rng(1).standard_normal((60, pairwise.E))
+    ours = scoring.as_norm(scores, pairs, full, cohort, 20)
+    theirs = pairwise.norm_pair_by_pair(scores, pairs, full, cohort, 20)
+    assert np.abs(ours - theirs).max() <= 1e-6
+
+
+def quick_result(name: str, tmp_path: Path) -> dict:
+    """What a benchmark's quick run returns, in this process."""
+    if name == "growth":  # its run starts a process for each size; here one size is enough
+        (tmp_path / "voice").mkdir()
+        embedding.recordings(tmp_path / "voice", 1, 1.0, 1.0)[0].rename(tmp_path / "0.wav")
+        found = growth.one_size("embedding", growth.FILE_S, str(tmp_path), quick=True)
+        rows = [measure.row(way, taken) for way, taken in found["taken"].items()]
+        return {"rows": rows, "comparisons": []}
+    if name == "startup":  # nor here a process for each start
+        path = embedding.recordings(tmp_path, 1, 1.0, 1.0)[0]
+        model_name, _ = startup.model_for(tmp_path)
+        further = startup.further_pair(model_name, [path, path], quick=True)
+        return {"rows": [further, further], "comparisons": []}
+    if name == "deployment":
+        return deployment.run(Namespace(quick=True, model="", trials="", root=""))
+    return {"embedding": embedding, "scoring": pairwise, "training": training}[name].run(True)
+
+
+@pytest.mark.parametrize("name", WITH_RESULT)
+def test_quick_run_has_rows_and_comparisons(name, tmp_path):
+    found = quick_result(name, tmp_path)
+    json.dumps(found, allow_nan=False)
+    measured = [entry for entry in found["rows"] if entry["median_s"] is not None]
+    assert len(measured) >= 2
+    for entry in measured:
+        assert 0 < entry["low_s"] <= entry["median_s"] <= entry["high_s"]
+    for entry in found["rows"]:
+        assert (entry["median_s"] is None) == ("reason" in entry)
+    assert all({"name", "times", "target"} <= set(entry) for entry in found["comparisons"])
+    table = measure.text(found | {"benchmark": name, "device": "x", "threads": 1, "quick": True})
+    assert all(entry["name"] in table for entry in found["rows"] + found["comparisons"])
+
+
+def test_eer_of_the_exports_is_measured_on_request(model_folder, recordings):
+    trials = recordings / "trials.txt"
+    given = Namespace(model=str(model_folder), trials=str(trials), root=str(recordings))
+    found = deployment.eer_changes(given)
+    assert found["torch"] == found["onnx"] and found["number of trials"] == 66
+    assert found["int8_change"] == pytest.approx(found["int8"] - found["torch"])
+
+
+def test_growth_is_drawn(tmp_path):
+    rows = []
+    for kind, ways in growth.WAYS.items():
+        for way in ways:
+            for size in (1, 10, 100):
+                entry = {"kind": kind, "way": way, "size": size, "added_mb": 1.0}
+                rows.append(entry | {"median_s": size / 10})
+    growth.plot(rows, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert growth.slope("s", rows[:3])["times"] == pytest.approx(1.0)
+
+
+def test_ratios_are_taken_within_a_turn():
+    found = measure.comparison("x", [2.0, 20.0, 6.0], [1.0, 10.0, 2.0], "at least 2")
+    assert (found["times"], found["low"], found["high"]) == (2.0, 2.0, 3.0)
+    assert measure.comparison("x", None, [1.0], "y")["times"] is None
+
+
+def test_every_turn_holds_every_row():
+    order = []
+    rows = {name: lambda name=name: order.append(name) for name in "ab"}
+    taken = measure.interleaved(rows, 3)
+    assert order == list("ab") * 4 and [len(v) for v in taken.values()] == [3, 3]
+
+
+def test_bench_finds_and_runs_what_there_is(monkeypatch, tmp_path):
+    assert set(WITH_RESULT) <= set(bench.names()) and bench.HELPER not in bench.names()
+    with pytest.raises(ValueError, match="no benchmark 'speed'; there are "):
+        bench.run("speed")
+    found = bench.run("scoring", quick=True, as_json=True)["scoring"]
+    assert found["quick"] and found["rows"] and {"device", "versions", "commit"} <= set(found)
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match="run oskdft bench in a source checkout"):
+        bench.names()
+
+
+def test_gpu_script_says_when_there_is_no_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        ["bash", str(bench.FOLDER / "run_gpu.sh")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "no CUDA device" in done.stderr

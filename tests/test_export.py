@@ -1,0 +1,162 @@
+"""Exports of a random model: the same embeddings elsewhere, nothing half-written, nothing overwritten."""
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import oskdft
+from oskdft import audio, config, evaluate, export, model, onnxmodel, teacher
+from oskdft.cli import app
+from oskdft.model import load_model
+from oskdft.scoring import normalise
+
+RATE = audio.SAMPLE_RATE
+
+
+def noise(*seconds) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(0, 0.1, round(s * RATE)).astype(np.float32) for s in seconds]
+
+
+@pytest.fixture(scope="module")
+def exported(model_folder, tmp_path_factory) -> dict:
+    """One export in each format."""
+    out = tmp_path_factory.mktemp("exports")
+    for to in export.FORMATS:
+        export.export(model_folder, to, out / to)
+    return {to: out / to for to in export.FORMATS}
+
+
+def test_safetensors_export_is_the_same_model_without_names(model_folder, exported):
+    theirs, ours = oskdft.load(model_folder, "cpu"), oskdft.load(exported["hf"], "cpu")
+    (wave,) = noise(1.3)
+    assert np.array_equal(theirs.embed(wave), ours.embed(wave))
+    assert ours.threshold == theirs.threshold == 0.5
+    described = json.loads((exported["hf"] / "model.json").read_text())
+    assert described["speakers"] == [] and described["training_speakers"] == 2
+    files = {path.name for path in exported["hf"].iterdir()}
+    assert files == {"README.md", "encoder.json", "model.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("backend", ["linear", "ecapa", "tft"])
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
+def test_onnx_equals_torch_at_any_batch_and_length(family, backend):
+    changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
+    cfg = config.load("smoke").override(changes)
+    torch.manual_seed(0)
+    net = model.new_model(cfg, teacher.load_encoder(f"tiny-random-{family}")).eval()
+    content = export.to_onnx(net)
+    cosine, largest = export.compare(net, content)  # batches of 2 and 1, of 1.0 and 2.6 s
+    assert largest <= 1e-5 and cosine >= 1 - 1e-5
+    assert export.compare(net, export.to_int8(content))[0] >= 0.995
+    net(torch.zeros(1, RATE))  # the original still works: its weight norm was not touched
+
+
+def test_onnx_folder_is_a_verifier(model_folder, exported):
+    theirs, ours = oskdft.load(model_folder, "cpu"), oskdft.load(exported["onnx"])
+    parts = noise(0.6, 2.2, 1.1, 2.2)
+    one_by_one = np.stack([theirs.embed(wave) for wave in parts])
+    together = evaluate.embed_waves(ours.model, parts)  # unequal lengths in one call
+    assert np.abs(together - one_by_one).max() <= 1e-5
+    assert ours.verify(*parts[:2]) == pytest.approx(theirs.verify(*parts[:2]), abs=1e-5)
+
+
+def test_int8_is_smaller_and_close(model_folder, exported):
+    sizes = {to: (exported[to] / onnxmodel.FILE).stat().st_size for to in ("onnx", "int8")}
+    check = json.loads((exported["int8"] / "model.json").read_text())["check"]
+    assert check["float32_bytes"] == sizes["onnx"] and check["bytes"] == sizes["int8"]
+    assert sizes["int8"] < sizes["onnx"]
+    theirs, ours = oskdft.load(model_folder, "cpu"), oskdft.load(exported["int8"])
+    for wave in noise(0.8, 3.1):
+        a, b = normalise(np.stack([theirs.embed(wave), ours.embed(wave)]))
+        assert a @ b >= 0.99
+
+
+def test_int8_keeps_a_quarter_of_the_weights_of_a_model_that_is_mostly_weights():
+    cfg = config.load("smoke").override({"model.backend": "ecapa", "model.backend_channels": 256})
+    net = model.new_model(cfg, teacher.load_encoder("tiny-random-hubert")).eval()
+    exact = export.to_onnx(net)
+    assert len(export.to_int8(exact)) <= 0.3 * len(exact)
+
+
+def test_evaluation_of_an_onnx_folder_gives_the_same_scores(model_folder, exported, recordings):
+    trials = evaluate.read_trials(recordings / "trials.txt", recordings)
+    scores = []
+    for folder in (model_folder, exported["onnx"]):
+        verifier = oskdft.load(folder, "cpu")
+        assert verifier.recipe.tta == "both"
+        scores.append(evaluate.score_list(verifier.model, trials, recordings, verifier.recipe))
+    assert np.abs(scores[0] - scores[1]).max() <= 1e-5
+    recipe = replace(oskdft.load(exported["onnx"]).recipe, tta="crops")
+    with pytest.raises(ValueError, match="verification path only.*eval_path=all"):
+        evaluate.score_list(verifier.model, trials, recordings, recipe, half_batch=True)
+
+
+def test_model_card_states_recipe_sizes_origin_and_use(exported):
+    for to, folder in exported.items():
+        card = (folder / "README.md").read_text()
+        for heading in ("Recipe", "Measured", "Sizes", "Provenance", "Intended use"):
+            assert f"\n## {heading}\n" in card
+        assert f", {to}\n" in card and "training speakers: 2" in card and "steps: 7" in card
+        assert "development EER: not recorded" in card and ": 0.5000" in card
+
+
+def test_an_export_never_overwrites(model_folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(ValueError, match="exists and is not empty; choose another --out"):
+        export.export(model_folder, "hf", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_onnx_model_that_differs_is_not_written(model_folder, tmp_path, monkeypatch):
+    other = copy.deepcopy(load_model(model_folder)[0])
+    torch.nn.init.normal_(other.backend.linear.weight)
+    wrong = export.to_onnx(other)
+    monkeypatch.setattr(export, "to_onnx", lambda net: wrong)
+    with pytest.raises(ValueError, match="differs from torch by .*not written"):
+        export.export(model_folder, "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusals_name_the_fix(model_folder, exported, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="--to is 'tflite'; choose hf, onnx, int8"):
+        export.export(model_folder, "tflite", tmp_path / "out")
+    with pytest.raises(ValueError, match="is no model"):
+        export.export(tmp_path, "hf", tmp_path / "out")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "model.json").write_text((exported["onnx"] / "model.json").read_text())
+    (damaged / onnxmodel.FILE).write_bytes(b"no model")
+    with pytest.raises(ValueError, match="model.onnx cannot be loaded .*export it again"):
+        oskdft.load(damaged)
+    monkeypatch.setattr(onnxmodel.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="do: pip install onnx onnxruntime"):
+        export.export(model_folder, "onnx", tmp_path / "out")
+    with pytest.raises(ImportError, match="do: pip install onnxruntime"):
+        oskdft.load(exported["onnx"])
+
+
+def test_export_and_verify_on_the_command_line(model_folder, recordings, tmp_path):
+    out = tmp_path / "out"
+    words = ["export", "--model", str(model_folder), "--to", "int8", "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and json.loads(done.stdout)["files"].keys() >= {"model.onnx"}
+    pair = [str(recordings / "s0" / f"{number}.wav") for number in (1, 2)]
+    done = CliRunner().invoke(app, ["verify", *pair, "--model", str(out), "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout).keys() == {"score", "threshold", "same"}
+
+
+def test_folded_weight_norm_changes_no_state(model_folder):
+    net = load_model(model_folder)[0]
+    folded = teacher.fold_weight_norm(copy.deepcopy(net))
+    wave = torch.randn(2, RATE)
+    with torch.no_grad():
+        assert torch.equal(net(wave), folded(wave))
+    names = set(net.state_dict()) - set(folded.state_dict())
+    assert len(names) == 2 and all("parametrizations" in name for name in names)
