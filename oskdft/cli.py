@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from oskdft.memory import keep_freed_memory
+
 app = typer.Typer(
     help="One-step knowledge distillation and fine-tuning for speaker verification.",
     no_args_is_help=True,
@@ -301,6 +303,7 @@ def bench(
 
 def main() -> None:
     """Run a command; a refusal is one line on stderr and exit code 1."""
+    keep_freed_memory()
     try:
         app()
     except (ValueError, OSError, ImportError) as error:

@@ -253,7 +253,12 @@ def heads(distances: list[list[float]]) -> Picture:
     )
     means = values.mean(1)
     ax.plot(at, means, "D-", ms=9, color="black", label="mean of a layer")
-    ax.set(xlabel="layer", ylabel="mean attention distance [ms]", ylim=(0, None), xticks=at)
+    ax.set(
+        xlabel="layer",
+        ylabel="mean attention distance [ms]",
+        ylim=(0, 1.05 * values.max()),
+        xticks=at,
+    )
     legend(figure, ax)
     low, high = int(means.argmin()), int(means.argmax())
     figure.alt = (

@@ -18,6 +18,7 @@ from oskdft import config, evaluate, figures, metrics, provenance, runfolder, ta
 from oskdft.config import Config
 from oskdft.console import say
 from oskdft.files import read_json, write_json
+from oskdft.memory import keep_freed_memory
 from oskdft.model import device_of
 
 ROOT = Path(__file__).parents[1]  # of the project; outputs never depend on the working folder
@@ -171,6 +172,7 @@ def setup(
     Raises:
         ValueError: unknown profile or device.
     """
+    keep_freed_memory()
     cfg = config.load(profile)
     out = ROOT / (output_dir or f"runs/{Path(profile).stem}")
     root = data_root and str(ROOT / data_root)

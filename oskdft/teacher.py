@@ -28,6 +28,7 @@ from transformers import (
     WavLMConfig,
     WavLMModel,
 )
+from transformers.utils import logging
 
 from oskdft import checkpoint
 from oskdft.files import inside, read_json
@@ -35,6 +36,8 @@ from oskdft.layouts import some
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+
+logging.disable_progress_bar()  # a bar for each loaded model says nothing
 
 ASSETS = Path(__file__).parent / "assets"
 FAMILIES = {

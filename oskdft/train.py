@@ -347,8 +347,12 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
     save_model(last, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
     if not (best / "model.json").is_file():
         save_model(best, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
+    fitted = {}  # by step: the last model is often the best one
     for folder in (last, best):
-        annotate(folder, {"calibration": calibration(load_model(folder)[0], run.task, cfg)})
+        loaded, _, described = load_model(folder)
+        if described["step"] not in fitted:
+            fitted[described["step"]] = calibration(loaded, run.task, cfg)
+        annotate(folder, {"calibration": fitted[described["step"]]})
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
     say(f"{100 * waited:.0f} % of the time went into waiting for data")
     report = {

@@ -137,7 +137,8 @@ def test_cohort_normalises_and_is_named(model_folder, recordings, tmp_path):
     cohort = np.stack([verifier.embed(tmp_path / f"cohort/p{i}/a.wav") for i in range(5)])
     pairs = np.stack([listed.enrol, listed.test], 1)
     want = scoring.as_norm(scoring.score_trials(rows, None, pairs), pairs, rows, cohort, 5)
-    assert metrics.read_scores(out)[0] == pytest.approx(want, abs=1e-3)
+    # float32 embeddings, divided by the small deviations of five cohort scores
+    assert metrics.read_scores(out)[0] == pytest.approx(want, rel=1e-4, abs=1e-3)
     shutil.rmtree(tmp_path / "cohort/p0")
     for i in (1, 2, 3):
         shutil.rmtree(tmp_path / f"cohort/p{i}")

@@ -209,9 +209,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
     ids=str,
 )  # fmt: skip
 def test_errors_from_below_become_one_line(error, line):
-    with pytest.raises(ValueError, match=line):
-        with mishaps.explained("go on"):
-            raise error
+    with pytest.raises(ValueError, match=line), mishaps.explained("go on"):
+        raise error
 
 
 def test_errors_of_the_program_stay_what_they_are():

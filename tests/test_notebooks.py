@@ -16,7 +16,6 @@ NAMES = (
     "04_one_step_training", "05_strategies", "06_ablations", "07_evaluation_det",
     "08_embeddings", "09_reading_the_released_code", "10_deployment",
 )  # fmt: skip
-LESSONS = NAMES[1:]  # 00 is a tour: it may have fewer exercises and checks
 SOLUTIONS = tuple(f"solutions/{name[:2]}_solutions" for name in NAMES)
 COMMON = {
     "profile": '"smoke"', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
@@ -119,7 +118,7 @@ def test_cells_are_small(name):
         assert len(source.splitlines()) <= CODE_LINES, f"{name}: {source.splitlines()[0]} ..."
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_checks_teach(name):
     """There are checks, each asserts something, and each says what to learn when it fails."""
     checks = [ast.parse(cell.source) for cell in cells(name, "check")]
@@ -134,7 +133,7 @@ def test_enough_exercises(name):
     """Each with a solution, and after everything else: nothing later depends on them."""
     exercises = cells(name, "exercise")
     solutions = cells(f"solutions/{name[:2]}_solutions", "solution")
-    assert (3 if name in LESSONS else 1) <= len(exercises) == len(solutions) <= 5
+    assert 3 <= len(exercises) == len(solutions) <= 5
     everything = [cell for cell in cells(name) if cell.cell_type == "code"]
     assert everything[-len(exercises) :] == exercises
 
@@ -146,15 +145,14 @@ def run(source: str) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("number", range(5))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(name, n) for name in NAMES for n in range(len(cells(name, "exercise")))],
+)
 def test_exercise_knows_right_from_wrong(name, number, tmp_path, monkeypatch):
     """Needs nothing but itself; nothing tried passes, the solution passes, the tempting one fails."""
-    exercises = [cell.source for cell in cells(name, "exercise")]
-    if number >= len(exercises):
-        pytest.skip(f"{name} has {len(exercises)} exercises")
     monkeypatch.chdir(tmp_path)
-    source = exercises[number]
+    source = cells(name, "exercise")[number].source
     solution = cells(f"solutions/{name[:2]}_solutions", "solution")[number].source
     stub = re.compile(r"^answer = None\b.*$", re.MULTILINE)
     assert len(stub.findall(source)) == 1
