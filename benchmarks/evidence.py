@@ -1,7 +1,7 @@
 """All strategies on real speech: several seeds, one recipe, the test list read once per run.
 
     python benchmarks/evidence.py run --out runs/evidence [--teachers classroom-hubert] [--seeds 3]
-        [--strategies os-kdft scratch] [--jobs 2] [KEY=VALUE ...]
+        [--strategies os-kdft scratch] [--jobs 2] [--set KEY=VALUE ...]
     python benchmarks/evidence.py table --out runs/evidence [--figure]
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
@@ -183,11 +183,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--figure", action="store_true")
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
-    given = parser.parse_intermixed_args()
+    parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.what == "run":
-        threads = max((os.cpu_count() or 1) // given.jobs, 1)
+        threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(os.cpu_count() // given.jobs, 1)
         jobs = plan(given.teachers, given.strategies, given.seeds)
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda job: one(given.out, job, given.changes, threads), jobs))

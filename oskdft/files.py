@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,8 +68,8 @@ def inside(folder: str | Path, name: str) -> Path:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all; NaN is refused, it is not JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic(path) as file:
-        file.write(text)
+    with atomic(path) as file:  # a list of numbers takes one line
+        file.write(re.sub(r"\[\n[-+.\deE,\s]+\]", lambda found: " ".join(found[0].split()), text))
 
 
 def read_json(path: str | Path, largest: int = 16 << 20) -> Any:

@@ -168,12 +168,12 @@ def waves_data(clips: dict[str, np.ndarray], rate: int = 16000) -> dict[str, dic
 
 
 def _log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
-    """Levels of mel bands in dB, [MELS, frames], at most some hundred frames."""
+    """Levels of mel bands in dB, [MELS, frames], about 200 frames at most."""
     from transformers import audio_utils
 
     bank = audio_utils.mel_filter_bank(FFT // 2 + 1, MELS, LOWEST, rate / 2, rate)
     window = audio_utils.window_function(WINDOW, "hann")
-    hop = max(160, len(wave) // 400)
+    hop = max(160, len(wave) // 200)
     return audio_utils.spectrogram(
         wave, window, WINDOW, hop, FFT, power=2.0, mel_filters=bank, log_mel="dB", db_range=80.0
     )
@@ -285,7 +285,8 @@ def paths(rows: list[dict]) -> Picture:
     at = [row["layer"] for row in rows]
     figure, (left, right) = new(2, width=12.8)
     left.bar(at, [row["difference"] for row in rows], color=COLOURS[4], width=0.6)
-    left.set(xlabel="layer", ylabel="relative difference of the paths", xticks=at)
+    top = 1.1 * max(0.1, *(row["difference"] for row in rows))
+    left.set(xlabel="layer", ylabel="relative difference of the paths", xticks=at, ylim=(0, top))
     for key, colour, marker in (
         ("distillation", COLOURS[0], "o"),
         ("verification", COLOURS[1], "s"),
@@ -293,7 +294,9 @@ def paths(rows: list[dict]) -> Picture:
         right.plot(
             at, [row[key] for row in rows], marker + "-", ms=9, color=colour, label=f"{key} path"
         )
-    right.set(xlabel="layer", ylabel="similarity to the teacher", xticks=at, ylim=(None, 1.02))
+    lowest = min(0.9, *(row[key] for row in rows for key in ("distillation", "verification")))
+    span = (lowest - 0.02, 1.02)  # so that rounding near 1 is not blown up
+    right.set(xlabel="layer", ylabel="similarity to the teacher", xticks=at, ylim=span)
     legend(figure, right)
     first, last = rows[0], rows[-1]
     figure.alt = (

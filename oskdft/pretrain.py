@@ -7,6 +7,7 @@ model card says which teacher had it.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -22,12 +23,15 @@ from oskdft.analysis import zero_shot_eer
 from oskdft.clips import noise_files
 from oskdft.console import progress, say
 from oskdft.files import atomic, read_json, write_json
+from oskdft.probes import speaker_eer
 from oskdft.selfsupervised import (
+    COEFFICIENTS,
     HOP,
     HubertPretrainer,
     PretrainConfig,
     Wav2Vec2Pretrainer,
     load_recipe,
+    mfcc,
     utterance_contrast,
 )  # fmt: skip
 
@@ -129,9 +133,20 @@ def run(recipe: PretrainConfig, out: Path) -> dict:
     listed = corpora.make_trials(dev, task.DEV_SEED, 100, task.groups(name, dev))
     waves = [audio.read(dev.root / path) for path in listed.paths]
     pairs = np.stack([listed.enrol, listed.test], 1)
-    return pretrain(
-        recipe, out, Speech(paths), noises, lambda e: zero_shot_eer(e, waves, pairs, listed.label)
-    )
+    return pretrain(recipe, out, Speech(paths), noises, _judge(waves, pairs, listed.label))
+
+
+def _judge(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> Callable:
+    """Encoder -> zero-shot EER of each layer, with that of MFCC statistics, which need no encoder."""
+
+    @functools.cache
+    def of_mfcc() -> float:
+        # without the differences, whose statistics vary more between utterances than between voices
+        features = [mfcc(_to_int16(wave), normalised=False)[:, :COEFFICIENTS] for wave in waves]
+        table = np.stack([np.concatenate([f.mean(0), f.std(0)]) for f in features])
+        return speaker_eer(table, pairs, labels)
+
+    return lambda encoder: {"mfcc": of_mfcc()} | zero_shot_eer(encoder, waves, pairs, labels)
 
 
 def _paths(table: corpora.Utterances) -> list[Path]:
@@ -273,7 +288,7 @@ A small speech encoder for lessons, pre-trained without labels: {objective}; {be
 - For teaching and tests; too small and too little trained for anything else.
 
 Zero-shot EER in per cent of each layer on development speakers before any label was used (mean and deviation
-over time, standardised, cosine):
+over time, standardised, cosine), beside MFCC, which need no training:
 
 | {heads} |
 |{"---|" * len(last["zero_shot_eer"])}

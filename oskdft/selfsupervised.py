@@ -25,6 +25,7 @@ from oskdft.console import progress
 from oskdft.teacher import frame_count, hidden_states
 
 HOP = 320  # samples between frames: 20 ms
+COEFFICIENTS = 13  # of MFCC, before differences
 CONFIGS = ("classroom-hubert", "classroom-wav2vec2")
 
 
@@ -213,19 +214,24 @@ def layer_features(encoder: nn.Module, wave: np.ndarray, layer: int) -> np.ndarr
 
 
 _MFCC = MFCC(
-    audio.SAMPLE_RATE, n_mfcc=13, log_mels=True,
+    audio.SAMPLE_RATE, n_mfcc=COEFFICIENTS, log_mels=True,
     melkwargs={"n_fft": 400, "hop_length": HOP, "n_mels": 40, "center": False},
 )  # fmt: skip
 
 
-def mfcc(wave: np.ndarray) -> np.ndarray:
-    """MFCC with first and second differences of one 16-bit utterance, [T, 39], normalised over time."""
+def mfcc(wave: np.ndarray, normalised: bool = True) -> np.ndarray:
+    """MFCC with first and second differences of one 16-bit utterance, [T, 39].
+
+    Args:
+        normalised: to zero mean and unit deviation over time, which takes away much of the voice.
+    """
     static = _MFCC(torch.from_numpy(wave.astype(np.float32) / 32768))  # [13, T]
     first = torch.gradient(static, dim=1)[0]
     features = torch.cat([static, first, torch.gradient(first, dim=1)[0]])
-    return (
-        (features - features.mean(1, keepdim=True)) / (features.std(1, keepdim=True) + 1e-3)
-    ).T.numpy()
+    if normalised:
+        features = features - features.mean(1, keepdim=True)
+        features = features / (features.std(1, keepdim=True) + 1e-3)
+    return features.T.numpy()
 
 
 def utterance_contrast(hidden: Tensor, heard: Tensor, temperature: float) -> Tensor:

@@ -19,7 +19,7 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     # crops of 1 s: twice the updates in the same time; few development speakers, for there is one
     # checkpoint to choose from; whole recordings only: a quarter of the scoring
     "classroom": (
-        40,
+        30,
         {"data.crop_s": 1.0, "data.workers": 0, "data.dev_speakers": 5, "eval.tta": "full"},
     ),
 }
