@@ -94,7 +94,7 @@ def gather(out: Path) -> dict:
         "recipe": test["recipe"] | {"model": "best checkpoint by development EER", "strategy": "per row"},
         "interval": "95 %, speakers resampled together for all seeds, mean over seeds",
         "config": {k: v for k, v in read_json(first / "report.json")["config"].items() if k in kept},
-        "rows": rows,
+        "mfcc": untrained(), "rows": rows,
     } | provenance.facts()  # fmt: skip
 
 
@@ -112,6 +112,29 @@ def interval(folders: list[Path]) -> tuple[float, float]:
     ]
     low, high = np.quantile(np.mean(drawn, 0), [0.025, 0.975])
     return float(low), float(high)
+
+
+def untrained() -> dict[str, float]:
+    """EER of mean and deviation of 13 MFCC, standardised, on the development and the test list."""
+    import numpy as np
+
+    from oskdft import audio, config, probes, selfsupervised, task
+
+    made = task.prepare(config.load("classroom").override({"data.corpus": CORPUS}))
+    lists = {
+        "development": (made.dev_trials, made.dev.root),
+        "test": (made.test_trials, made.test_root),
+    }
+    rates = {}
+    for name, (trials, root) in lists.items():
+        waves = [
+            np.int16(np.clip(audio.read(root / p) * 32768, -32768, 32767)) for p in trials.paths
+        ]
+        features = [selfsupervised.mfcc(w, normalised=False)[:, :13] for w in waves]
+        table = np.stack([np.concatenate([f.mean(0), f.std(0)]) for f in features])
+        pairs = np.stack([trials.enrol, trials.test], 1)
+        rates[name] = probes.speaker_eer(table, pairs, trials.label)
+    return rates
 
 
 def latency(folder: Path, seconds: float = 3.0, turns: int = 15) -> float:
