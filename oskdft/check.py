@@ -165,7 +165,7 @@ def _counts(report: Report, corpus: Corpus, whole: Utterances) -> None:
             absent.append(label)
         elif less := [f"{n:,} of {p:,} {what}" for what, n, p in pairs if n < p]:
             lacking.append(f"{label} has {' and '.join(less)}")
-    if len(absent) == len(corpus.expected):
+    if corpus.expected and len(absent) == len(corpus.expected):
         lacking.append("its published parts are not here under their names")
     elif absent:
         lacking.append(f"no {', no '.join(absent)}")
