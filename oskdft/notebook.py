@@ -128,9 +128,10 @@ class Lesson:
         display(HTML(text))
         print(f"Figure: {caption}\n{figure.alt}")
         if self.save_figures:
+            placeless = config.to_dict(self.cfg.override({"data.root": ""}))
             figures.save(
                 f"{self.number}_{name}_{self.cfg.name}", self.out / "figures", plot, data, caption,
-                config=config.to_dict(self.cfg), seed=self.cfg.seed, replace=True, note=note,
+                config=placeless, seed=self.cfg.seed, replace=True, note=note,
             )  # fmt: skip
 
     def compare(self, rows: list[tuple[str, str, str, str]], seeds: int = 1) -> None:
