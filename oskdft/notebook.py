@@ -20,6 +20,7 @@ from oskdft.console import say
 from oskdft.files import read_json, write_json
 from oskdft.memory import keep_freed_memory
 from oskdft.model import device_of
+from oskdft.teacher import Teacher
 
 ROOT = Path(__file__).parents[1]  # of the project; outputs never depend on the working folder
 SMOKE = "smoke: random teacher, eight voices; these numbers carry no meaning"
@@ -67,7 +68,12 @@ class Lesson:
         digest = provenance.digest(json.dumps(config.to_dict(cfg), sort_keys=True))
         return self.out / "runs" / f"{cfg.strategy}-{digest}"
 
-    def train(self, changes: dict[str, Any] | None = None, live: bool = False) -> Path:
+    def train(
+        self,
+        changes: dict[str, Any] | None = None,
+        live: bool = False,
+        teacher: Teacher | None = None,
+    ) -> Path:
         """Train the profile with ``changes`` and return the run folder.
 
         A finished run is found again, an interrupted one goes on, nothing is overwritten.
@@ -75,6 +81,7 @@ class Lesson:
         Args:
             changes: settings by dotted name, as for `oskdft train`.
             live: redraw the learning curves while it trains.
+            teacher: when it is loaded already (`sweep.shared_teacher`).
         """
         cfg, out = self.cfg.override(changes or {}), self.folder(changes or {})
         if (out / "report.json").is_file():
@@ -87,7 +94,7 @@ class Lesson:
         else:
             from oskdft.train import train
 
-            train(cfg, out, resume)
+            train(cfg, out, resume, teacher)
         return out
 
     def result(self, run: Path, which: str = "best", tta: bool = True) -> Result:

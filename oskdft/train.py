@@ -37,7 +37,9 @@ LOG_EVERY = 10  # steps averaged into one row of metrics.csv
 class Run:
     """A training run: the folder, the accelerator, the task, and what the stages share."""
 
-    def __init__(self, cfg: Config, out: Path, resume: bool, interrupts: Interrupts) -> None:
+    def __init__(
+        self, cfg: Config, out: Path, resume: bool, teacher: Teacher | None, interrupts: Interrupts
+    ) -> None:
         self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
         self.accelerator = Accelerator(
             cpu=cfg.device == "cpu",
@@ -53,7 +55,7 @@ class Run:
             batch = cfg.train.batch
             raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
         # everything that can be missing is asked for before the folder is made
-        self.teacher = Teacher(load_encoder(cfg.model.teacher))
+        self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
         self.task = task.prepare(cfg)
         self.lock = runfolder.claim(self.out, cfg, resume) if self.main else None
@@ -87,12 +89,15 @@ def _check_layers(cfg: Config, teacher_layers: int) -> None:
         )
 
 
-def train(cfg: Config, out: str | Path, resume: bool = False) -> dict:
+def train(
+    cfg: Config, out: str | Path, resume: bool = False, teacher: Teacher | None = None
+) -> dict:
     """Train ``cfg.strategy`` into the run folder ``out`` and return its report.
 
     Args:
         cfg: everything about the run.
         out: a new folder, or with ``resume`` that of the same configuration.
+        teacher: ``cfg.model.teacher`` when it is loaded already.
     Raises:
         ValueError: the folder holds a run already, or one of another configuration; a loss that is
             not finite, or too little memory (the last good checkpoint stays).
@@ -101,7 +106,10 @@ def train(cfg: Config, out: str | Path, resume: bool = False) -> dict:
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     plan = stages(cfg)
-    with Interrupts() as interrupts, closing(Run(cfg, Path(out), resume, interrupts)) as run:
+    with (
+        Interrupts() as interrupts,
+        closing(Run(cfg, Path(out), resume, teacher, interrupts)) as run,
+    ):
         return _run(run, plan, runfolder.last_state(run.out) if resume else None)
 
 

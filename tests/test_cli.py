@@ -177,7 +177,9 @@ def test_evaluate_and_verify_print_one_object(oskdft, model_folder, recordings, 
     assert code == 0 and "policy               full utterance" in text
     pair = [recordings / "s0/0.wav", recordings / "s0/1.wav", "--model", model_folder]
     found = parsed(oskdft("verify", *pair, "--json"))
-    assert found.keys() == {"score", "threshold", "same", "warnings"} and type(found["same"]) is bool
+    assert (
+        found.keys() == {"score", "threshold", "same", "warnings"} and type(found["same"]) is bool
+    )
     assert oskdft("verify", *pair)[1].startswith("same speaker" if found["same"] else "different")
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from oskdft import config, metrics, strategies, sweep
+from oskdft import checkpoint, config, metrics, strategies, sweep, train
 from oskdft.notebook import Lesson, setup
+from oskdft.teacher import load_encoder
 from oskdft.trials import Trials
 
 
@@ -90,3 +92,31 @@ def test_seeds_must_agree(listed):
 def test_equals_are_not_told_apart(listed):
     results = {"b": scored(listed, 2, 1, 2), "a": scored(listed, 2, 1, 2)}
     assert sorted(sweep.undecided(results, listed)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("strategy", ["os-kdft", "postcomp"])
+def test_a_remembering_teacher_changes_nothing_but_the_work(lesson, tmp_path, strategy):
+    """Same weights with and without; the second run hears what the first one heard and asks no more."""
+    cfg = lesson.cfg.override({"strategy": strategy} | sweep.short(lesson.cfg))
+    teacher = sweep.RememberingTeacher(load_encoder(cfg.model.teacher))
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    train.train(cfg, tmp_path / "plain")
+    for name in ("first", "second"):
+        train.train(cfg, tmp_path / name, teacher=teacher)
+        if name == "first":
+            asked = len(teacher.heard)
+    assert (
+        asked == len(teacher.heard) == (4 if strategy == "os-kdft" else 0)
+    )  # postcomp has its own
+    assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
+    plain, *shared = (
+        checkpoint.load_tensors(tmp_path / name / "last/model.safetensors")
+        for name in ("plain", "first", "second")
+    )
+    assert all(plain[name].equal(made[name]) for made in shared for name in plain)
+
+
+def test_a_full_teacher_goes_on_without_remembering():
+    teacher = sweep.RememberingTeacher(load_encoder("tiny-random-hubert"), room=0)
+    wave = torch.ones(1, 8000)
+    assert teacher(wave).equal(teacher(wave)) and not teacher.heard
