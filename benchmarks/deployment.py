@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from oskdft import evaluate, export, onnxmodel
+from oskdft.analysis import multiply_adds
 from oskdft.student import Student
 from oskdft.teacher import architecture, build_encoder, fold_weight_norm, hidden_states
 
@@ -71,7 +72,7 @@ def case_rows(
         f"{label} student, fused, folded": runner(fast, wave),
         f"{label} student, fused, folded, bf16": runner(fast, wave, bf16=True),
     }
-    counts = {key: measure.multiply_adds(works[key]) for key in list(works)[:2]}
+    counts = {key: multiply_adds(works[key]) for key in list(works)[:2]}
     rows = []
     if DEVICE == "cuda":
         works[f"{label} student, compiled"] = runner(torch.compile(fast), wave)

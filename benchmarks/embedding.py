@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from oskdft import audio
+from oskdft.analysis import multiply_adds
 from oskdft.config import EvalConfig
 from oskdft.evaluate import Embeddings, embed_files
 from oskdft.model import SpeakerModel
@@ -73,7 +74,7 @@ def student_rows(name: str, paths: list[Path], peak: float, turns: int) -> tuple
         f"{name}, one by one": with_attention("eager", one_by_one, model, paths, RECIPE),
         f"{name}, batches": with_attention("sdpa", embed_files, model, paths, RECIPE),
     }
-    counts = {key: measure.multiply_adds(work) for key, work in works.items()}
+    counts = {key: multiply_adds(work) for key, work in works.items()}
     taken = measure.interleaved(works, turns, 20.0)
     rows = [
         measure.row(

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from oskdft import provenance
 from oskdft.backends import build_backend
@@ -80,17 +79,6 @@ def once(work: Work) -> float:
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def multiply_adds(work: Work) -> int:
-    """Multiply-adds of the matrix products and convolutions in a call.
-
-    >>> multiply_adds(lambda: torch.zeros(2, 3) @ torch.zeros(3, 4))
-    24
-    """
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() // 2
 
 
 def peak(dtype: torch.dtype, size: int) -> float:

@@ -17,6 +17,7 @@ import torch
 
 import oskdft
 from oskdft import audio, config
+from oskdft.analysis import multiply_adds
 from oskdft.model import annotate, save_model
 from oskdft.teacher import ASSETS
 
@@ -40,7 +41,7 @@ def further_pair(model: str, pair: list[str], quick: bool) -> dict:
     wave = torch.zeros(2, 3 * audio.SAMPLE_RATE)
     verifier.model.student.encoder.set_attn_implementation("eager")  # the counter sees its products
     with torch.no_grad():
-        count = measure.multiply_adds(lambda: verifier.model(wave))
+        count = multiply_adds(lambda: verifier.model(wave))
     verifier.model.student.encoder.set_attn_implementation("sdpa")
     work = {"pair": lambda: verifier.verify(*pair)}
     taken = measure.interleaved(work, 2 if quick else 20)["pair"]

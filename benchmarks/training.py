@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from oskdft import config, losses
+from oskdft.analysis import multiply_adds
 from oskdft.model import SpeakerModel, new_model
 from oskdft.student import Student
 from oskdft.teacher import Teacher, architecture, build_encoder, cnn, states_of_features
@@ -165,7 +166,7 @@ def measure_case(case: Case, turns: int, peaks: dict[str, float]) -> tuple[list,
         "two paths, shared part once": trainer.two_paths,
         "two paths, frozen shared CNN": trainer.frozen_cnn,
     }
-    counts = {name: measure.multiply_adds(work) for name, work in works.items()}
+    counts = {name: multiply_adds(work) for name, work in works.items()}
     fast = "two paths, bf16, fused" + (", compiled teacher, prefetched" if DEVICE == "cuda" else "")
     counts[fast] = counts["two paths, shared part once"]
     if has_bf16():

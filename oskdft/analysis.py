@@ -160,7 +160,6 @@ def sizes_table(result: dict) -> str:
     return "\n".join(lines)
 
 
-@torch.no_grad()
 def multiply_adds(function: Callable[..., object], *args: object) -> int:
     """Multiplications with an addition that a call makes in matrix products and convolutions.
 

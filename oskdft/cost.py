@@ -1,11 +1,10 @@
-"""What a forward pass costs: seconds on this machine, and multiply-adds on any."""
+"""Seconds of a forward pass on this machine; its multiply-adds are counted by `analysis.multiply_adds`."""
 
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> dict[str, float]:
@@ -43,18 +42,3 @@ def _wait() -> None:
     """A GPU works behind the program's back; time counts when it is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def multiply_adds(call: Callable[[], object]) -> int:
-    """Multiply-adds of the matrix products and convolutions in a call.
-
-    Works on the meta device, where tensors have shapes and no content: published sizes cost nothing.
-
-    >>> with torch.device("meta"):
-    ...     layer, x = torch.nn.Linear(3, 5), torch.zeros(2, 3)
-    >>> multiply_adds(lambda: layer(x))
-    30
-    """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call()
-    return counter.get_total_flops() // 2
