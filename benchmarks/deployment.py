@@ -81,7 +81,7 @@ def case_rows(
     exact = export.to_onnx(LastState(deepcopy(student).cpu()), "states")
     for kind, content in {"float32": exact, "int8": export.to_int8(exact)}.items():
         key = f"{label} student, ONNX {kind}, CPU"
-        session = onnxmodel.session(content, torch.get_num_threads())
+        session = onnxmodel.session(content)
         feed = {"wave": wave.cpu().numpy()}
         works[key] = lambda session=session, feed=feed: session.run(None, feed)
         sizes[key] = len(content) / 1e6

@@ -18,8 +18,8 @@ import torch
 import oskdft
 from oskdft import audio, config
 from oskdft.analysis import multiply_adds
+from oskdft.files import ASSETS
 from oskdft.model import annotate, save_model
-from oskdft.teacher import ASSETS
 
 LIBRARIES = "import torch, transformers.models.hubert.modeling_hubert"
 

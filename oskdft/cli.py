@@ -210,9 +210,9 @@ def verify(
     a: Path, b: Path, model: Model = "classroom", device: Device = "auto", as_json: Json = False
 ) -> None:
     """Do two recordings hold the same voice?"""
-    from oskdft import evaluate as module
+    from oskdft import verifier
 
-    result = module.load(model, device).verify(a, b)
+    result = verifier.load(model, device, quick=True).verify(a, b)
     word = "same speaker" if result["same"] else "different speakers"
     show(
         result, as_json, f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}"

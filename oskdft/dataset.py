@@ -21,7 +21,6 @@ from oskdft.mishaps import leave_signals_to_the_main_process
 
 CROP, KD, ORDER = 3, 4, 5  # first word of a seed: one stream per purpose
 SHORTEST_S = 0.1  # a shorter file is no speech; it would be wrapped twenty times into a crop
-LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
 LISTED = 5  # bad files named in a message
 
 
@@ -188,32 +187,6 @@ def loader(
         persistent_workers=workers > 0,
         worker_init_fn=leave_signals_to_the_main_process,
     )
-
-
-def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
-    """Group utterances of similar length, longest first, for embedding whole recordings.
-
-    Args:
-        seconds: [n] lengths [s].
-        budget_s: most audio in a batch [s], padding included; a longer one goes alone.
-    Returns:
-        index arrays; together each utterance once; in a group none is shorter than 0.8 of the longest.
-
-    >>> [group.tolist() for group in batches_by_length(np.array([1.0, 5.0, 2.0, 2.0]), 4.0)]
-    [[1], [2, 3], [0]]
-    """
-    if budget_s <= 0:
-        raise ValueError(f"budget_s is {budget_s}; it must be more than 0 seconds")
-    seconds = np.asarray(seconds)
-    order = np.argsort(-seconds, kind="stable")
-    groups, first = [], 0
-    while first < len(order):
-        longest = seconds[order[first]]
-        alike = int((seconds[order[first:]] >= LEAST_FILLED * longest).sum())
-        count = max(min(int(budget_s / longest), alike), 1)
-        groups.append(order[first : first + count])
-        first += count
-    return groups
 
 
 def validate(utterances: Utterances, augment: Augment | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings in batches, trial scores with their recipe, and the verifier that users hold.
+"""Embeddings in batches, and trial scores with their recipe.
 
 A batch never changes an embedding: crops have equal length, and whole utterances are padded with the
 padding masked everywhere (`teacher.frame_mask`).
@@ -8,23 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from oskdft import audio, metrics, scoring
 from oskdft.config import EvalConfig, from_dict
-from oskdft.console import progress, say
+from oskdft.console import progress
 from oskdft.corpora import Trials, load_corpus, read_trials
-from oskdft.dataset import batches_by_length
 from oskdft.files import atomic
-from oskdft.model import SpeakerModel, device_of, load_model
-from oskdft.onnxmodel import FILE as ONNX_FILE
-from oskdft.onnxmodel import load_onnx
-from oskdft.teacher import ASSETS, fold_weight_norm
+from oskdft.verifier import Model, length_s, load
 
-SURE_S = 1.0  # below it `verify` warns (our choice): scores spread more than on whole utterances
-SHORTEST_S = 0.5  # a shorter recording has too few frames to tell a voice
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
-NAMES = ("classroom",)  # students in assets/
+LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class Embeddings:
 
 
 def embed_files(
-    model: SpeakerModel, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
 ) -> Embeddings:
     """Embed recordings as ``recipe`` says.
 
@@ -50,15 +43,15 @@ def embed_files(
         recipe: tta, crops, crop_s, batch_s (seconds of audio at once).
         half_batch: the first half of the crops goes without adapters, as released (surprise 1).
     """
-    seconds = np.array([_seconds(path) for path in paths])
+    seconds = np.array([length_s(path) for path in paths])
     full, crops = [None] * len(paths), [None] * len(paths)
-    if model.device.type == "cpu":
+    if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
     groups = batches_by_length(seconds, recipe.batch_s)
     for group in progress(groups, "embedding (batches)"):
         waves = [audio.read(paths[i]) for i in group]
         if recipe.tta != "crops":
-            for i, row in zip(group, embed_waves(model, waves), strict=True):
+            for i, row in zip(group, model.embed(waves), strict=True):
                 full[i] = row
         if recipe.tta != "full":
             for i, row in zip(group, _embed_crops(model, waves, recipe, half_batch), strict=True):
@@ -69,27 +62,34 @@ def embed_files(
     )
 
 
-def _seconds(path: Path) -> float:
-    info = audio.info(path)
-    seconds = info.samples / info.rate
-    if seconds < SHORTEST_S:
-        raise ValueError(f"{path} is {seconds:.2f} s long; give at least {SHORTEST_S} s of speech")
-    return seconds
+def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
+    """Group utterances of similar length, longest first, for embedding whole recordings.
+
+    Args:
+        seconds: [n] lengths [s].
+        budget_s: most audio in a batch [s], padding included; a longer one goes alone.
+    Returns:
+        index arrays; together each utterance once; in a group none is shorter than 0.8 of the longest.
+
+    >>> [group.tolist() for group in batches_by_length(np.array([1.0, 5.0, 2.0, 2.0]), 4.0)]
+    [[1], [2, 3], [0]]
+    """
+    if budget_s <= 0:
+        raise ValueError(f"budget_s is {budget_s}; it must be more than 0 seconds")
+    seconds = np.asarray(seconds)
+    order = np.argsort(-seconds, kind="stable")
+    groups, first = [], 0
+    while first < len(order):
+        longest = seconds[order[first]]
+        alike = int((seconds[order[first:]] >= LEAST_FILLED * longest).sum())
+        count = max(min(int(budget_s / longest), alike), 1)
+        groups.append(order[first : first + count])
+        first += count
+    return groups
 
 
-@torch.no_grad()
-def embed_waves(model: SpeakerModel, waves: list[np.ndarray]) -> np.ndarray:
-    """Embeddings of whole utterances of any lengths, together in one padded batch, [n, E]."""
-    lengths = torch.tensor([len(wave) for wave in waves])
-    batch = torch.zeros(len(waves), int(lengths.max()))
-    for row, wave in zip(batch, waves, strict=True):
-        row[: len(wave)] = torch.from_numpy(wave)
-    return model(batch.to(model.device), lengths.to(model.device)).float().cpu().numpy()
-
-
-@torch.no_grad()
 def _embed_crops(
-    model: SpeakerModel, waves: list[np.ndarray], recipe: EvalConfig, half_batch: bool
+    model: Model, waves: list[np.ndarray], recipe: EvalConfig, half_batch: bool
 ) -> np.ndarray:
     """Embeddings of evenly spaced crops, [n, C, E]; so many at once that batch_s is not exceeded."""
     samples = round(recipe.crop_s * audio.SAMPLE_RATE)
@@ -102,12 +102,15 @@ def _embed_crops(
             continue
         # the crops of a recording no longer than a crop are equal: one of them is enough
         ends = [places.stop if len(wave) > samples else places.start + 1 for wave in waves]
-        rows = [crops[places.start : end] for crops, end in zip(cut, ends, strict=True)]
-        batches = torch.from_numpy(np.concatenate(rows)).split(at_once)
-        made = [model(b.to(model.device), None, len(b) if without else 0) for b in batches]
-        each = torch.cat(made).float().cpu().split([len(row) for row in rows])
-        parts.append(torch.stack([row.expand(len(places), -1) for row in each]))
-    return torch.cat(parts, 1).numpy()
+        rows = [
+            crop for crops, end in zip(cut, ends, strict=True) for crop in crops[places.start : end]
+        ]
+        batches = [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
+        made = np.concatenate([model.embed(batch, without) for batch in batches])
+        counts = [end - places.start for end in ends]
+        each = np.split(made, np.cumsum(counts)[:-1])
+        parts.append(np.stack([np.broadcast_to(e, (len(places), e.shape[1])) for e in each]))
+    return np.concatenate(parts, 1)
 
 
 def trial_speakers(trials: Trials) -> np.ndarray:
@@ -136,7 +139,7 @@ def scores_by_policy(made: Embeddings, trials: Trials) -> dict[str, np.ndarray]:
 
 
 def score_list(
-    model: SpeakerModel,
+    model: Model,
     trials: Trials,
     root: Path,
     recipe: EvalConfig,
@@ -169,85 +172,6 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
         "policy": policy[recipe.tta], "interval": "95 %, bootstrap over speakers, 1,000 resamples",
     }  # fmt: skip
     return result | {"eer_ci": [low, high], "recipe": stated | notes}
-
-
-class Verifier:
-    """A trained speaker model in use; make one with `oskdft.load`."""
-
-    def __init__(self, model: SpeakerModel, recipe: EvalConfig, described: dict) -> None:
-        self.model, self.recipe, self.described = model, recipe, described
-
-    @property
-    def threshold(self) -> float | None:
-        """Score above which two recordings count as one speaker; set on development speakers."""
-        return self.described.get("calibration", {}).get("full", {}).get("threshold")
-
-    def embed(self, wave_or_path: np.ndarray | str | Path) -> np.ndarray:
-        """Embedding [E] float32 of a recording: a file of any rate, or samples [N] at 16 kHz."""
-        return embed_waves(self.model, [self._wave(wave_or_path)])[0]
-
-    def score(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> float:
-        """Cosine of two recordings in [-1, 1], whole utterances, higher is more alike."""
-        pair = scoring.normalise(np.stack([self.embed(a), self.embed(b)]))
-        return float(pair[0] @ pair[1])
-
-    def verify(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> dict:
-        """{"score": s, "threshold": t, "same": s >= t, "warnings": [...]}.
-
-        Warnings, also said on stderr: recordings unlike those that the threshold was set on.
-
-        Raises:
-            ValueError: the model was saved without a threshold.
-        """
-        if self.threshold is None:
-            raise ValueError("this model has no threshold; train it with development speakers")
-        waves = [self._wave(source) for source in (a, b)]
-        doubts = [line for pair in zip((a, b), waves, strict=True) for line in _doubts(*pair)]
-        for line in doubts:
-            say(f"warning: {line}; the threshold was not set on such speech")
-        score = self.score(*waves)
-        same = score >= self.threshold
-        return {"score": score, "threshold": self.threshold, "same": same, "warnings": doubts}
-
-    def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
-        if not isinstance(source, np.ndarray):
-            _seconds(Path(source))
-            return audio.read(source)
-        if source.dtype.kind != "f":
-            raise ValueError(f"wave has type {source.dtype}; give float samples in [-1, 1]")
-        if source.ndim != 1 or len(source) < SHORTEST_S * audio.SAMPLE_RATE:
-            raise ValueError(
-                f"wave has shape {source.shape}; give [N] samples at 16 kHz, at least {SHORTEST_S} s"
-            )
-        if not np.isfinite(source).all():
-            raise ValueError("wave has samples that are not finite; clean it first")
-        return source.astype(np.float32, copy=False)
-
-
-def _doubts(source: np.ndarray | str | Path, wave: np.ndarray) -> list[str]:
-    """Why a score of a recording may mean less than its calibration says."""
-    name, rate = "wave", audio.SAMPLE_RATE
-    if not isinstance(source, np.ndarray):
-        name, rate = str(source), audio.info(source).rate
-    found = {
-        f"has {rate} Hz, not {audio.SAMPLE_RATE}": rate != audio.SAMPLE_RATE,
-        f"is {len(wave) / audio.SAMPLE_RATE:.2f} s long": len(wave) < SURE_S * audio.SAMPLE_RATE,
-        "is silent": audio.is_silent(wave),
-        "is clipped": audio.is_clipped(wave),
-    }
-    return [f"{name} {what}" for what, holds in found.items() if holds]
-
-
-def load(name_or_dir: str | Path, device: str = "auto") -> Verifier:
-    """A verifier from a run folder, an exported folder or the name of a shipped student.
-
-    Raises:
-        ValueError: no such model, or files that do not fit.
-    """
-    folder = ASSETS / name_or_dir if str(name_or_dir) in NAMES else Path(name_or_dir)
-    read = load_onnx if (folder / ONNX_FILE).is_file() else load_model
-    model, cfg, described = read(folder)
-    return Verifier(fold_weight_norm(model).to(device_of(device)), cfg.eval, described)
 
 
 def evaluate(

@@ -22,10 +22,10 @@ from oskdft import provenance
 from oskdft.analysis import count
 from oskdft.audio import SAMPLE_RATE
 from oskdft.config import Config, to_dict
-from oskdft.files import atomic, write_json
+from oskdft.files import ASSETS, atomic, write_json
 from oskdft.model import SpeakerModel, load_model, save_model
 from oskdft.onnxmodel import FILE, require, session
-from oskdft.teacher import ASSETS, fold_weight_norm
+from oskdft.teacher import fold_weight_norm
 
 FORMATS = ("hf", "onnx", "int8")
 OPSET = 17

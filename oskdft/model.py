@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -43,6 +44,20 @@ class SpeakerModel(nn.Module):
         """
         states = self.student(wave, lengths, without_adapters)
         return self.backend(states, frame_mask(self.config, lengths, wave.shape[1]))
+
+    @torch.no_grad()
+    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
+        """Embeddings [n, E] float32 of n utterances [N] of any lengths, in one padded batch.
+
+        Args:
+            waves: samples at 16 kHz, in [-1, 1]. without_adapters: along the distillation path.
+        """
+        lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
+        batch = torch.zeros(len(waves), int(lengths.max()))
+        for row, wave in zip(batch, waves, strict=True):
+            row[: len(wave)] = torch.from_numpy(wave)
+        made = self(batch.to(self.device), lengths, len(waves) if without_adapters else 0)
+        return made.float().cpu().numpy()
 
     @property
     def config(self) -> PretrainedConfig:

@@ -1,11 +1,10 @@
-"""An exported speaker model, run by ONNX Runtime in the place of `model.SpeakerModel`."""
+"""An exported speaker model, run by ONNX Runtime in the place of `model.SpeakerModel`. No torch here."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from oskdft.config import Config, from_dict
 from oskdft.files import read_json
@@ -24,58 +23,61 @@ def require(*packages: str) -> None:
         raise ImportError(f"{' and '.join(missing)} not installed; do: pip install {names}")
 
 
-def session(source: str | bytes, threads: int = 0):
-    """An ONNX Runtime session on the CPU.
+def installed() -> bool:
+    """Whether ONNX Runtime is there."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def session(source: str | bytes):
+    """An ONNX Runtime session on the CPU, with as many threads as OMP_NUM_THREADS says.
 
     Args:
-        source: path or content of a model. threads: 0 leaves the choice to ONNX Runtime.
+        source: path or content of a model.
     """
     require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # it has no OpenMP; 0 leaves the choice to it
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
     options.log_severity_level = 3  # errors only
     # weights kept in int8 are unpacked once, when the model is loaded, and not at every call
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-class OnnxModel(nn.Module):
-    """Waveform in, embedding out, like `SpeakerModel` in evaluation mode.
+class OnnxModel:
+    """Waveforms in, embeddings out, like `SpeakerModel` in evaluation mode, without torch.
 
     Args:
         source: path or content of a model that maps "wave" [B, N] to "embedding" [B, E].
     """
 
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, source: str | bytes) -> None:
-        super().__init__()
-        self.session = session(source, torch.get_num_threads())
+        self.session = session(source)
 
-    def forward(
-        self, wave: Tensor, lengths: Tensor | None = None, without_adapters: int = 0
-    ) -> Tensor:
-        """Embeddings [B, E]; rows of one length run together, so that nothing is padded.
+    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
+        """Embeddings [n, E] float32; waves [N] of one length run together, so nothing is padded.
 
         Raises:
-            ValueError: rows along the distillation path are asked for.
+            ValueError: the distillation path is asked for.
         """
         if without_adapters:
             raise ValueError(
                 "an ONNX model has the verification path only; evaluate the run folder, or set "
                 "switches.eval_path=all"
             )
-        rows = np.full(len(wave), wave.shape[1]) if lengths is None else lengths.numpy()
-        out = [None] * len(wave)
-        for length in np.unique(rows):
-            same = np.flatnonzero(rows == length)
-            part = wave[torch.from_numpy(same), : int(length)].numpy()
-            made = self.session.run(None, {"wave": part})[0]
-            for row, embedding in zip(same, made, strict=True):
+        out = [None] * len(waves)
+        for length in {len(wave) for wave in waves}:
+            same = [row for row, wave in enumerate(waves) if len(wave) == length]
+            batch = np.stack([waves[row] for row in same])
+            for row, embedding in zip(
+                same, self.session.run(None, {"wave": batch})[0], strict=True
+            ):
                 out[row] = embedding
-        return torch.from_numpy(np.stack(out))
+        return np.stack(out)
 
 
 def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.utils import logging
 
 from oskdft import checkpoint
-from oskdft.files import inside, read_json
+from oskdft.files import ASSETS, inside, read_json
 from oskdft.layouts import some
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
@@ -39,7 +39,6 @@ warnings.filterwarnings("ignore", message="Support for mismatched key_padding_ma
 
 logging.disable_progress_bar()  # a bar for each loaded model says nothing
 
-ASSETS = Path(__file__).parent / "assets"
 FAMILIES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "hubert": (HubertConfig, HubertModel),

@@ -9,7 +9,8 @@ import torch
 from oskdft import audio, corpora, dataset
 from oskdft.augment import Augment
 from oskdft.config import AugmentConfig
-from oskdft.dataset import Batches, SpeakerDataset, batches_by_length, loader
+from oskdft.dataset import Batches, SpeakerDataset, loader
+from oskdft.evaluate import batches_by_length
 
 RATE = audio.SAMPLE_RATE
 LENGTHS_S = (0.3, 0.6, 1.5, 2.0, 2.7)  # the first two are shorter than a crop

@@ -48,9 +48,9 @@ def copied(model_folder, tmp_path):
 @pytest.mark.parametrize("family", ["hubert", "wav2vec2"])  # group norm; stable layer norm
 def test_companions_and_padding_change_no_embedding(family, backend):
     net, parts = build(family, backend), waves(0.5, 2.9, 1.3)
-    together = evaluate.embed_waves(net, parts)
+    together = net.embed(parts)
     for row, wave in zip(together, parts, strict=True):
-        assert np.abs(row - evaluate.embed_waves(net, [wave])[0]).max() <= 1e-5
+        assert np.abs(row - net.embed([wave])[0]).max() <= 1e-5
     assert np.abs(together[0] - together[1]).max() > 0.01, "the model tells them apart"
 
 
@@ -64,7 +64,7 @@ def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
         assert np.abs(other - scores).max() <= 1e-5
 
     def unit(parts):
-        return scoring.normalise(evaluate.embed_waves(net, list(parts)))
+        return scoring.normalise(net.embed(list(parts)))
 
     for row in (0, 7, 40):
         a, b = (
