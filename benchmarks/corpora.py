@@ -1,19 +1,19 @@
 """Tables, scan and trial lists at the size of VoxCeleb.
 
-    python benchmarks/corpora.py [files to scan]
+    python benchmarks/corpora.py [--json] [--quick]
 
 Targets: at most 200 bytes per utterance, 100,000 files scanned in under 60 s, a list of 579,818
-trials parsed in under 3 s. Nothing but the temporary folder is written.
+trials parsed in under 3 s. Each piece of work is done once.
 """
 
 import os
-import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import measure
 import numpy as np
 
 from oskdft import audio
@@ -21,34 +21,37 @@ from oskdft.check import check
 from oskdft.corpora import load_corpus, read_trials, table
 from oskdft.layouts import Row
 
-UTTERANCES = 1_000_000
+UTTERANCES, FILES = 1_000_000, 100_000
 TRIALS = 579_818  # Vox1-E cleaned
 RECORDINGS = 145_160  # that it names
+QUICK = 1_000  # times fewer of everything
+BYTES, SCAN_S, PARSE_S = 200.0, 60.0, 3.0  # what is allowed
 
 
-def vox2_rows() -> Iterator[Row]:
+def vox2_rows(count: int) -> Iterator[Row]:
     """Paths as in VoxCeleb2: 6,000 speakers, a video for every 7 recordings."""
-    for i in range(UTTERANCES):
+    for i in range(count):
         who, video = f"id{i % 6_000:05}", f"{i // 7:011}"
         yield f"dev/aac/{who}/{video}/{i % 7:05}.m4a", who, video, np.nan
 
 
-def memory() -> dict[str, float]:
+def memory(count: int) -> tuple[list, list]:
     """Bytes per utterance that stay, and at the peak while the table is built."""
     tracemalloc.start()
-    utterances = table("/data", vox2_rows())
+    utterances = table("/data", vox2_rows(count))
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     start = time.perf_counter()
     half = utterances.select(np.arange(len(utterances)) % 2 == 0)
-    return {
-        "bytes per utterance, kept": kept / len(utterances),
-        "bytes per utterance, peak": peak / len(utterances),
-        f"select {len(half):,} rows [s]": time.perf_counter() - start,
-    }
+    taken = [time.perf_counter() - start]
+    facts = {"bytes_kept": kept / len(utterances), "bytes_at_peak": peak / len(utterances)}
+    rows = [measure.row(f"select {len(half):,} of {count:,} rows", taken, **facts)]
+    return rows, [
+        measure.limit("200 bytes over those of an utterance", BYTES, [facts["bytes_kept"]])
+    ]
 
 
-def scan(files: int, suffix: str, folder: Path) -> dict[str, float]:
+def scan(files: int, suffix: str, folder: Path) -> tuple[list, list]:
     """Check a corpus of that many files (hard links to 100 recordings of 1 s), twice."""
     rng, root = np.random.default_rng(0), folder / suffix[1:]
     for i in range(100):
@@ -67,44 +70,50 @@ def scan(files: int, suffix: str, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     loaded = load_corpus("folder", root)
     assert report.ok and again.ok and len(loaded) == files and not np.isnan(loaded.seconds).any()
-    return {
-        f"scan {files:,} {suffix} [s]": first,
-        f"scan {suffix} [files/s]": files / first,
-        f"scan {suffix} again, remembered [s]": second,
-        f"load {suffix} [s]": time.perf_counter() - start,
-    }
+    third = time.perf_counter() - start
+    rows = [
+        measure.row(f"scan {files:,} {suffix}", [first], per_s=files / first),
+        measure.row(f"scan {suffix} again, remembered", [second]),
+        measure.row(f"load {suffix}", [third]),
+    ]
+    return rows, [measure.limit(f"60 s over a scan of {files:,} {suffix}", SCAN_S, [first])]
 
 
-def trials(folder: Path) -> dict[str, float]:
+def trials(count: int, folder: Path) -> tuple[list, list]:
     """Parse a list of the length of Vox1-E."""
     rng = np.random.default_rng(0)
     names = [f"id{10_001 + i % 1_251}/{i // 9:011}/{i % 9:05}.wav" for i in range(RECORDINGS)]
-    pairs = np.sort(rng.integers(0, RECORDINGS, (TRIALS, 2)), axis=1)
+    pairs = np.sort(rng.integers(0, RECORDINGS, (count, 2)), axis=1)
     path = folder / "list_test_all2.txt"
     path.write_text(
         "".join(f"{int(a % 2)} {names[a]} {names[b]}\n" for a, b in pairs), encoding="utf-8"
     )
     start = time.perf_counter()
     found = read_trials(path)
-    assert len(found) == TRIALS and found.name == "Vox1-E cleaned"
-    return {f"parse {TRIALS:,} trials [s]": time.perf_counter() - start}
+    taken = [time.perf_counter() - start]
+    assert len(found) == count and (count != TRIALS or found.name == "Vox1-E cleaned")
+    rows = [measure.row(f"parse {count:,} trials", taken)]
+    return rows, [measure.limit(f"3 s over parsing {count:,} trials", PARSE_S, taken)]
 
 
-def main() -> None:
-    """Print one line per measurement."""
-    files = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+def run(quick: bool) -> dict:
+    """All rows and comparisons."""
+    fewer = QUICK if quick else 1
+    rows, comparisons = memory(UTTERANCES // fewer)
     with tempfile.TemporaryDirectory() as name:
         os.environ["XDG_CACHE_HOME"] = f"{name}/cache"
         folder = Path(name)
-        parts = (
-            memory,
-            lambda: trials(folder),
-            lambda: scan(files, ".flac", folder),
-            lambda: scan(files, ".wav", folder),
-        )
-        for part in parts:
-            for label, value in part().items():
-                print(f"{label:42}{value:12,.2f}", flush=True)
+        parts = [trials(TRIALS // fewer, folder)]
+        parts += [scan(FILES // fewer, suffix, folder) for suffix in (".flac", ".wav")]
+    for one, two in parts:
+        rows, comparisons = rows + one, comparisons + two
+    return {"rows": rows, "comparisons": comparisons}
+
+
+def main() -> None:
+    """Measure and publish."""
+    args = measure.arguments(__doc__)
+    measure.publish("corpora", run(args.quick), args)
 
 
 if __name__ == "__main__":

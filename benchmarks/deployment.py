@@ -122,7 +122,8 @@ def _comparisons(label: str, taken: dict[str, list[float]], sizes: dict[str, flo
 
 def eer_changes(args: Namespace) -> dict:
     """EER of a trained model on a trial list as torch, ONNX float32 and int8; fractions."""
-    found: dict = {"model": args.model or None, "trials": args.trials or None}
+    # names without their folders: a result is read on other machines
+    found: dict = {key: Path(getattr(args, key)).name or None for key in ("model", "trials")}
     if not (args.model and args.trials and args.root):
         return found | dict.fromkeys(("torch", "onnx", "int8", "int8_change"))
     with tempfile.TemporaryDirectory() as folder:

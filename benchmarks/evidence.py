@@ -2,11 +2,11 @@
 
     python benchmarks/evidence.py run --out runs/evidence [--teachers classroom-hubert] [--seeds 3]
         [--strategies os-kdft scratch] [--jobs 2] [--set KEY=VALUE ...]
-    python benchmarks/evidence.py table --out runs/evidence [--figure]
+    python benchmarks/evidence.py table --out runs/evidence [--name evidence] [--figure]
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
 the checkpoint; the test speakers' list is scored once per run. `table` gathers what is there into
-benchmarks/results/evidence.json and, with --figure, into figures/.
+benchmarks/results/NAME.json and, with --figure, into figures/.
 """
 
 import argparse
@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--name", default="evidence", help="of the file in benchmarks/results")
     parser.add_argument("--figure", action="store_true")
     parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
@@ -217,7 +218,7 @@ def main() -> None:
         return
     result = gather(given.out)
     (ROOT / "benchmarks/results").mkdir(exist_ok=True)
-    (ROOT / "benchmarks/results/evidence.json").write_text(json.dumps(result, indent=1) + "\n")
+    (ROOT / f"benchmarks/results/{given.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(show(result))
     if given.figure:
         figure(result)

@@ -79,8 +79,12 @@ def run(quick: bool) -> dict:
             audio.write(Path(folder) / f"{number}.wav", wave)
         for kind, sizes in (QUICK if quick else SIZES).items():
             for size in sizes:
-                with spawn.Pool(1) as process:
-                    found = process.apply(one_size, (kind, size, folder, quick))
+                job = (kind, size, folder, quick)
+                if quick:
+                    found = one_size(*job)
+                else:
+                    with spawn.Pool(1) as process:
+                        found = process.apply(one_size, job)
                 for way, seconds in found["taken"].items():
                     memory = {"added_mb": found["added_mb"]} if way == WAYS[kind][0] else {}
                     name = f"{kind}, {way}, {size:,} {UNITS[kind]}"

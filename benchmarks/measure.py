@@ -42,32 +42,14 @@ Work = Callable[[], object]
 
 
 def arguments(doc: str, *more: str) -> argparse.Namespace:
-    """--json, --quick and the text options named in ``more``."""
+    """--json, --quick, --out and the text options named in ``more``."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; nothing is written")
+    parser.add_argument("--out", default="", help="file of the result instead of results/")
     for name in more:
         parser.add_argument(f"--{name}", default="")
     return parser.parse_args()
-
-
-def interleaved(rows: dict[str, Work], turns: int, limit_s: float = 60.0) -> dict[str, list[float]]:
-    """Seconds of each row in each turn; all rows take part in a turn, so a busy moment hits them all.
-
-    Args:
-        turns: at most so many, after one that is not counted.
-        limit_s: no turn starts later than this, but three are always taken.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in rows}
-    began = time.perf_counter()
-    for turn in range(-1, turns):
-        if turn >= 3 and time.perf_counter() - began > limit_s:
-            break
-        for name, work in rows.items():
-            seconds = once(work)
-            if turn >= 0:
-                taken[name].append(seconds)
-    return taken
 
 
 def once(work: Work) -> float:
@@ -79,6 +61,31 @@ def once(work: Work) -> float:
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def interleaved(
+    rows: dict[str, Work],
+    turns: int,
+    limit_s: float = 60.0,
+    clock: Callable[[Work], float] = once,
+) -> dict[str, list[float]]:
+    """Seconds of each row in each turn; all rows take part in a turn, so a busy moment hits them all.
+
+    Args:
+        turns: at most so many, after one that is not counted.
+        limit_s: no turn starts later than this, but three are always taken.
+        clock: calls a row and returns its seconds.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in rows}
+    began = time.perf_counter()
+    for turn in range(-1, turns):
+        if turn >= 3 and time.perf_counter() - began > limit_s:
+            break
+        for name, work in rows.items():
+            seconds = clock(work)
+            if turn >= 0:
+                taken[name].append(seconds)
+    return taken
 
 
 def peak(dtype: torch.dtype, size: int) -> float:
@@ -100,6 +107,11 @@ def row(name: str, seconds: list[float], **more) -> dict:
 def unmeasured(name: str, reason: str) -> dict:
     """A row that this machine cannot measure."""
     return {"name": name, "median_s": None, "reason": reason}
+
+
+def limit(name: str, allowed: float, taken: list[float]) -> dict:
+    """How often the work fits into what is allowed (seconds, bytes)."""
+    return comparison(name, [allowed] * len(taken), taken, "at least 1")
 
 
 def comparison(name: str, slow: list[float] | None, fast: list[float] | None, target: str) -> dict:
@@ -126,7 +138,7 @@ def megabytes(module: nn.Module) -> float:
 
 
 def publish(name: str, found: dict, args: argparse.Namespace) -> None:
-    """Print a result, as a table or as JSON; a full run also writes results/NAME-DEVICE.json."""
+    """Print a result, as a table or as JSON; a full run also writes results/NAME-DEVICE.json, or --out."""
     facts = provenance.facts()
     for package in ("onnx", "onnxruntime"):
         try:
@@ -134,9 +146,9 @@ def publish(name: str, found: dict, args: argparse.Namespace) -> None:
         except importlib.metadata.PackageNotFoundError:
             continue
     facts["threads"] = torch.get_num_threads()
-    result = {"benchmark": name, "quick": args.quick} | found | facts
-    if not args.quick:
-        write_json(RESULTS / f"{name}-{slug(facts['device'])}.json", result)
+    result = {"benchmark": name, "quick": args.quick, "kind": DEVICE} | found | facts
+    if args.out or not args.quick:
+        write_json(args.out or RESULTS / f"{name}-{slug(facts['device'])}.json", result)
     print(json.dumps(result) if args.json else text(result))
 
 
@@ -173,6 +185,9 @@ def _row_text(entry: dict, width: int) -> str:
     cells = [f"{entry[key] * 1e3:8,.1f} ms" for key in ("median_s", "low_s", "high_s")]
     if "floor_s" in entry:
         cells += [f"{entry['floor_s'] * 1e3:8,.1f} ms", f"{entry['share_of_peak']:9.0%}"]
-    known = {"seconds_of_audio": "s of audio", "megabytes": "MB", "real_time_factor": "x real time"}
+    known = {
+        "seconds_of_audio": "s of audio", "megabytes": "MB", "real_time_factor": "x real time",
+        "per_s": "per s",
+    }  # fmt: skip
     notes = [f"{entry[key]:,.3g} {unit}" for key, unit in known.items() if key in entry]
     return f"{entry['name']:{width}}{''.join(cells)}  {', '.join(notes)}".rstrip()

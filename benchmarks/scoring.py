@@ -79,12 +79,10 @@ def score_rows(name: str, trials: int, utterances: int, wanted_s: float, turns: 
         [s / trials for s in taken[both]],
         "at least 100",
     )
-    return rows, [ratio, limit(f"{name}, {wanted_s:g} s over time taken", taken[both], wanted_s)]
-
-
-def limit(name: str, taken: list[float], wanted_s: float) -> dict:
-    """How often the work fits into the time that is allowed."""
-    return measure.comparison(name, [wanted_s] * len(taken), taken, "at least 1")
+    return rows, [
+        ratio,
+        measure.limit(f"{name}, {wanted_s:g} s over time taken", wanted_s, taken[both]),
+    ]
 
 
 def norm_rows(quick: bool, turns: int) -> tuple[list, list]:
@@ -112,7 +110,7 @@ def norm_rows(quick: bool, turns: int) -> tuple[list, list]:
     ratio = measure.comparison(
         "AS-norm, against pair by pair, per trial", *per_trial, "at least 100"
     )
-    return rows, [ratio, limit("AS-norm, 3 s over time taken", taken[ours], 3.0)]
+    return rows, [ratio, measure.limit("AS-norm, 3 s over time taken", 3.0, taken[ours])]
 
 
 def product_peak(size: int) -> float:

@@ -8,7 +8,7 @@ LayerDrop and SpecAugment are off in all rows, so that every row computes the sa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import measure
 import torch
@@ -35,6 +35,7 @@ class Case:
     seconds: float
     batch: dict[str, int]
     target: str
+    changes: dict = field(default_factory=dict)  # of the architecture
 
 
 CASES = (
@@ -67,7 +68,7 @@ class Trainer:
             changes["loss.kd_layers"] = [1, 2]
         cfg = config.load(case.profile).override(changes)
         torch.manual_seed(0)
-        encoder = build_encoder(architecture(case.teacher, **measure.STILL))
+        encoder = build_encoder(architecture(case.teacher, **measure.STILL, **case.changes))
         width = encoder.config.hidden_size
         self.teacher = Teacher(encoder).to(DEVICE)
         self.model: SpeakerModel = new_model(cfg, encoder).to(DEVICE).train()

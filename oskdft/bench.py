@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-HELPER = "measure"  # what the benchmarks share; measures nothing itself
+# what the benchmarks share; the README's table; a study of hours that trains and evaluates
+NO_BENCHMARKS = ("measure", "readme", "evidence")
 
 
 def names() -> list[str]:
@@ -18,9 +19,19 @@ def names() -> list[str]:
     >>> "scoring" in names()
     True
     """
-    found = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != HELPER)
+    found = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_BENCHMARKS)
     if not found:
         raise FileNotFoundError(f"no benchmarks in {FOLDER}; run oskdft bench in a source checkout")
+    return found
+
+
+def results() -> list[dict]:
+    """What has been measured: every result in benchmarks/results, whose files hold one or several."""
+    found = []
+    for path in sorted((FOLDER / "results").glob("*.json")):
+        read = json.loads(path.read_text(encoding="utf-8"))
+        several = [read] if "benchmark" in read else read.values()
+        found += [one for one in several if isinstance(one, dict) and "benchmark" in one]
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from oskdft.memory import keep_freed_memory
+from oskdft.mishaps import STOPPED, Interrupts
 
 app = typer.Typer(
     help="One-step knowledge distillation and fine-tuning for speaker verification.",
@@ -302,10 +303,15 @@ def bench(
 
 
 def main() -> None:
-    """Run a command; a refusal is one line on stderr and exit code 1."""
+    """Run a command; a refusal is one line on stderr and exit code 1, after SIGTERM it is 143."""
     keep_freed_memory()
     try:
-        app()
+        with Interrupts():
+            app()
+    except SystemExit as stop:
+        if stop.code == STOPPED:
+            print("oskdft: stopped by SIGTERM", file=sys.stderr)
+        raise
     except (ValueError, OSError, ImportError) as error:
         line = " ".join(str(error).split())
         if "torchaudio" in line:

@@ -1,4 +1,4 @@
-"""The two places where several processes must act as one batch; with one process both do nothing.
+"""The places where several processes must act as one; with one process none of them does anything.
 
 Everything else about scale-out is Accelerate's. Gradients are averaged over processes, so a mean over
 the global batch needs its denominator averaged, and batch normalisation needs global statistics
@@ -31,6 +31,15 @@ def mean_over_processes(value: Tensor) -> Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value / world()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in at least one process; every process must ask.
+
+    >>> any_process(True, torch.device("cpu")), any_process(False, torch.device("cpu"))
+    (True, False)
+    """
+    return bool(mean_over_processes(torch.tensor(float(flag), device=device)) > 0)
 
 
 class BatchNorm1d(nn.BatchNorm1d):

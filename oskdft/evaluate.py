@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft import audio, metrics, scoring
+from oskdft import audio, metrics, provenance, scoring
 from oskdft.config import EvalConfig, from_dict
 from oskdft.console import progress
 from oskdft.corpora import Trials, load_corpus, read_trials
@@ -217,7 +217,7 @@ def evaluate(
     if fitted:
         llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
         result["cllr"] = metrics.cllr(llrs, listed.label)
-    return result
+    return result | provenance.facts()
 
 
 def _cohort(folder: Path) -> list[Path]:
@@ -234,7 +234,8 @@ def report_text(result: dict) -> str:
     low, high = (100 * rate for rate in result["eer_ci"])
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
-    return "\n".join([metrics.summary_text(result), interval, "recipe", *recipe])
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "\n".join([metrics.summary_text(result), interval, "recipe", *recipe, versions])
 
 
 def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto") -> None:

@@ -1,8 +1,11 @@
 """What a training step reports: means over some steps, speed, waiting, gradient norms."""
 
+import os
 import time
 
 import torch
+
+LITTLE_WAITING = 0.1  # share of the time; workers that keep up hand over a batch at once
 
 
 def gradient_norms(optimiser: torch.optim.Optimizer) -> dict[str, float]:
@@ -51,3 +54,19 @@ class Meter:
         }
         self.reset()
         return row
+
+
+def bottleneck(waited: float, workers: int) -> str:
+    """Line that says whether data or model set the speed, and what to do about it.
+
+    Args:
+        waited: share of the time in which a step waited for its batch. workers: `data.workers`.
+
+    >>> bottleneck(0.02, 2)
+    'the model is the bottleneck: 2 % of the time went into waiting for data'
+    """
+    share = f"{100 * waited:.0f} % of the time went into waiting for"
+    if waited <= LITTLE_WAITING:
+        return f"the model is the bottleneck: {share} data"
+    cores = os.cpu_count()
+    return f"data is the bottleneck: {share} it; raise data.workers ({workers} on {cores} cores)"

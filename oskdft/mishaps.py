@@ -4,8 +4,11 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 STOPPED = 128 + signal.SIGTERM  # exit code after SIGTERM: what a shell reports for it, 143
 
@@ -13,8 +16,9 @@ STOPPED = 128 + signal.SIGTERM  # exit code after SIGTERM: what a shell reports 
 class Interrupts:
     """SIGTERM as SystemExit(143) and Ctrl-C as KeyboardInterrupt, never inside a block that is `held`.
 
-    So weights are never half updated and a checkpoint is never half written when they arrive. Outside
-    the main thread Python delivers no signals, and nothing is changed.
+    So weights are never half updated and a checkpoint is never half written when they arrive. Held
+    blocks may lie in one another: a signal counts behind the outermost. Outside the main thread
+    Python delivers no signals, and nothing is changed.
 
     >>> with Interrupts() as interrupts:
     ...     try:
@@ -28,7 +32,7 @@ class Interrupts:
     """
 
     def __enter__(self) -> "Interrupts":
-        self.holding, self.waiting, self.before = False, 0, {}
+        self.holding, self.waiting, self.before = 0, 0, {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._arrived)
@@ -40,21 +44,43 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A block that is finished before a signal counts; not to be nested."""
-        self.holding = True
+        """A block that is finished before a signal counts."""
+        self.holding += 1
         try:
             yield
         finally:
-            self.holding = False
-        if self.waiting:
-            self._stop()
+            self.holding -= 1
+        if self.waiting and not self.holding:
+            self.stop()
+
+    def unless_stopped(self, work: Callable[[], T]) -> T | None:
+        """What ``work`` gives; None when a signal ended it, which counts behind the next held block.
+
+        So the other processes of a run can be told before this one stops.
+
+        >>> with Interrupts() as interrupts:
+        ...     interrupts.unless_stopped(lambda: signal.raise_signal(signal.SIGTERM))
+        ...     interrupts.waiting == signal.SIGTERM
+        True
+        """
+        before, self.holding = self.holding, 0
+        try:
+            if self.waiting:
+                self.stop()
+            return work()
+        except (KeyboardInterrupt, SystemExit) as end:
+            self.waiting = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
+            return None
+        finally:
+            self.holding = before
 
     def _arrived(self, number: int, _: FrameType | None) -> None:
         self.waiting = number
         if not self.holding:
-            self._stop()
+            self.stop()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Raise what the signal that came stands for; SystemExit when another process got it."""
         number, self.waiting = self.waiting, 0
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(STOPPED)
 

@@ -22,7 +22,7 @@ class Objective(nn.Module):
 
     def forward(
         self, heard: Tensor, label: Tensor, target: Tensor | None, wanted: Tensor | None,
-        kd_wave: Tensor | None = None,
+        kd_wave: Tensor | None = None, features: Tensor | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Losses of a batch.
 
@@ -31,17 +31,18 @@ class Objective(nn.Module):
             target: [K, B, T, D] the teacher's states, or None without distillation.
             wanted: [B, E] the teacher's embedding, or None.
             kd_wave: [B, N] what the distillation path hears when it is another recording.
+            features: [B, T, C] of what the distillation path hears, when a frozen CNN has run.
         Returns:
             "kd" [K] per layer, "sv", "accuracy", "embedding": those that the stage has.
         """
         student, out = self.model.student, {}
         if self.kd is not None and kd_wave is not None:
-            imitated = student(kd_wave, without_adapters=len(kd_wave))
+            imitated = student(kd_wave, without_adapters=len(kd_wave), features=features)
             states = student(heard) if self.stage.sv else imitated
         elif self.kd is not None and self.stage.adapters:
-            imitated, states = student.forward_two_paths(heard)
+            imitated, states = student.forward_two_paths(heard, features)
         else:
-            imitated = states = student(heard)
+            imitated = states = student(heard, features=features)
         if self.kd is not None:
             out["kd"] = self.kd(imitated, target)
         if self.sv is not None or wanted is not None:

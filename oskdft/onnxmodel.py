@@ -1,13 +1,14 @@
 """An exported speaker model, run by ONNX Runtime in the place of `model.SpeakerModel`. No torch here."""
 
 import importlib.util
+import mmap
 import os
 from pathlib import Path
 
 import numpy as np
 
 from oskdft.config import Config, from_dict
-from oskdft.files import read_json
+from oskdft.files import inside, read_json
 
 FILE = "model.onnx"
 
@@ -80,14 +81,32 @@ class OnnxModel:
         return np.stack(out)
 
 
+def refuse_foreign(path: Path) -> None:
+    """Refuse a model that would make ONNX Runtime read other files; what it declares it checks itself.
+
+    Raises:
+        ValueError: the file is a link out of its folder, or keeps tensors in files of their own.
+    """
+    if not inside(path.parent, path.name).stat().st_size:
+        raise ValueError(f"{path} is empty; export it again")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # the key that every file elsewhere is named under; no encoding of the format hides it
+        if content.find(b"location") >= 0:
+            raise ValueError(
+                f"{path} keeps tensors in other files, which are never read; export it again"
+            )
+
+
 def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     """Read an exported folder, as `model.load_model` reads the others.
 
     Raises:
-        ImportError: ONNX Runtime is not installed; says how. ValueError: a damaged model.
+        ImportError: ONNX Runtime is not installed; says how. ValueError: a damaged model, or one
+            that needs other files.
     """
     path = Path(folder) / FILE
-    described = read_json(path.with_name("model.json"))
+    refuse_foreign(path)
+    described = read_json(inside(folder, "model.json"))
     require("onnxruntime")
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
 

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from oskdft import audio, augment, checkpoint, corpora, provenance, synthetic, task
+from oskdft import audio, checkpoint, corpora, provenance, runfolder, synthetic, task
 from oskdft.analysis import zero_shot_eer
 from oskdft.clips import noise_files
 from oskdft.console import progress, say
-from oskdft.files import atomic, read_json, write_json
+from oskdft.files import atomic, write_json
+from oskdft.mishaps import Interrupts, explained
 from oskdft.probes import speaker_eer
 from oskdft.selfsupervised import (
     COEFFICIENTS,
-    HOP,
     HubertPretrainer,
     PretrainConfig,
     Wav2Vec2Pretrainer,
@@ -34,82 +34,27 @@ from oskdft.selfsupervised import (
     mfcc,
     utterance_contrast,
 )  # fmt: skip
+from oskdft.unlabelled import Batches, Speech, to_int16
 
 __all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
 VOICES_SEED = 1000  # voices heard here are nobody in the corpora made for training
+JUDGES = (30, 12)  # synthetic speakers and utterances of each, where no real ones are there
+VOICE_BYTES = 3 * 2 * audio.SAMPLE_RATE  # of a synthetic utterance, about 3 s
 
 
-class Speech:
-    """All training audio in memory as 16-bit samples; crops start on whole frames.
-
-    Args:
-        paths: files to read, in a fixed order.
-    """
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.waves = [_to_int16(audio.read(path)) for path in progress(paths, "reading speech")]
-        if not self.waves:
-            raise ValueError(
-                "no speech to pre-train on; set OSKDFT_DATA or give the recipe synthetic speakers"
-            )
-
-    def crop(self, index: int, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Random crop [samples] in [-1, 1] and the frame it starts on; short clips are repeated."""
-        wave = self.waves[index]
-        start = int(rng.integers(max(len(wave) - samples, 0) // HOP + 1))
-        part = wave[start * HOP : start * HOP + samples].astype(np.float32) / 32768
-        return audio.wrap(part, samples), start
-
-    def seconds(self) -> float:
-        """Length of everything [s]."""
-        return sum(map(len, self.waves)) / audio.SAMPLE_RATE
+def run(recipe: PretrainConfig, out: str | Path) -> dict:
+    """`pretrain` on what is here: see `hear`."""
+    return pretrain(recipe, out, lambda: hear(recipe, Path(out)))
 
 
-def _to_int16(wave: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
-
-
-class Batches:
-    """The batch of each step, from (seed, step) alone: utterances, two crops of each, their disturbance."""
-
-    def __init__(self, recipe: PretrainConfig, speech: Speech, noises: list[np.ndarray]) -> None:
-        self.recipe, self.speech, self.noises = recipe, speech, noises
-        self.samples = int(recipe.crop_s * audio.SAMPLE_RATE)
-
-    def __call__(self, step: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """Returns disturbed crops [2U, N] (rows u and U + u belong together), utterances and frames [2U]."""
-        r = self.recipe
-        rng = np.random.default_rng([r.seed, step])
-        chosen = rng.choice(
-            len(self.speech.waves), min(r.utterances, len(self.speech.waves)), replace=False
-        )
-        rows = np.concatenate([chosen, chosen])
-        crops = [self.speech.crop(index, self.samples, rng) for index in rows]
-        wave = torch.from_numpy(np.stack([c[0] for c in crops]))
-        noise = torch.from_numpy(np.stack([self._noise(rng) for _ in rows]))
-        snr = torch.from_numpy(rng.uniform(*r.snr_db, len(rows)).astype(np.float32))
-        gains = torch.from_numpy(
-            rng.uniform(-r.equaliser_db, r.equaliser_db, (len(rows), 8)).astype(np.float32)
-        )
-        wave = augment.equalise(augment.add_noise(wave, noise, snr), gains)
-        return wave, rows, np.array([c[1] for c in crops])
-
-    def _noise(self, rng: np.random.Generator) -> np.ndarray:
-        if not self.noises or rng.random() < 0.3:
-            return rng.standard_normal(self.samples, dtype=np.float32)
-        noise = self.noises[rng.integers(len(self.noises))]
-        start = int(rng.integers(max(len(noise) - self.samples, 0) + 1))
-        return audio.wrap(noise[start : start + self.samples], self.samples)
-
-
-def run(recipe: PretrainConfig, out: Path) -> dict:
-    """`pretrain` on what is here: synthetic voices, speechocean762 train, LibriSpeech cohort, noise.
+def hear(recipe: PretrainConfig, out: Path) -> tuple[Speech, list[np.ndarray], Callable]:
+    """Synthetic voices, speechocean762 train, LibriSpeech cohort; noise; who judges the layers.
 
     Development speakers of speechocean762 are left out and judge every layer; test speakers are
     never read. A corpus that is not here is left out and said so.
     """
     paths: list[Path] = []
-    voices = Path(out) / "voices"
+    voices = out / "voices"
     if recipe.synthetic_speakers:
         synthetic.make_corpus(
             voices, recipe.synthetic_speakers, recipe.synthetic_utterances, VOICES_SEED
@@ -119,8 +64,8 @@ def run(recipe: PretrainConfig, out: Path) -> dict:
         everyone = corpora.load_corpus("speechocean762", split="train")
     except FileNotFoundError as error:
         say(f"{error}; judging on synthetic voices that are not trained on")
-        judges = Path(out) / "judges"
-        synthetic.make_corpus(judges, 30, 12, VOICES_SEED + 1)
+        judges = out / "judges"
+        synthetic.make_corpus(judges, *JUDGES, VOICES_SEED + 1)
         dev, name = corpora.load_corpus("synthetic", judges), "synthetic"
     else:
         train, dev = corpora.dev_split(everyone, recipe.dev_speakers, task.DEV_SEED)
@@ -133,7 +78,7 @@ def run(recipe: PretrainConfig, out: Path) -> dict:
     listed = corpora.make_trials(dev, task.DEV_SEED, 100, task.groups(name, dev))
     waves = [audio.read(dev.root / path) for path in listed.paths]
     pairs = np.stack([listed.enrol, listed.test], 1)
-    return pretrain(recipe, out, Speech(paths), noises, _judge(waves, pairs, listed.label))
+    return Speech(paths), noises, _judge(waves, pairs, listed.label)
 
 
 def _judge(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> Callable:
@@ -150,7 +95,7 @@ def mfcc_eer(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> 
         waves: n utterances [N] in [-1, 1]. pairs: [P, 2] rows. labels: [P] 1 same speaker.
     """
     # without the differences, whose statistics vary more between utterances than between voices
-    features = [mfcc(_to_int16(wave), normalised=False)[:, :COEFFICIENTS] for wave in waves]
+    features = [mfcc(to_int16(wave), normalised=False)[:, :COEFFICIENTS] for wave in waves]
     return speaker_eer(np.stack([np.r_[f.mean(0), f.std(0)] for f in features]), pairs, labels)
 
 
@@ -158,50 +103,134 @@ def _paths(table: corpora.Utterances) -> list[Path]:
     return [table.path(i) for i in range(len(table))]
 
 
-def pretrain(
-    recipe: PretrainConfig,
-    out: str | Path,
-    speech: Speech,
-    noises: list[np.ndarray],
-    judge: Callable,
-) -> dict:
-    """Pre-train a teacher; continues from OUT/state.safetensors when it is there.
+def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple]) -> dict:
+    """Pre-train a teacher; goes on from the newest state in OUT/checkpoints when there is one.
 
     Args:
         recipe: sizes, losses, budget.
-        out: folder for config.json, model.safetensors, pretrain.json and state.safetensors.
-        speech: training audio, without labels. noises: additive noise, each [n] at 16 kHz.
-        judge: encoder -> zero-shot EER of each layer on development speakers (`zero_shot_eer`).
+        out: folder for config.json, model.safetensors, pretrain.json and checkpoints/.
+        hear: gives the training audio (`Speech`), additive noise, each [n] at 16 kHz, and encoder ->
+            zero-shot EER of each layer on development speakers (`zero_shot_eer`).
     Returns:
         what pretrain.json holds: recipe, seconds of speech, log.
+    Raises:
+        ValueError: a teacher of another recipe is there, another process writes there, a loss is not
+            finite, or memory is short. OSError: no room, or a disk that is full or gone.
+        SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     out = Path(out)
-    torch.manual_seed(recipe.seed)
-    model = (HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer)(recipe)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    report = _restore(out, recipe, model, optimiser)
-    first, relabel = report["step"], int(recipe.relabel_at * recipe.steps)
-    if first == 0:
-        report["speech_s"] = round(speech.seconds())
-        model.prepare(speech.waves, own_features=False)
-    batches, every = Batches(recipe, speech, noises), max(recipe.steps // 20, 1)
-    began = time.monotonic() - report["seconds"]
-    for step in progress(range(first, recipe.steps), f"pre-training {recipe.name}"):
-        if step == relabel and step > 0:
-            model.prepare(speech.waves, own_features=True)
-        figures = _step(model, optimiser, batches(step), step)
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            report |= {"step": step + 1, "seconds": round(time.monotonic() - began)}
-            eers = {layer: round(rate, 4) for layer, rate in judge(model.encoder).items()}
-            best = min(eers, key=eers.get)
-            report["log"].append({"step": step + 1} | figures | {"zero_shot_eer": eers})
-            say(
-                f"step {step + 1}: {_summary(figures)}, zero-shot EER {100 * eers[best]:.1f} % (layer {best})"
-            )
-            _save(out, model, optimiser, report)
-    return report
+    left = f"the last good state is in {out}/checkpoints; the same command goes on from there"
+    with Interrupts() as interrupts, runfolder.Lock(out) as lock, explained(left):
+        loop = Loop(recipe, out, interrupts, lock)
+        loop.run_through(*hear())
+    return loop.report
+
+
+class Loop:
+    """Model, optimiser and report of a pre-training, step by step; the state is whole between two steps.
+
+    Args:
+        recipe: of the teacher. out: its folder, which ``lock`` keeps for this process.
+    """
+
+    def __init__(
+        self, recipe: PretrainConfig, out: Path, interrupts: Interrupts, lock: runfolder.Lock
+    ) -> None:
+        self.recipe, self.out, self.interrupts, self.lock = recipe, out, interrupts, lock
+        torch.manual_seed(recipe.seed)
+        made = HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer
+        self.model = made(recipe)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        runfolder.tidy(out)
+        self.report, self.figures = self._restore()
+        voices = recipe.synthetic_speakers * recipe.synthetic_utterances + math.prod(JUDGES)
+        runfolder.check_space(out, self.model.encoder, self.model, voices * VOICE_BYTES)
+        self.began = time.monotonic() - self.report["seconds"]
+
+    def run_through(self, speech: Speech, noises: list[np.ndarray], judge: Callable) -> None:
+        """Train to the end; a signal saves the state first."""
+        if self.report["step"] == 0:
+            self.report["speech_s"] = round(speech.seconds())
+            self.model.prepare(speech.waves, own_features=False)
+        try:
+            self._go(speech, Batches(self.recipe, speech, noises), judge)
+        except (KeyboardInterrupt, SystemExit):
+            with self.interrupts.held():
+                self.save()
+            say(f"stopped after step {self.report['step']}; the same command goes on from there")
+            raise
+        except OSError:
+            self.lock.check()  # a folder that is gone says more than the file missed first
+            raise
+
+    def _go(self, speech: Speech, batches: Batches, judge: Callable) -> None:
+        steps, report = self.recipe.steps, self.report
+        first, relabel = report["step"], int(self.recipe.relabel_at * steps)
+        self._judge_when_due(judge)  # the run was cut before or in it
+        for step in progress(range(first, steps), f"pre-training {self.recipe.name}"):
+            if step == relabel and step > 0:
+                self.model.prepare(speech.waves, own_features=True)
+            with self.interrupts.held():
+                self.figures = _step(self.model, self.optimiser, batches(step), step)
+                report["step"] = step + 1
+            self._judge_when_due(judge)
+
+    def _judge_when_due(self, judge: Callable) -> None:
+        """Twenty times in a run: what the layers know, the log, the teacher so far, and the state."""
+        report, step = self.report, self.report["step"]
+        due = step == self.recipe.steps or step % max(self.recipe.steps // 20, 1) == 0
+        if not (due and step) or any(entry["step"] == step for entry in report["log"]):
+            return
+        eers = {layer: round(rate, 4) for layer, rate in judge(self.model.encoder).items()}
+        best = min(eers, key=eers.get)
+        rate = f"zero-shot EER {100 * eers[best]:.1f} % (layer {best})"
+        say(f"step {step}: {_summary(self.figures)}, {rate}")
+        with self.interrupts.held():
+            report["log"].append({"step": step} | self.figures | {"zero_shot_eer": eers})
+            report["seconds"] = self._seconds()
+            self.lock.check()
+            save_teacher(self.model.encoder, self.out)
+            write_json(self.out / "pretrain.json", report)
+            with atomic(self.out / "README.md") as file:
+                file.write(card(report))
+            self.save()  # last: with an older state all this is written again
+
+    def _seconds(self) -> int:
+        return round(time.monotonic() - self.began)
+
+    def save(self) -> None:
+        """Write the state for going on."""
+        self.lock.check()
+        state = checkpoint.prefixed(self.model.state_dict(), "model.")
+        state |= checkpoint.prefixed(checkpoint.optimiser_tensors(self.optimiser), "optimiser.")
+        if getattr(self.model, "labels", None):
+            state["labels"] = torch.from_numpy(np.concatenate(self.model.labels))
+            state["label_lengths"] = torch.tensor([len(labels) for labels in self.model.labels])
+        place = {"stage": 0, "step": self.report["step"], "seconds": self._seconds()}
+        place |= {"rows": [], "validations": [], "window": self.figures, "report": self.report}
+        runfolder.write_state(self.out, place, state)
+
+    def _restore(self) -> tuple[dict, dict[str, float]]:
+        """The report so far, a fresh one when OUT is new, and the figures of the last step."""
+        wanted, place = (
+            json.loads(json.dumps(dataclasses.asdict(self.recipe))),
+            runfolder.last_state(self.out),
+        )
+        if place is None:
+            start = {"recipe": wanted, "step": 0, "seconds": 0, "speech_s": 0}
+            return start | provenance.facts() | {"log": []}, {}
+        if place["report"]["recipe"] != wanted:
+            raise ValueError(f"{self.out} holds a teacher of another recipe; choose another --out")
+        state = place["tensors"]
+        weights = checkpoint.select(state, "model.")
+        checkpoint.load_strictly(self.model, weights, f"the state in {self.out}/checkpoints")
+        checkpoint.restore_optimiser(self.optimiser, checkpoint.select(state, "optimiser."))
+        if "labels" in state:
+            lengths = state["label_lengths"].tolist()
+            self.model.labels = [part.numpy() for part in state["labels"].split(lengths)]
+        return place["report"] | {"seconds": place["seconds"]}, place["window"]
 
 
 def _step(
@@ -240,24 +269,6 @@ def _step(
 
 def _summary(figures: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-
-
-def _save(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, report: dict) -> None:
-    """The teacher as transformers reads it and, last, the state for going on.
-
-    A cut in between leaves the older state, and `_restore` drops what the log has beyond it.
-    """
-    save_teacher(model.encoder, out)
-    write_json(out / "pretrain.json", report)
-    with atomic(out / "README.md") as file:
-        file.write(card(report))
-    state = checkpoint.prefixed(model.state_dict(), "model.")
-    state |= checkpoint.prefixed(checkpoint.optimiser_tensors(optimiser), "optimiser.")
-    if getattr(model, "labels", None):
-        state["labels"] = torch.from_numpy(np.concatenate(model.labels))
-        state["label_lengths"] = torch.tensor([len(labels) for labels in model.labels])
-    state["step"] = torch.tensor(report["step"])
-    checkpoint.save_tensors(out / "state.safetensors", state)
 
 
 def card(report: dict) -> str:
@@ -311,28 +322,3 @@ def save_teacher(encoder: nn.Module, out: Path) -> None:
     checkpoint.save_tensors(
         out / "model.safetensors", {k: v.half() for k, v in encoder.state_dict().items()}
     )
-
-
-def _restore(
-    out: Path, recipe: PretrainConfig, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> dict:
-    """The report so far; a fresh one when OUT is new."""
-    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if not (out / "state.safetensors").is_file():
-        start = {"recipe": wanted, "step": 0, "seconds": 0, "speech_s": 0}
-        return start | provenance.facts() | {"log": []}
-    report, state = (
-        read_json(out / "pretrain.json"),
-        checkpoint.load_tensors(out / "state.safetensors"),
-    )
-    if report["recipe"] != wanted:
-        raise ValueError(f"{out} holds a teacher of another recipe; choose another --out")
-    checkpoint.load_strictly(model, checkpoint.select(state, "model."), f"{out}/state.safetensors")
-    checkpoint.restore_optimiser(optimiser, checkpoint.select(state, "optimiser."))
-    if "labels" in state:
-        model.labels = [
-            part.numpy() for part in state["labels"].split(state["label_lengths"].tolist())
-        ]
-    report["step"] = int(state["step"])
-    report["log"] = [entry for entry in report["log"] if entry["step"] <= report["step"]]
-    return report

@@ -16,6 +16,7 @@ from oskdft import config, provenance
 from oskdft.console import say
 from oskdft.files import atomic, read_json, write_json
 from oskdft.notebook import ROOT
+from oskdft.runfolder import Lock
 
 NOTEBOOKS = ROOT / "notebooks"
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
@@ -38,8 +39,8 @@ def reproduce(
     Returns:
         the report, report.html.
     Raises:
-        ValueError: unknown profile, notebook or parameter; a folder that holds a report already; a
-            notebook that failed (its executed copy is kept).
+        ValueError: unknown profile, notebook or parameter; a folder that holds a report already, or
+            that another process writes; a notebook that failed (its executed copy is kept).
     """
     config.load(profile)
     chosen = select(only)
@@ -52,24 +53,32 @@ def reproduce(
     given = {"profile": profile, "output_dir": str(out), "save_figures": True} | (parameters or {})
     known = {path: set(papermill.inspect_notebook(str(path))) for path in chosen}
     _refuse_unknown(given, known)
+    with Lock(out):
+        return write_report(out, profile, _run_chosen(known, given, out, resume))
+
+
+def _run_chosen(
+    known: dict[Path, set[str]], given: dict[str, Any], out: Path, resume: bool
+) -> dict[str, dict]:
+    """Run the notebooks that are not done; returns what reproduce.json holds."""
     state_path = out / "reproduce.json"
     state = read_json(state_path) if state_path.is_file() else {}
     if state and not resume:
         raise ValueError(f"{out} holds a batch; add --resume to go on, or choose another --out")
-    for number, path in enumerate(chosen, 1):
+    for number, path in enumerate(known, 1):
         wanted = {name: value for name, value in given.items() if name in known[path]}
         before = state.get(path.stem, {})
         if before.get("parameters") == wanted and before.get("source") == _digest(path):
-            say(f"[{number}/{len(chosen)}] {path.stem}: done before, {before['seconds']:.0f} s")
+            say(f"[{number}/{len(known)}] {path.stem}: done before, {before['seconds']:.0f} s")
             continue
-        say(f"[{number}/{len(chosen)}] {path.stem} ...")
+        say(f"[{number}/{len(known)}] {path.stem} ...")
         began = time.monotonic()
         _run(path, out / "notebooks" / path.name, wanted)
         seconds = time.monotonic() - began
         state[path.stem] = {"seconds": seconds, "parameters": wanted, "source": _digest(path)}
         write_json(state_path, state)
-        say(f"[{number}/{len(chosen)}] {path.stem}: {seconds:.0f} s")
-    return write_report(out, profile, state)
+        say(f"[{number}/{len(known)}] {path.stem}: {seconds:.0f} s")
+    return state
 
 
 def select(only: list[str] | None) -> list[Path]:

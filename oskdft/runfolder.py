@@ -67,6 +67,12 @@ class Lock:
                 "here; bring the folder back and go on with --resume"
             )
 
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
         """Let others write."""
         self.file.close()
@@ -84,7 +90,7 @@ def claim(out: Path, cfg: Config, resume: bool) -> Lock:
     lock = Lock(out)
     try:
         _refuse(out, cfg, resume)  # again: another process may have come in between
-        _tidy(out)
+        tidy(out)
         if not resume:
             with atomic(path) as file:
                 file.write(to_yaml(cfg))
@@ -109,7 +115,7 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
             raise ValueError(f"{out} is a run of another configuration: {'; '.join(changed)}")
 
 
-def _tidy(out: Path) -> None:
+def tidy(out: Path) -> None:
     """Remove what a kill inside a write has left."""
     for part in out.rglob(".*.part"):
         part.unlink()
@@ -118,15 +124,19 @@ def _tidy(out: Path) -> None:
             weights.unlink()
 
 
-def check_space(out: Path, model: nn.Module, objective: nn.Module) -> None:
+def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int = 0) -> None:
     """Refuse to start on a disk without room for the states and models of the run.
 
+    Args:
+        besides: bytes of what else the run writes into its folder.
     Raises:
         OSError: says how much is needed.
     """
     trained = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
     state = sum(t.nbytes for t in objective.state_dict().values()) + 2 * trained  # Adam's moments
-    need = (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
+    need = (
+        besides + (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
+    )
     there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     free = shutil.disk_usage(out).free
     if free + there < need:
@@ -155,17 +165,22 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 def save_state(
     out: Path, place: dict, objective: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
-    """Everything an interrupted run needs.
+    """Everything an interrupted run needs, and metrics.csv.
 
     Args:
         place: stage, step, seconds, rows, validations, and the window of rows not yet logged.
     """
-    stem = out / "checkpoints" / f"state-{place['stage']:03d}-{place['step']:09d}"
     tensors = checkpoint.prefixed(objective.state_dict(), "objective.")
     tensors |= checkpoint.prefixed(checkpoint.optimiser_tensors(optimiser), "optimiser.")
+    write_state(out, place, tensors)
+    write_metrics(out / "metrics.csv", place["rows"])
+
+
+def write_state(out: Path, place: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Write the pair of files of a state, and remove those that are too old or lie beyond it."""
+    stem = out / "checkpoints" / f"state-{place['stage']:03d}-{place['step']:09d}"
     digest = checkpoint.save_tensors(stem.with_suffix(".safetensors"), tensors)
     write_json(stem.with_suffix(".json"), place | {"sha256": digest})
-    write_metrics(out / "metrics.csv", place["rows"])
     states = sorted((out / "checkpoints").glob("state-*.json"))
     newest = states.index(stem.with_suffix(".json")) + 1
     # later ones were unreadable, or this run would have gone on from there

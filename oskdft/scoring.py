@@ -5,7 +5,7 @@ Names: n utterances, E embedding size, C crops per utterance, P trials, M cohort
 
 import numpy as np
 
-CHUNK = 1_024  # trials gathered at once: what a processor's cache holds; changes no value
+CHUNK = 512  # rows computed at once: what a processor's cache holds; changes no value
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:
@@ -30,13 +30,33 @@ def mean_of_units(crops: np.ndarray) -> np.ndarray:
 
 
 def pair_dots(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Dot product of row pairs: [n, E], [n, E], [P, 2] -> [P]."""
+    """Dot product of row pairs: [n, E], [n, E], [P, 2] -> [P]; row numbers must be in range."""
     out = np.empty(len(pairs), np.result_type(left, right))
+    one, two = (np.empty((CHUNK, side.shape[1]), side.dtype) for side in (left, right))
     for start in range(0, len(pairs), CHUNK):
-        chosen = pairs[start : start + CHUNK]
-        rows = left.take(chosen[:, 0], 0), right.take(chosen[:, 1], 0)
-        out[start : start + CHUNK] = np.vecdot(*rows)
+        part = slice(start, start + CHUNK)
+        a, b = pairs[part].T
+        # "clip": "raise" would gather into fresh memory first
+        rows = left.take(a, 0, one[: len(a)], "clip"), right.take(b, 0, two[: len(b)], "clip")
+        np.vecdot(*rows, out=out[part])
     return out
+
+
+def unit_rows(full: np.ndarray | None, crops: np.ndarray | None) -> np.ndarray:
+    """What trials read: unit embeddings [n, E], means of unit crops [n, E], or both side by side [n, 2 E].
+
+    >>> unit_rows(np.array([[3.0, 4.0]]), np.array([[[0.0, 2.0], [2.0, 0.0]]])).tolist()
+    [[0.6, 0.8, 0.5, 0.5]]
+    """
+    makers = [(normalise, full), (mean_of_units, crops)]
+    given = [(make, part) for make, part in makers if part is not None]
+    width = sum(part.shape[-1] for _, part in given)
+    dtype = np.result_type(np.float32, *[part.dtype for _, part in given])
+    table = np.empty((len(given[0][1]), width), dtype)
+    for start in range(0, len(table), CHUNK):
+        rows = slice(start, start + CHUNK)
+        table[rows] = np.concatenate([make(part[rows]) for make, part in given], 1)
+    return table
 
 
 def score_trials(
@@ -59,17 +79,12 @@ def score_trials(
     >>> score_trials(np.eye(2), None, np.array([[0, 0], [0, 1]])).tolist()
     [1.0, 0.0]
     """
-    parts = []
-    if full is not None:
-        parts.append(normalise(full))
-    if crops is not None:
-        parts.append(mean_of_units(crops))
-    if not parts:
+    if full is None and crops is None:
         raise ValueError("full and crops are both None; give at least one of them")
-    if len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(parts[0]):
-        raise ValueError(f"pairs name row {pairs.max()}, there are {len(parts[0])} embeddings")
-    table = np.concatenate(parts, 1)  # one sum over both parts: each trial's rows are read once
-    return pair_dots(table, table, pairs) / len(parts)
+    table = unit_rows(full, crops)  # one sum over both parts: each trial's rows are read once
+    if len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(table):
+        raise ValueError(f"pairs name row {pairs.max()}, there are {len(table)} embeddings")
+    return pair_dots(table, table, pairs) / (1 if full is None or crops is None else 2)
 
 
 def as_norm(
@@ -101,20 +116,38 @@ def as_norm(
     used = np.unique(pairs)
     row = np.zeros(len(embeddings), np.int64)
     row[used] = np.arange(len(used))
-    table = normalise(embeddings[used]) @ normalise(cohort).T  # [n, M]
-    nearest = np.argpartition(table, -top, axis=1)[:, -top:]  # [n, top]
     a, b = row[pairs[:, 0]], row[pairs[:, 1]]
+    embeddings, cohort = normalise(embeddings[used]), normalise(cohort)
     if cross:
-        out = np.empty(len(scores))
-        for start in range(0, len(scores), CHUNK):
-            part = slice(start, start + CHUNK)
-            of_a = np.take_along_axis(table[a[part]], nearest[b[part]], 1)
-            of_b = np.take_along_axis(table[b[part]], nearest[a[part]], 1)
-            out[part] = (_standardise(scores[part], of_a) + _standardise(scores[part], of_b)) / 2
-        return out
-    chosen = np.take_along_axis(table, nearest, 1)
-    mean, deviation = chosen.mean(1), chosen.std(1, ddof=1)
+        return _cross_norm(scores, a, b, embeddings @ cohort.T, top)
+    mean, deviation = _nearest(embeddings, cohort, top)
     return ((scores - mean[a]) / deviation[a] + (scores - mean[b]) / deviation[b]) / 2
+
+
+def _nearest(embeddings: np.ndarray, cohort: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [n] and deviation [n] of each row's ``top`` largest cosines with the cohort."""
+    mean, deviation = np.empty((2, len(embeddings)), np.result_type(embeddings, cohort))
+    for start in range(0, len(embeddings), CHUNK):
+        rows = slice(start, start + CHUNK)
+        cosines = embeddings[rows] @ cohort.T  # [rows, M]
+        cosines.partition(-top, axis=1)
+        chosen = cosines[:, -top:]
+        mean[rows], deviation[rows] = chosen.mean(1), chosen.std(1, ddof=1)
+    return mean, deviation
+
+
+def _cross_norm(
+    scores: np.ndarray, a: np.ndarray, b: np.ndarray, cosines: np.ndarray, top: int
+) -> np.ndarray:
+    """AS-norm 2: each side over the cohort nearest to the other one; ``cosines`` [n, M]."""
+    nearest = np.argpartition(cosines, -top, axis=1)[:, -top:]  # [n, top]
+    out = np.empty(len(scores))
+    for start in range(0, len(scores), CHUNK):
+        part = slice(start, start + CHUNK)
+        of_a = np.take_along_axis(cosines[a[part]], nearest[b[part]], 1)
+        of_b = np.take_along_axis(cosines[b[part]], nearest[a[part]], 1)
+        out[part] = (_standardise(scores[part], of_a) + _standardise(scores[part], of_b)) / 2
+    return out
 
 
 def _standardise(scores: np.ndarray, cohort: np.ndarray) -> np.ndarray:

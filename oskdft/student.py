@@ -90,7 +90,11 @@ class Student(nn.Module):
         )
 
     def forward(
-        self, wave: Tensor, lengths: Tensor | None = None, without_adapters: int = 0
+        self,
+        wave: Tensor,
+        lengths: Tensor | None = None,
+        without_adapters: int = 0,
+        features: Tensor | None = None,
     ) -> Tensor:
         """Hidden states along one path.
 
@@ -100,10 +104,11 @@ class Student(nn.Module):
             without_adapters: so many leading rows take the distillation path, the others the
                 verification path; 0 is verification for all, B is distillation for all, B // 2 is
                 what release P does at evaluation (surprise 1).
+            features: [B, T, C] of ``wave``, when the CNN is frozen and the teacher has run it.
         Returns:
             [L+1, B, T, D], in the order and with the norms of `Teacher.forward`.
         """
-        hidden, mask = self._input(wave, lengths)
+        hidden, mask = self._input(wave, lengths, features)
         return self._run(hidden, mask, without_adapters)
 
     def forward_two_paths(

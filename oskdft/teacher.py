@@ -10,12 +10,10 @@ frames must never reach a score. Both layer forms of METHOD.md section 1 are cov
 
 import os
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import (
@@ -28,7 +26,8 @@ from transformers import (
     WavLMConfig,
     WavLMModel,
 )
-from transformers.utils import logging
+from transformers.safetensors_conversion import auto_conversion
+from transformers.utils import cached_file, logging
 
 from oskdft import checkpoint
 from oskdft.files import ASSETS, inside, read_json
@@ -44,6 +43,7 @@ FAMILIES = {
     "hubert": (HubertConfig, HubertModel),
     "wavlm": (WavLMConfig, WavLMModel),
 }
+WEIGHTS = "model.safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
 MOST_LAYERS, LARGEST_SIZE = 200, 1_000_000  # beyond them a configuration is damaged or hostile
@@ -115,20 +115,23 @@ def load_encoder(name: str) -> PreTrainedModel:
             f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name "
             f"of a {', '.join(FAMILIES)} model"
         )
+    return _from_files(*_hub_files(name))
+
+
+def _hub_files(name: str) -> tuple[Path, Path]:
+    """config.json and model.safetensors of a hub name, from the hub's cache or fetched into it."""
     try:
-        config = FAMILIES[family][0].from_pretrained(name)
-        config = foreign_config(config.to_dict(), f"config.json of {name}")
-        encoder, report = FAMILIES[family][1].from_pretrained(
-            name, config=config, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, SafetensorError, RuntimeError):
+        settings = cached_file(name, "config.json")
+        weights = cached_file(name, WEIGHTS, _raise_exceptions_for_missing_entries=False)
+        # where a model has pickled weights only, the hub's own converter is asked for safetensors
+        weights = weights or auto_conversion(name)[0]
+        return Path(settings), Path(weights)
+    except Exception:  # hub, network and cache raise whatever went wrong; the fix is the same
         raise ValueError(
             f"{name} is not on this machine and could not be fetched as safetensors; put its config.json "
             f"and model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder "
             "as model.teacher"
         ) from None
-    _refuse_missing(report["missing_keys"], name)
-    return encoder.eval()
 
 
 def _local_folder(name: str) -> Path | None:
@@ -140,16 +143,25 @@ def _local_folder(name: str) -> Path | None:
 
 def _from_folder(folder: Path) -> PreTrainedModel:
     """Weights of a folder, from its config.json and model.safetensors; nothing else there is read."""
-    settings, weights = inside(folder, "config.json"), inside(folder, "model.safetensors")
-    config = foreign_config(read_json(settings), str(settings))
+    settings, weights = inside(folder, "config.json"), inside(folder, WEIGHTS)
     if not weights.is_file():
         pickled = [path.name for ending in PICKLED for path in folder.glob(f"*{ending}")]
         why = f"; {pickled[0]} can run code when it is read and is left alone" if pickled else ""
         raise ValueError(f"{folder} needs config.json and model.safetensors{why}")
+    return _from_files(settings, weights)
+
+
+def _from_files(settings: Path, weights: Path) -> PreTrainedModel:
+    """The one way into an encoder: sizes are checked before memory is taken for them."""
+    config = foreign_config(read_json(settings), str(settings))
     made = FAMILIES[config.model_type][1]
     own = checkpoint.shapes_of(lambda: made(config), str(settings))
     given = {_present_name(name): shape for name, shape in checkpoint.shapes(weights).items()}
-    _refuse_missing(own.keys() - given.keys(), str(weights))
+    missing = sorted(own.keys() - given.keys())
+    if missing:
+        raise ValueError(
+            f"{weights} lacks {len(missing)} tensors: {some(missing, len(missing))}; get it again"
+        )
     checkpoint.refuse_misfit(own, {name: given[name] for name in own}, str(weights))
     tensors = checkpoint.load_tensors(weights)
     return made.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32).eval()
@@ -162,14 +174,6 @@ def _present_name(name: str) -> str:
         if name.endswith(f".{old}"):
             return f"{name.removesuffix(old)}parametrizations.weight.{new}"
     return name
-
-
-def _refuse_missing(missing: Iterable[str], source: str) -> None:
-    names = sorted(missing)
-    if names:
-        raise ValueError(
-            f"{source} lacks {len(names)} tensors: {some(names, len(names))}; get it again"
-        )
 
 
 def foreign_config(settings: Any, source: str) -> PretrainedConfig:

@@ -2,14 +2,15 @@
 
 A run folder holds config.yaml, metrics.csv, checkpoints/, best/, last/ and report.json. All chance in
 a step follows from (seed, stage, step), so a resumed run is the uninterrupted one. SIGTERM and Ctrl-C
-save the state between two steps; after any other end the run goes on from the last epoch.
+save the state between two steps, the same two in every process; after any other end the run goes on
+from the last epoch.
 """
 
 import importlib.util
 import math
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,15 @@ from oskdft import losses, optim, provenance, runfolder, task
 from oskdft.config import Config, to_dict
 from oskdft.console import progress, say
 from oskdft.dataset import loader
+from oskdft.distributed import any_process
 from oskdft.files import write_json
-from oskdft.meter import Meter, gradient_norms
+from oskdft.layouts import some
+from oskdft.meter import Meter, bottleneck, gradient_norms
 from oskdft.mishaps import Interrupts, explained
 from oskdft.model import SpeakerModel, annotate, load_model, new_model, save_model
 from oskdft.objective import Objective
 from oskdft.strategies import Stage, stage_config, stages
+from oskdft.targets import TunedTeacher, features_of_both, same_cnn, states_and_embedding
 from oskdft.teacher import Teacher, frame_count, load_encoder
 from oskdft.validation import Best, calibration
 
@@ -89,6 +93,13 @@ def _check_layers(cfg: Config, teacher_layers: int) -> None:
         )
 
 
+def _check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
+    if cfg.train.freeze_cnn and any(stage.start == "scratch" for stage in plan):
+        raise ValueError(
+            f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"
+        )
+
+
 def train(
     cfg: Config, out: str | Path, resume: bool = False, teacher: Teacher | None = None
 ) -> dict:
@@ -106,6 +117,7 @@ def train(
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     plan = stages(cfg)
+    _check_cnn(cfg, plan)
     with (
         Interrupts() as interrupts,
         closing(Run(cfg, Path(out), resume, teacher, interrupts)) as run,
@@ -131,20 +143,6 @@ def _run(run: Run, plan: Sequence[Stage], place: dict | None) -> dict:
         if stage.becomes_teacher:
             run.teacher = TunedTeacher(model)
     return _finish(run, model, staged) if run.main else {}
-
-
-class TunedTeacher(Teacher):
-    """A fine-tuned teacher: its states, and its embedding for PostComp."""
-
-    def __init__(self, model: SpeakerModel) -> None:
-        super().__init__(model.student.encoder)
-        self.backend = model.backend.requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def states_and_embedding(self, wave: Tensor, keep: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Kept states [K, B, T, D] and embedding [B, E]."""
-        every = self(wave)
-        return torch.stack([every[i] for i in keep]), self.backend(every)
 
 
 class StageLoop:
@@ -192,6 +190,8 @@ class StageLoop:
             runfolder.check_space(run.out, self.model, self.objective)
         run.teacher.to(run.accelerator.device)
         self.wrapped, self.prepared = run.accelerator.prepare(self.objective, self.optimiser)
+        encoders = self.model.student.encoder, run.teacher.encoder
+        self.one_cnn = cfg.train.freeze_cnn and same_cnn(*encoders)  # run once for both
         laps = self.steps * cfg.train.batch // len(run.task.train)
         ranks = run.accelerator.process_index, run.accelerator.num_processes
         data = task.dataset(cfg, run.task, laps)
@@ -199,14 +199,17 @@ class StageLoop:
         self.objective.train()
         self.meter.reset(place["window"] if place else None)
         left = f"the last good state is in {run.out}/checkpoints; go on with --resume"
+        # several processes stop together or not at all: what one was told counts where all have asked
+        together = run.interrupts.held() if ranks[1] > 1 else nullcontext()
         try:
-            with explained(left):
+            with explained(left), together:
                 self._go(batches)
         except (KeyboardInterrupt, SystemExit):
-            if run.accelerator.num_processes == 1:  # else the others may be a step ahead
+            if run.main:
                 with run.interrupts.held():
                     self.save(self.done)
                 say(f"stopped after step {self.done}; go on with --resume")
+            run.accelerator.wait_for_everyone()
             raise
         except OSError:
             if run.main:
@@ -223,13 +226,20 @@ class StageLoop:
             with self.run.interrupts.held():
                 self.step(step, batch)
                 self.done = step + 1
+            self._stop_together()
             if self.done % self.per_epoch == 0 and self.end_of_epoch(self.done):
                 return
+
+    def _stop_together(self) -> None:
+        """With several processes: wait for all of them, and stop if any was signalled."""
+        interrupts, accelerator = self.run.interrupts, self.run.accelerator
+        if accelerator.num_processes > 1 and any_process(interrupts.waiting, accelerator.device):
+            interrupts.stop()
 
     def step(self, step: int, batch: tuple[Tensor, ...]) -> None:
         """One update of the weights, from both losses at once."""
         run, epoch = self.run, step // self.per_epoch + 1
-        clean, heard, label, _ = (x.to(run.accelerator.device) for x in batch)
+        clean, heard, label, rows = (x.to(run.accelerator.device) for x in batch)
         self.meter.data_ready()
         seed_all(self.cfg.seed, self.number, step, self._noise_rank())
         if step % self.per_epoch == 0 and self.cfg.switches.optimiser == "rebuilt":
@@ -238,12 +248,12 @@ class StageLoop:
         frozen = step < self.stage.frozen * self.steps
         for group in self.prepared.param_groups:
             group["lr"] = 0.0 if frozen and group["name"] == "body" else rates[group["name"]]
-        out = self.wrapped(heard, label, *self._teacher_says(clean))
+        out = self.wrapped(heard, label, *self._teacher_says(clean, heard))
         total, figures = self.total(out, epoch, heard.shape[1])
         self.prepared.zero_grad()
         run.accelerator.backward(total)
         figures = {"loss": total.item()} | figures | gradient_norms(self.optimiser)
-        self._refuse_infinite(figures, step)
+        self._refuse_infinite(figures, step, rows.tolist())
         if self.cfg.train.max_grad_norm:
             run.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.cfg.train.max_grad_norm)
         self.prepared.step()
@@ -251,16 +261,18 @@ class StageLoop:
         if (step + 1) % LOG_EVERY == 0 or (step + 1) % self.per_epoch == 0:
             self._log({"stage": self.number, "step": step + 1, "epoch": epoch}, rates)
 
-    def _teacher_says(self, clean: Tensor) -> tuple[Tensor | None, ...]:
-        """Target states, wanted embedding, and what the distillation path hears if not the same."""
+    def _teacher_says(self, clean: Tensor, heard: Tensor) -> tuple[Tensor | None, ...]:
+        """Target states, wanted embedding; for the distillation path: wave if not ``heard``, features."""
         if not self.stage.kd:
-            return None, None, None
+            return None, None, None, None
+        teacher, features, own = self.run.teacher, None, None
         other = clean if task.hears_two_corpora(self.cfg) else None
         with self.run.accelerator.autocast():
-            if self.stage.embedding_kd:
-                keep = self.objective.kd.layers
-                return *self.run.teacher.states_and_embedding(clean, keep), other
-            return self.run.teacher(clean, keep=self.objective.kd.layers), None, other
+            if self.one_cnn:
+                listened = heard if other is None else other
+                features, own = features_of_both(teacher.encoder, clean, listened)
+            said = states_and_embedding(teacher, clean, self.objective.kd.layers, features)
+        return *said, other, own
 
     def total(
         self, out: dict[str, Tensor], epoch: int, samples: int
@@ -282,13 +294,14 @@ class StageLoop:
             figures["accuracy"] = out["accuracy"].item()
         return total, figures
 
-    def _refuse_infinite(self, figures: dict[str, float], step: int) -> None:
-        """Stop before the weights are spoilt."""
+    def _refuse_infinite(self, figures: dict[str, float], step: int, rows: list[int]) -> None:
+        """Stop before the weights are spoilt; ``rows`` of the training table are the batch."""
         bad = next((name for name, value in figures.items() if not math.isfinite(value)), None)
         if bad:
+            heard = some([self.run.task.train.name(row) for row in rows], len(rows))
             raise ValueError(
-                f"the {bad} is {figures[bad]} at step {step + 1} of stage {self.stage.name!r} "
-                f"({figures}); the last good state is in {self.run.out}/checkpoints; lower train.lr "
+                f"the {bad} is {figures[bad]} at step {step + 1} of stage {self.stage.name!r}, "
+                f"on {heard} ({figures}); the last good state is in {self.run.out}/checkpoints; lower train.lr "
                 "and start again"
             )
 
@@ -316,10 +329,15 @@ class StageLoop:
         )
         if any(place.items() <= entry.items() for entry in run.validations[-1:]):
             due = False
-        rates = self.best.measure(self.model) if due and run.main else None
+        rates = None
+        if due and run.main:
+            rates = run.interrupts.unless_stopped(lambda: self.best.measure(self.model))
         with run.interrupts.held():
             if due:
-                run.validations.append(place | broadcast_object_list([rates])[0])
+                rates = broadcast_object_list([rates])[0]
+                if rates is None:
+                    run.interrupts.stop()  # a resumed run comes here again
+                run.validations.append(place | rates)
                 self.objective.train()
             if due and run.main and self.best.stale() == 0:
                 run.lock.check()
@@ -327,7 +345,7 @@ class StageLoop:
                 save_model(run.out / "best", self.model, self.cfg, names, run.validations[-1])
             if run.main:
                 self.save(step)
-        run.accelerator.wait_for_everyone()
+        self._stop_together()
         stop = bool(patience) and self.best.stale() >= patience
         if stop and run.main:
             say(f"no better development EER for {patience} validations: stopped at epoch {epoch}")
@@ -362,7 +380,7 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
             fitted[described["step"]] = calibration(loaded, run.task, cfg)
         annotate(folder, {"calibration": fitted[described["step"]]})
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
-    say(f"{100 * waited:.0f} % of the time went into waiting for data")
+    say(bottleneck(waited, cfg.data.workers))
     report = {
         "config": to_dict(cfg),
         "train_utterances": len(run.task.train),

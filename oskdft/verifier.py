@@ -55,12 +55,12 @@ class Verifier:
         if self.threshold is None:
             raise ValueError("this model has no threshold; train it with development speakers")
         waves = [self._wave(source) for source in (a, b)]
-        doubts = [line for pair in zip((a, b), waves, strict=True) for line in _doubts(*pair)]
-        for line in doubts:
+        found = [line for pair in zip((a, b), waves, strict=True) for line in _doubts(*pair)]
+        for line in found:
             say(f"warning: {line}; the threshold was not set on such speech")
         score = self.score(*waves)
         same = score >= self.threshold
-        return {"score": score, "threshold": self.threshold, "same": same, "warnings": doubts}
+        return {"score": score, "threshold": self.threshold, "same": same, "warnings": found}
 
     def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
         if not isinstance(source, np.ndarray):
@@ -78,10 +78,20 @@ class Verifier:
 
 
 def _doubts(source: np.ndarray | str | Path, wave: np.ndarray) -> list[str]:
-    """Why a score of a recording may mean less than its calibration says."""
-    name, rate = "wave", audio.SAMPLE_RATE
-    if not isinstance(source, np.ndarray):
-        name, rate = str(source), audio.info(source).rate
+    if isinstance(source, np.ndarray):
+        return doubts("wave", wave)
+    return doubts(str(source), wave, audio.info(source).rate)
+
+
+def doubts(name: str, wave: np.ndarray, rate: int = audio.SAMPLE_RATE) -> list[str]:
+    """Why a score of a recording may mean less than its calibration says.
+
+    Args:
+        name: of the recording. wave: [N] at 16 kHz. rate: of the file that it comes from [Hz].
+
+    >>> doubts("clip", np.zeros(8_000, np.float32))
+    ['clip is 0.50 s long', 'clip is silent']
+    """
     found = {
         f"has {rate} Hz, not {audio.SAMPLE_RATE}": rate != audio.SAMPLE_RATE,
         f"is {len(wave) / audio.SAMPLE_RATE:.2f} s long": len(wave) < SURE_S * audio.SAMPLE_RATE,

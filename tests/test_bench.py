@@ -1,5 +1,6 @@
 """The benchmarks' references give the package's results; each benchmark runs at tiny size. No times."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -19,11 +20,11 @@ import deployment
 import embedding
 import growth
 import measure
+import pipeline
+import readme
 import scoring as pairwise
 import startup
 import training
-
-WITH_RESULT = ("deployment", "embedding", "growth", "scoring", "startup", "training")
 
 
 def gradients(net, sv, paths, wave, target) -> tuple[list, dict]:
@@ -88,36 +89,45 @@ def test_pair_by_pair_gives_the_same_scores():
     assert np.abs(ours - theirs).max() <= 1e-6
 
 
-def quick_result(name: str, tmp_path: Path) -> dict:
-    """What a benchmark's quick run returns, in this process."""
-    if name == "growth":  # its run starts a process for each size; here one size is enough
-        (tmp_path / "voice").mkdir()
-        embedding.recordings(tmp_path / "voice", 1, 1.0, 1.0)[0].rename(tmp_path / "0.wav")
-        found = growth.one_size("embedding", growth.FILE_S, str(tmp_path), quick=True)
-        rows = [measure.row(way, taken) for way, taken in found["taken"].items()]
-        return {"rows": rows, "comparisons": []}
-    if name == "startup":  # nor here a process for each start
-        path = embedding.recordings(tmp_path, 1, 1.0, 1.0)[0]
-        model_name, _ = startup.model_for(tmp_path)
-        further = startup.further_pair(model_name, [path, path], quick=True)
-        return {"rows": [further, further], "comparisons": []}
-    if name == "deployment":
-        return deployment.run(Namespace(quick=True, model="", trials="", root=""))
-    return {"embedding": embedding, "scoring": pairwise, "training": training}[name].run(True)
+@pytest.mark.parametrize("name", bench.names())
+def test_quick_run_prints_a_table_and_writes_its_result(name, tmp_path, monkeypatch, capsys):
+    """Each benchmark as a command, in this process: the same options, the same form of result."""
+    out = tmp_path / "result.json"
+    module = importlib.import_module(name)
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--out", str(out)])
+    if name == "startup":  # no process for each start
+        monkeypatch.setattr(startup.subprocess, "run", lambda *_, **__: None)
+    if name == "speech":  # nor 24 synthetic voices
+        monkeypatch.setattr(module.synthetic, "make_corpus", few_voices)
+    before = sorted(measure.RESULTS.iterdir())
+    module.main()
+    found = json.loads(out.read_text())
+    assert sorted(measure.RESULTS.iterdir()) == before
+    assert found["benchmark"] == name and found["quick"]
+    assert {"device", "kind", "cores", "versions", "commit", "threads"} <= set(found)
+    check_form(found, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", WITH_RESULT)
-def test_quick_run_has_rows_and_comparisons(name, tmp_path):
-    found = quick_result(name, tmp_path)
-    json.dumps(found, allow_nan=False)
+def few_voices(folder: Path, *_) -> None:
+    """Noise in the layout of the synthetic voices, with trials."""
+    for who in "ab":
+        for path in embedding.recordings(folder / "test" / who, 2, 1.0, 2.0):
+            path.rename(path.with_name(path.name.replace("1-", "")))
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.flac"))]
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    lines = [f"{int(a[5] == b[5])} {a} {b}\n" for a, b in pairs]
+    (folder / "trials.txt").write_text("".join(lines))
+
+
+def check_form(found: dict, table: str) -> None:
+    """Rows and comparisons as every benchmark has them, all of them in the table."""
     measured = [entry for entry in found["rows"] if entry["median_s"] is not None]
-    assert len(measured) >= 2
+    assert measured and found["comparisons"]
     for entry in measured:
         assert 0 < entry["low_s"] <= entry["median_s"] <= entry["high_s"]
     for entry in found["rows"]:
         assert (entry["median_s"] is None) == ("reason" in entry)
     assert all({"name", "times", "target"} <= set(entry) for entry in found["comparisons"])
-    table = measure.text(found | {"benchmark": name, "device": "x", "threads": 1, "quick": True})
     assert all(entry["name"] in table for entry in found["rows"] + found["comparisons"])
 
 
@@ -155,7 +165,9 @@ def test_every_turn_holds_every_row():
 
 
 def test_bench_finds_and_runs_what_there_is(monkeypatch, tmp_path):
-    assert set(WITH_RESULT) <= set(bench.names()) and bench.HELPER not in bench.names()
+    assert {"training", "pipeline", "scoring"} <= set(bench.names())
+    assert not set(bench.NO_BENCHMARKS) & set(bench.names())
+    assert all((bench.FOLDER / f"{name}.py").is_file() for name in bench.NO_BENCHMARKS)
     with pytest.raises(ValueError, match="no benchmark 'speed'; there are "):
         bench.run("speed")
     found = bench.run("scoring", quick=True, as_json=True)["scoring"]
@@ -163,6 +175,49 @@ def test_bench_finds_and_runs_what_there_is(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="run oskdft bench in a source checkout"):
         bench.names()
+
+
+def test_loader_delivers_what_is_counted(tmp_path):
+    works = pipeline.loader_works(tmp_path, quick=True)
+    assert [count for _, count in works.values()] == [4, 4, 8, 4, 8]
+    table, config_ = pipeline.sources(tmp_path / "again", made=True)
+    assert len(table) == 4 and config_.probability == 0.6
+    data = pipeline.SpeakerDataset(table, 0.5, 0, augment=pipeline.Augment(config_, 0))
+    assert pipeline.loading(data, 2, 2, 1) > 0
+
+
+def test_results_are_read_from_files_of_one_and_of_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    (tmp_path / "results").mkdir()
+    one, two = {"benchmark": "a"}, {"benchmark": "b"}
+    for name, value in (("one", one), ("several", {"b": two, "a": one}), ("study", {"rows": [1]})):
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(value))
+    assert bench.results() == [one, two, one]
+
+
+def test_readme_shows_what_the_results_hold():
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.updated(text) == text, "python benchmarks/readme.py"
+    with pytest.raises(ValueError, match="lacks the marks"):
+        readme.updated("no table")
+
+
+def test_readme_lines_find_their_figures():
+    """No line asks for a name that no benchmark gives; what is missing is said to be."""
+    comparisons = [{"name": "base/2 shared part once", "times": 1.5, "low": 1.25, "high": 2.0}]
+    rows = [{"name": f"base/2 {readme.GPU_STEP}", "median_s": 1.0, "share_of_peak": 0.41}]
+    result = {"benchmark": "training", "rows": rows, "comparisons": comparisons, "cores": 2}
+    result |= {"device": "X", "kind": "cuda"}
+    first, share = readme.LINES[0], next(n for n in readme.LINES if "R, model FLOP" in n.what)
+    assert readme.measured(first, [result]) == ("1.50 (1.25 to 2.00)", "X")
+    assert readme.measured(share, [result]) == ("41 %", "X")
+    assert readme.measured(share, [result | {"kind": "cpu"}]) == ("not measured", "")
+    unknown = [{"name": "base/2 shared part once", "times": None}]
+    assert readme.measured(first, [result | {"comparisons": unknown}]) == ("not measured", "")
+    two = readme.measured(first, [result, result | {"device": "Y", "kind": "cpu"}])
+    assert two == ("1.50 (1.25 to 2.00)<br>1.50 (1.25 to 2.00)", "X<br>Y, 2 cores")
+    assert readme.less("size")({"comparisons": [{"name": "size", "times": 4.0}]}) == "-75 %"
+    assert {line.benchmark for line in readme.LINES} - {""} <= set(bench.names())
 
 
 def test_gpu_script_says_when_there_is_no_gpu():

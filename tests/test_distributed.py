@@ -1,11 +1,17 @@
-"""Batch normalisation over processes is batch normalisation over the whole batch."""
+"""Two processes: batch normalisation is that over the whole batch; a signal to one stops both alike."""
 
+import multiprocessing
+import os
+import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
+from faults import harness
 
-from oskdft import checkpoint, distributed
+from oskdft import checkpoint, cli, distributed, synthetic, train, validation
 
 # One process of two: half of the batch; the sum of the losses of both is the loss of the whole.
 PROCESS = """
@@ -33,6 +39,72 @@ for name, shape in (("flat", (8, 3)), ("frames", (8, 3, 5))):
 checkpoint.save_tensors(out, made)
 dist.destroy_process_group()
 """
+
+
+def one_of_two(rank: int, port: int, strike: str, log: str, words: list[str]) -> None:
+    """In a process of its own: be `oskdft` on one of two ranks, and signal oneself at a set moment."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    step, measure = train.StageLoop.step, validation.Best.measure
+
+    def struck(self, at, batch):
+        if strike == "step" and rank == 1 and at == 16:
+            signal.raise_signal(signal.SIGTERM)
+        step(self, at, batch)
+
+    def validate(self, model):
+        if strike == "validation" and self.log:
+            signal.raise_signal(signal.SIGTERM)
+            print("this validation was not stopped")
+        return measure(self, model)
+
+    train.StageLoop.step, validation.Best.measure = struck, validate
+    sys.argv = ["oskdft", *words]
+    cli.main()
+
+
+def two(strike: str, out: Path, *words: str) -> tuple[list[int], str]:
+    """Exit codes of two processes that train together, and all that they said."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["oskdft.train", "oskdft.cli"])
+    log = out.with_suffix(f".{strike}.log")
+    words = ["train", "--profile", "smoke", "--out", str(out), *words, "device=cpu"]
+    started = [
+        server.Process(target=one_of_two, args=(rank, port, strike, str(log), words))
+        for rank in (0, 1)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(200)
+        process.kill()  # no effect when it has ended
+        process.join()
+    return [process.exitcode for process in started], log.read_text()
+
+
+def test_a_signal_to_one_process_stops_both_behind_the_same_step(tmp_path):
+    """First in a step of the second process, then in a validation of the first; nothing is lost."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    synthetic.make_corpus(tmp_path / "voices", speakers=8, utterances=6, seed=3, workers=1)
+    words = ["train.steps_per_epoch=13", f"data.root={tmp_path / 'voices'}"]
+    codes, said = two("none", whole, *words)
+    assert codes == [0, 0], said
+    for strike, place in (("step", 17), ("validation", 26)):
+        codes, said = two(strike, out, *words)
+        assert codes == [143, 143], said
+        assert f"stopped after step {place}; go on with --resume" in said
+        assert harness.place_of(out) == (0, place) and "was not stopped" not in said
+        words = [*words[:2], "--resume"]
+    codes, said = two("none", out, *words)
+    assert codes == [0, 0], said
+    assert harness.differences(whole, out, harness.TOLERANCE) == []
 
 
 def whole_batch() -> dict[str, torch.Tensor]:

@@ -115,6 +115,7 @@ def test_report_equals_its_score_file(model_folder, recordings, tmp_path):
     assert recipe["policy"] == "full utterance and 5 crops of 1 s"
     assert recipe["score normalisation"] == "none" and recipe["mode"] == "corrected"
     text = evaluate.report_text(result)
+    assert all(f"{name} {version}" in text for name, version in result["versions"].items())
     assert "unknown list of 66 trials" in text and f"{100 * result['eer']:.4f} %" in text
     plain = evaluate.evaluate(model_folder, recordings / "trials.txt", recordings, tta=False)
     assert plain["recipe"]["policy"] == "full utterance"

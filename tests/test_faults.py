@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,10 +11,29 @@ import sys
 import pytest
 from faults import harness
 
-from oskdft import config, files, mishaps, runfolder, train, validation
+from oskdft import config, files, mishaps, reproduce, runfolder, train, validation
 
 # tensorboard writes in a thread of its own, which ends with an error where the disk is gone
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+MEMORY = """
+import resource, sys
+import torch
+from faults import inject
+from oskdft import cli, train
+
+step = train.StageLoop.step
+
+
+def starved(self, at, batch):
+    if at == 16:
+        inject.limit(resource.RLIMIT_AS, inject.address_space())
+        torch.ones(2**28)  # what a step with a larger batch would ask for
+    step(self, at, batch)
+
+
+train.StageLoop.step = starved
+cli.main()
+"""
 SHORT = [
     "SIGKILL", "SIGKILL inside a write", "SIGTERM", "SIGKILL, then damage", "disk full inside a write",
 ]  # fmt: skip
@@ -126,8 +146,11 @@ def test_a_second_writer_is_refused_and_a_dead_one_is_not_waited_for(smoke, whol
     command = [sys.executable, "-c", LOCKING, str(tmp_path / "r")]
     first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "locked\n"
-    with pytest.raises(ValueError, match=rf"being written by process {first.pid} on .*wait for it"):
+    refusal = rf"being written by process {first.pid} on .*wait for it"
+    with pytest.raises(ValueError, match=refusal):
         train.train(smoke, tmp_path / "r", resume=True)
+    with pytest.raises(ValueError, match=refusal):
+        reproduce.reproduce("smoke", ["01"], str(tmp_path / "r"), resume=True)
     first.kill()
     first.communicate()
     runfolder.Lock(tmp_path / "r").release()
@@ -189,13 +212,41 @@ def test_a_disk_that_refuses_leaves_the_state_before(smoke, tmp_path, monkeypatc
     assert not list((tmp_path / "r").rglob("*.part"))
 
 
+def test_too_little_memory_is_said_and_the_run_can_be_resumed(smoke, whole, tmp_path):
+    """The system itself refuses more memory in the second epoch."""
+    words = ["train", "--profile", "smoke", "--out", str(tmp_path / "r"), "device=cpu"]
+    words += ["train.steps_per_epoch=13", f"data.root={smoke.data.root}"]
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, *words], cwd=os.path.dirname(__file__),
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    line = "oskdft: out of memory; the last good state is in .*/r/checkpoints; go on with --resume"
+    assert done.returncode == 1 and re.fullmatch(line, done.stderr.splitlines()[-1]), done.stderr
+    train.train(smoke, tmp_path / "r", resume=True)
+    assert harness.differences(whole, tmp_path / "r") == []
+
+
+def test_sigterm_before_the_training_begins_has_the_same_exit_code():
+    code = "import os, signal, sys\nfrom oskdft import cli, config\n"
+    code += "config.load = lambda _: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--out", "never"], capture_output=True, text=True
+    )
+    assert done.returncode == mishaps.STOPPED == 143
+    assert done.stderr == "oskdft: stopped by SIGTERM\n" and not os.path.exists("never")
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
-    smoke, tmp_path, monkeypatch
+    smoke, runs, tmp_path, monkeypatch
 ):
     norms = train.gradient_norms
     monkeypatch.setattr(train, "gradient_norms", lambda o: norms(o) | {"grad_body": float("inf")})
-    with pytest.raises(ValueError, match=r"the grad_body is inf at step 1 .*lower train\.lr"):
+    with pytest.raises(
+        ValueError, match=r"the grad_body is inf at step 1 .*lower train\.lr"
+    ) as error:
         train.train(smoke, tmp_path / "r")
+    named = re.search(r", on (\S+), (\S+), (\S+) and 5 more", str(error.value))
+    assert all((runs.voices / name).is_file() for name in named.groups())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,13 @@
 """Pre-training with tiny recipes: both families, an exact continuation, what is heard."""
 
+import functools
 import json
 import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import audio, checkpoint, corpora, pretrain, selfsupervised, teacher
+from oskdft import audio, checkpoint, corpora, pretrain, runfolder, selfsupervised, teacher
 from oskdft.selfsupervised import PretrainConfig, load_recipe, utterance_contrast
 
 TINY = PretrainConfig(
@@ -30,8 +36,8 @@ def speech(tmp_path_factory):
     return pretrain.Speech(paths)
 
 
-def train(recipe, out, speech):
-    return pretrain.pretrain(recipe, out, speech, [], lambda encoder: RATES)
+def train(recipe, out, speech, judge=lambda encoder: RATES):
+    return pretrain.pretrain(recipe, out, lambda: (speech, [], judge))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def whole(speech, tmp_path_factory):
 
 
 def tensors(folder):
-    return checkpoint.load_tensors(folder / "state.safetensors")
+    return runfolder.last_state(folder)["tensors"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -73,16 +79,16 @@ class Interrupted(Exception):
 )
 def test_continued_equals_uninterrupted(family, after, speech, tmp_path, monkeypatch):
     """Cut before, at and after the new labels."""
-    recipe, save = replace(TINY, family=family), pretrain._save
+    recipe, save = replace(TINY, family=family), pretrain.Loop.save
     whole = train(recipe, tmp_path / "whole", speech)
 
-    def cut(out, model, optimiser, report):
-        save(out, model, optimiser, report)
-        if report["step"] == after:
+    def cut(self):
+        save(self)
+        if self.report["step"] == after:
             raise Interrupted
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(pretrain, "_save", cut)
+        patch.setattr(pretrain.Loop, "save", cut)
         train(recipe, tmp_path / "cut", speech)
     torch.rand(7)  # whatever happened in between
     report = train(recipe, tmp_path / "cut", speech)
@@ -93,7 +99,9 @@ def test_continued_equals_uninterrupted(family, after, speech, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("step", [1, 3])
-@pytest.mark.parametrize("file", ["model.safetensors", "pretrain.json", "state.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "pretrain.json", "state.safetensors", "state.json"]
+)
 def test_a_cut_between_two_files_of_a_save_is_repaired(
     file, step, whole, speech, tmp_path, monkeypatch
 ):
@@ -101,7 +109,7 @@ def test_a_cut_between_two_files_of_a_save_is_repaired(
     written, replace_ = [], os.replace
 
     def cut(source, target):
-        written.append(Path(target).name)
+        written.append(re.sub(r"-\d+", "", Path(target).name))
         if written.count(file) == step:
             raise Interrupted
         replace_(source, target)
@@ -110,6 +118,96 @@ def test_a_cut_between_two_files_of_a_save_is_repaired(
         patch.setattr(os, "replace", cut)
         train(TINY, tmp_path, speech)
     assert train(TINY, tmp_path, speech)["log"] == whole["log"]
+
+
+@pytest.fixture(scope="module")
+def forty(speech, tmp_path_factory):
+    """Folders of uninterrupted runs of 40 steps; the layers are judged every second step."""
+
+    @functools.cache
+    def make(family: str) -> Path:
+        out = tmp_path_factory.mktemp(family)
+        train(replace(TINY, family=family, steps=40), out, speech)
+        return out
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("family", "moment", "reached"),
+    [("hubert", "a step", 17), ("hubert", "the new labels", 20), ("hubert", "a judgement", 18),
+     ("wav2vec2", "a step", 17)],
+)  # fmt: skip
+def test_a_signal_saves_the_state_and_nothing_is_lost(
+    family, moment, reached, forty, speech, tmp_path, monkeypatch, capsys
+):
+    """Inside a step it counts behind it; the rest need not be waited for, and is done again."""
+    recipe, whole, judged = replace(TINY, family=family, steps=40), forty(family), []
+    step, prepare = pretrain._step, selfsupervised.HubertPretrainer.prepare
+
+    def signalled(model, optimiser, batch, at):
+        if moment == "a step" and at == 16:
+            signal.raise_signal(signal.SIGTERM)
+        return step(model, optimiser, batch, at)
+
+    def labels(self, waves, own_features):
+        if moment == "the new labels" and own_features:
+            signal.raise_signal(signal.SIGTERM)
+        prepare(self, waves, own_features)
+
+    def judge(encoder):
+        if moment == "a judgement" and judged.append(1) is None and len(judged) == 9:
+            signal.raise_signal(signal.SIGTERM)
+        return RATES
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(pretrain, "_step", signalled)
+        patch.setattr(selfsupervised.HubertPretrainer, "prepare", labels)
+        train(recipe, tmp_path, speech, judge)
+    assert stop.value.code == 143 and runfolder.last_state(tmp_path)["step"] == reached
+    assert f"stopped after step {reached}; the same command goes on" in capsys.readouterr().err
+    log = json.loads((whole / "pretrain.json").read_text())["log"]
+    assert train(recipe, tmp_path, speech)["log"] == log
+    first, second = tensors(whole), tensors(tmp_path)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(whole, speech, tmp_path, capsys):
+    train(TINY, tmp_path, speech)
+    newest = sorted((tmp_path / "checkpoints").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    assert train(TINY, tmp_path, speech)["log"] == whole["log"]
+    assert "is damaged (its checksum" in capsys.readouterr().err
+
+
+def test_a_second_writer_is_refused_before_it_reads_anything(tmp_path):
+    code = "import sys\nfrom pathlib import Path\nfrom oskdft.runfolder import Lock\n"
+    code += f"lock = Lock(Path({str(tmp_path)!r}))\nprint('locked', flush=True)\nsys.stdin.read()"
+    first = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "locked\n"
+    with pytest.raises(ValueError, match=rf"being written by process {first.pid} on .*wait for it"):
+        pretrain.pretrain(TINY, tmp_path, lambda: pytest.fail("it went on"))
+    first.communicate("")
+
+
+def test_room_is_asked_for_before_anything_is_read(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(runfolder.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    with pytest.raises(OSError, match=r"0\.00 GB free, the run needs 0\.0\d GB"):
+        pretrain.pretrain(TINY, tmp_path, lambda: pytest.fail("it went on"))
+
+
+def test_a_folder_that_vanishes_stops_the_run(speech, tmp_path):
+    def judge(encoder):
+        if (tmp_path / "out/pretrain.json").exists():
+            (tmp_path / "out").rename(tmp_path / "away")
+        return RATES
+
+    with pytest.raises(FileNotFoundError, match="has vanished .*bring the folder back"):
+        train(TINY, tmp_path / "out", speech, judge)
+    assert runfolder.last_state(tmp_path / "away")["step"] == 1 and not (tmp_path / "out").exists()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(speech, tmp_path):
@@ -131,7 +229,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_state(speech, tmp_path, mon
     )
     with pytest.raises(ValueError, match="loss is nan at step 2; lower lr"):
         train(TINY, tmp_path, speech)
-    assert int(tensors(tmp_path)["step"]) == 1
+    assert runfolder.last_state(tmp_path)["step"] == 1
 
 
 def test_batches_follow_from_seed_and_step(speech):
@@ -187,13 +285,12 @@ def test_test_speakers_are_never_read(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "Speech", lambda paths: heard.extend(paths))
     monkeypatch.setattr(pretrain, "noise_files", lambda _: {})
     monkeypatch.setattr(pretrain.audio, "read", lambda path: judged.append(path))
-    monkeypatch.setattr(pretrain, "pretrain", lambda *_: {})
     try:
         everyone = corpora.load_corpus("speechocean762", split="train")
         test = corpora.load_corpus("speechocean762", split="test")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    pretrain.run(replace(TINY, dev_speakers=15), tmp_path)
+    pretrain.hear(replace(TINY, dev_speakers=15), tmp_path)
     secret = set(test.names())
     known = {everyone.root / name for name in everyone.names()}
     assert len(judged) > 15 and set(judged) < known and set(heard) & known

@@ -22,6 +22,7 @@ from oskdft import doctor
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "oskdft").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OPTIONS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
 PYTHONS = ("3.11", "3.12", "3.13")
 SYSTEMS = ("linux", "darwin")
 CONDA_NAMES = {"torch": "pytorch", "soundfile": "pysoundfile"}
@@ -81,17 +82,29 @@ def own_files() -> list[Path]:
     return found
 
 
+def drift(requirements: list[Requirement], versions: dict[str, str]) -> list[str]:
+    """What the lock has not, or not at a version that is asked for."""
+    found = []
+    for requirement in requirements:
+        version = versions.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version):
+            found.append(f"{requirement}, but locked {version}; make lock")
+    return found
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_lock_has_every_direct_requirement_at_an_admissible_version(python: str, system: str):
     versions = locked(python, system)
-    for requirement in direct_requirements():
-        if requirement.name == "torch":
-            continue
-        version = versions.get(canonicalize_name(requirement.name))
-        assert version, f"{requirement.name} is missing for Python {python} on {system}; make lock"
-        assert requirement.specifier.contains(version), f"{requirement} but locked {version}"
+    assert drift([r for r in direct_requirements() if r.name != "torch"], versions) == []
+    later = [Requirement("added-yesterday>=1"), Requirement(f"numpy>{versions['numpy']}")]
+    assert [line.partition(",")[0] for line in drift(later, versions)] == [str(r) for r in later]
     assert {"setuptools", "sympy", "jinja2", "networkx"} <= set(versions)  # torch's own needs
+
+
+def test_lock_was_made_for_the_direct_requirements_and_no_others():
+    asked = {block.partition("==")[0] for block in lock_blocks() if "oskdft (pyproject" in block}
+    assert asked == {canonicalize_name(r.name) for r in direct_requirements()} - {"torch"}
 
 
 def test_lock_is_hashed_and_holds_neither_torch_nor_its_companions():
@@ -138,6 +151,20 @@ def test_version_is_the_same_everywhere():
     assert oskdft.__version__ == PROJECT["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+
+
+def test_ci_audits_the_lock_and_tries_the_newest_releases_weekly():
+    """The tests include the notebooks (testpaths)."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert workflow[True]["schedule"] == [{"cron": "17 4 * * 1"}]  # YAML reads "on" as a boolean
+    newest, audit = (
+        [step["run"] for step in workflow["jobs"][job]["steps"] if "run" in step]
+        for job in ("newest", "audit")
+    )
+    assert newest == ["make lock", "make test"] and "--upgrade" in (ROOT / "Makefile").read_text()
+    assert "notebooks" in OPTIONS["testpaths"] and "--nbmake" in OPTIONS["addopts"]
+    assert "pip-audit --requirement requirements.lock --require-hashes" in audit[-1]
+    assert "if" not in workflow["jobs"]["audit"]
 
 
 def test_ci_runs_the_readme_test_command():

@@ -37,6 +37,16 @@ def test_chunks_change_nothing(data, monkeypatch):
     )
 
 
+def test_precision_is_that_of_the_embeddings(data):
+    full, crops, pairs, _ = data
+    exact = scoring.score_trials(full, crops, pairs)
+    single = scoring.score_trials(full.astype(np.float32), crops.astype(np.float32), pairs)
+    assert single.dtype == np.float32 and np.abs(single - exact).max() <= 1e-6
+    whole = (10 * full).round()
+    got = scoring.score_trials(whole.astype(int), None, pairs)
+    assert np.allclose(got, scoring.score_trials(whole, None, pairs), atol=1e-12)
+
+
 @pytest.mark.parametrize("cross", [False, True])
 def test_as_norm_per_pair(data, cross):
     full, _, pairs, cohort = data

@@ -16,11 +16,15 @@ from oskdft import (
     audio,
     checkpoint,
     config,
+    meter,
     model,
     runfolder,
     strategies,
+    student,
     synthetic,
+    targets,
     task,
+    teacher,
     train,
     validation,
 )
@@ -255,6 +259,75 @@ def test_few_labels(voices):
     assert len(made.train.speakers) == 2
     with pytest.raises(ValueError, match="labelled_speakers is 99"):
         task.prepare(smoke(voices, data__labelled_speakers=99))
+
+
+FROZEN = {"train__freeze_cnn": True, "augment__probability": 0.5}
+
+
+@pytest.mark.parametrize("strategy", ["os-kdft", "os-kdft2", "postcomp", "joint-no-adapter"])
+def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
+    strategy, voices, tmp_path, monkeypatch
+):
+    """Rows without augmentation share the teacher's features; the others are computed alone."""
+    if strategy == "os-kdft2":  # the distillation path hears the teacher's crop
+        root = tmp_path / "other"
+        synthetic.make_corpus(root, speakers=4, utterances=2, seed=9, workers=1)
+        second = {"data__kd_corpus": "synthetic", "data__kd_root": str(root)}
+    else:
+        second = {}
+    cfg, counted = smoke(voices, strategy=strategy, **FROZEN, **second), {}
+    for shared in (True, False):
+        rows_seen = counted[shared] = []
+        front_end = teacher.cnn
+
+        def counting(encoder, wave, *rest, seen=rows_seen, front_end=front_end):
+            seen.append(len(wave))
+            return front_end(encoder, wave, *rest)
+
+        with monkeypatch.context() as patch:
+            for module in (teacher, student, targets):
+                patch.setattr(module, "cnn", counting)
+            patch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
+            patch.setattr(train, "calibration", lambda *_: {})
+            if not shared:
+                patch.setattr(train, "same_cnn", lambda *_: False)
+            train.train(cfg, tmp_path / str(shared))
+    assert sum(counted[True]) < sum(counted[False])
+    ours, theirs = weights(tmp_path / "True/last"), weights(tmp_path / "False/last")
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-5, msg=name)
+    start = teacher.load_encoder(cfg.model.teacher).feature_extractor.state_dict()
+    for name, value in start.items():
+        assert torch.equal(ours[f"student.encoder.feature_extractor.{name}"], value)
+
+
+@pytest.mark.parametrize("strategy", ["student-ft", "joint-no-adapter"])
+def test_frozen_cnn_has_no_backward_pass(strategy, voices):
+    cfg = smoke(voices, strategy=strategy, **FROZEN)
+    run = SimpleNamespace(task=task.prepare(cfg), validations=[], teacher=None)
+    run.teacher = teacher.Teacher(teacher.load_encoder(cfg.model.teacher))
+    stage = strategies.stages(cfg)[0]
+    cfg = strategies.stage_config(cfg, stage, 2)
+    loop = train.StageLoop(run, cfg, stage, 0, None)
+    encoder = loop.model.student.encoder
+    assert not teacher.cnn(encoder, torch.randn(1, 8_000)).requires_grad
+    trained = {id(p) for group in loop.optimiser.param_groups for p in group["params"]}
+    assert trained and not trained & {id(p) for p in encoder.feature_extractor.parameters()}
+
+
+def test_scratch_has_no_cnn_to_freeze(voices, tmp_path):
+    with pytest.raises(ValueError, match="the CNN of strategy scratch random; set it to false"):
+        train.train(smoke(voices, strategy="scratch", **FROZEN), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_log_names_the_bottleneck(voices, tmp_path, capsys):
+    report = train.train(smoke(voices), tmp_path / "r")
+    assert meter.bottleneck(report["waiting_for_data"], 0) in capsys.readouterr().err
+    assert meter.bottleneck(0.1, 0).startswith("the model is the bottleneck: 10 % of the time")
+    line = meter.bottleneck(0.41, 3)
+    assert line.startswith("data is the bottleneck: 41 % of the time went into waiting for it; ")
+    assert "raise data.workers (3 on " in line
 
 
 def test_seeds_and_ranks():

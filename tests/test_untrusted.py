@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from oskdft import checkpoint, config, layouts, model, teacher
+from oskdft import checkpoint, config, layouts, model, onnxmodel, teacher
 
 MEMORY = 300 << 20  # bytes that refusing something may cost at most
 
@@ -235,6 +235,127 @@ def test_weights_that_are_not_finite_are_refused(speaker_folder):
     tensors["backend.linear.bias"][3] = float("nan")
     checkpoint.save_tensors(speaker_folder / "model.safetensors", tensors)
     refused(model.load_model, speaker_folder, "holds weights that are not finite")
+
+
+@pytest.fixture
+def hub(encoder_folder, tmp_path, monkeypatch):
+    """The cache of the hub, as it fills it, with a sound teacher "someone/hubert-tiny" in it."""
+    import huggingface_hub
+
+    own = tmp_path / "hub/models--someone--hubert-tiny"
+    snapshot = own / "snapshots" / ("0" * 40)
+    for folder in (own / "blobs", own / "refs", snapshot):
+        folder.mkdir(parents=True)
+    (own / "refs/main").write_text("0" * 40)
+    for name in ("config.json", "model.safetensors"):
+        (encoder_folder / name).rename(own / "blobs" / name)
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return snapshot
+
+
+def test_a_hub_name_loads_from_the_cache(hub):
+    made = teacher.load_encoder("someone/hubert-tiny").state_dict()
+    given = checkpoint.load_tensors(hub / "model.safetensors")
+    assert made.keys() == given.keys() and all(torch.equal(made[k], given[k]) for k in given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_size": 900_000, "intermediate_size": 900_000}, "does not fit the model: .*shape"),
+        ({"num_hidden_layers": 3}, "safetensors lacks 16 tensors"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "asks for code from elsewhere .auto_map"),
+        ({"model_type": "bert"}, "model_type must be one of"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_hub_name_is_checked_like_a_folder(hub, settings, message):
+    change(hub / "config.json", **settings)
+    refused(lambda _: teacher.load_encoder("someone/hubert-tiny"), hub, message)
+
+
+def test_pickled_weights_of_a_hub_name_are_not_even_opened(hub, proof):
+    (hub / "model.safetensors").unlink()
+    torch.save({"weight": Attack(proof)}, hub / "pytorch_model.bin")
+    wanted = "hubert-tiny is not on this machine and could not be fetched as safetensors"
+    refused(lambda _: teacher.load_encoder("someone/hubert-tiny"), hub, wanted)
+
+
+def onnx_tensor(dims: list[int], place: str = ""):
+    """A tensor "w" of these sizes that holds 16 bytes, or claims that a file elsewhere holds it."""
+    import onnx
+
+    made = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=dims)
+    if not place:
+        made.raw_data = bytes(16)
+        return made
+    made.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": place, "offset": "0", "length": "16"}.items():
+        made.external_data.add(key=key, value=value)
+    return made
+
+
+@pytest.fixture
+def onnx_folder(tmp_path):
+    """Makes an exported folder whose model multiplies by "w", an initializer or a constant."""
+    from onnx import helper
+
+    def make(tensor, constant: bool = False) -> Path:
+        nodes = [helper.make_node("MatMul", ["wave", "w"], ["embedding"])]
+        if constant:
+            nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+        ends = [helper.make_tensor_value_info(n, 1, None) for n in ("wave", "embedding")]
+        graph = helper.make_graph(
+            nodes, "g", ends[:1], ends[1:], initializer=[] if constant else [tensor]
+        )
+        opset = helper.make_opsetid("", 17)
+        made = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        folder = tmp_path / "export"
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(made.SerializeToString())
+        described = {"config": config.to_dict(config.load("smoke"))}
+        (folder / "model.json").write_text(json.dumps(described))
+        return folder
+
+    return make
+
+
+def test_a_sound_onnx_folder_loads(onnx_folder):
+    made, _, _ = onnxmodel.load_onnx(onnx_folder(onnx_tensor([2, 2])))
+    assert made.embed([torch.ones(2).numpy()]).tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("constant", [False, True], ids=["initializer", "constant"])
+@pytest.mark.parametrize("place", ["{}/secret", "../secret", "near", "/proc/self/environ"])
+def test_onnx_tensors_in_other_files_are_refused_before_the_runtime_sees_them(
+    onnx_folder, tmp_path, monkeypatch, place, constant
+):
+    (tmp_path / "secret").write_bytes(bytes(16))
+    folder = onnx_folder(onnx_tensor([2, 2], place.format(tmp_path)), constant)
+    (folder / "near").write_bytes(bytes(16))
+    monkeypatch.setattr(onnxmodel, "OnnxModel", lambda _: pytest.fail("it was loaded"))
+    refused(onnxmodel.load_onnx, folder, "keeps tensors in other files, which are never read")
+
+
+@pytest.mark.parametrize("dims", [[10**6, 10**6], [10**5, 10**4], [-1, 4], [2**32, 2**32]], ids=str)
+def test_onnx_tensors_that_claim_more_than_the_file_holds_cost_nothing(onnx_folder, dims):
+    refused(onnxmodel.load_onnx, onnx_folder(onnx_tensor(dims)), "cannot be loaded .*export it")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_an_onnx_folder_of_links_is_refused(onnx_folder, tmp_path, name):
+    folder = onnx_folder(onnx_tensor([2, 2]))
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    refused(onnxmodel.load_onnx, folder, f"{name} leads out of its folder, to .*elsewhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"ORTM" * 50], ids=["empty", "text", "ort"])
+def test_a_model_onnx_that_is_none_is_refused(onnx_folder, content):
+    folder = onnx_folder(onnx_tensor([2, 2]))
+    (folder / "model.onnx").write_bytes(content)
+    refused(onnxmodel.load_onnx, folder, "model.onnx .*export it again")
 
 
 def test_yaml_runs_no_code(tmp_path, proof):

@@ -20,7 +20,7 @@ SIGNALS = {
 ENDS = {  # exit codes that a fault may have; 0: the run was quicker than the fault
     "SIGKILL": {0, -signal.SIGKILL},
     "SIGKILL, then damage": {0, -signal.SIGKILL},
-    "SIGTERM": {0, 143, -signal.SIGTERM},  # itself before training begins: 143 to a shell
+    "SIGTERM": {0, 143, -signal.SIGTERM},  # itself before `main` begins: 143 to a shell
     "SIGTERM on a slow disk": {0, 143, -signal.SIGTERM},
     "Ctrl-C": {0, 130},
     "SIGKILL inside a write": {0, -signal.SIGKILL},

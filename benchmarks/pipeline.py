@@ -1,0 +1,144 @@
+"""Input pipeline: utterances per second of the loader, against those that a training step consumes.
+
+    python benchmarks/pipeline.py [--json] [--quick]
+
+Random 2-s crops, augmented as in release P (noise, rooms, clipping, easing) or with every step on every
+crop. speechocean762, noise/ and rir/ of $OSKDFT_DATA where they are, else files made on the spot. The
+steps are those of `training.py`, with random weights: bf16 and fused attention on a GPU, float32 on a
+CPU. `per_s` of a step over `per_s` of one worker is the number of workers that the step keeps busy.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import embedding
+import measure
+import numpy as np
+from training import Case, Trainer
+
+from oskdft import audio, corpora, layouts
+from oskdft.augment import Augment
+from oskdft.config import AugmentConfig
+from oskdft.dataset import SpeakerDataset, loader
+
+RATE = audio.SAMPLE_RATE
+CROP_S, BATCH, BATCHES = 2.0, 32, 20  # batches per worker and turn
+CORES = 16  # of the machine that the target is for
+STEPS = (
+    Case("desk", "desk", measure.BASE, 2, CROP_S, {"cpu": 2, "cuda": 64}, ""),
+    Case("classroom", "classroom", measure.BASE, 2, CROP_S, {"cpu": 32, "cuda": 32}, "",
+         measure.CLASSROOM),
+)  # fmt: skip
+QUICK = (Case("tiny", "desk", measure.TINY, 1, 0.5, {"cpu": 2, "cuda": 2}, ""),)
+
+
+def make_noise(folder: Path, count: int, seconds: float, decay_s: float = 0.0) -> None:
+    """Noise that lies in the low frequencies as speech does; decaying for rooms."""
+    rng = np.random.default_rng(count)
+    for number in range(count):
+        wave = np.cumsum(rng.normal(0, 1, int(seconds * RATE))) * 1e-3
+        wave = wave - np.convolve(wave, np.ones(400) / 400, mode="same")
+        if decay_s:
+            wave = rng.normal(0, 0.2, len(wave)) * np.exp(-np.arange(len(wave)) / decay_s / RATE)
+            wave[10] = 0.9
+        audio.write(folder / f"{number}.wav", wave / np.abs(wave).max() / 2)
+
+
+def sources(folder: Path, made: bool) -> tuple[corpora.Utterances, AugmentConfig]:
+    """Speech, and release P's augmentation: real recordings where they are, unless ``made``."""
+    data = Path(os.environ.get("OSKDFT_DATA", ""))
+    names = ("speechocean762", "noise", "rir")
+    if not made and os.environ.get("OSKDFT_DATA") and all((data / n).is_dir() for n in names):
+        table = corpora.load_corpus("speechocean762", data / names[0], "train")
+        return table, AugmentConfig(noise_root=str(data / names[1]), rir_root=str(data / names[2]))
+    count = 2 if made else 10
+    for category in ("noise", "speech", "music"):
+        make_noise(folder / "noise" / category, count, 20.0)
+    make_noise(folder / "rir", count, 0.5, decay_s=0.1)
+    embedding.recordings(folder / "speech", 2 * count, 2.0, 10.0)
+    rows = [(name, name, "", np.nan) for name in layouts.audio_below(folder / "speech")]
+    config = AugmentConfig(noise_root=str(folder / "noise"), rir_root=str(folder / "rir"))
+    return corpora.table(folder / "speech", rows), config
+
+
+def loading(data: SpeakerDataset, batch: int, batches: int, workers: int) -> float:
+    """Seconds for so many batches, once the workers have delivered those they start with."""
+    first = 2 * workers
+    stream = iter(loader(data, batch, first + batches, workers))
+    for _ in range(first):
+        next(stream)
+    start = time.perf_counter()
+    for _ in stream:
+        pass
+    return time.perf_counter() - start
+
+
+def loader_works(folder: Path, quick: bool) -> dict[str, tuple[Callable[[], float], int]]:
+    """Row -> (a call that returns its seconds, utterances it loads)."""
+    table, published = sources(folder, quick)
+    every = replace(published, probability=1.0, clipping=1.0, easing=1.0)
+    policies = {"no augmentation": None, "release P": published, "all on every crop": every}
+    batch, batches, many = (2, 2, 2) if quick else (BATCH, BATCHES, os.cpu_count())
+    works = {}
+    for name, policy in policies.items():
+        augment = policy and Augment(policy, seed=0)
+        data = SpeakerDataset(table, CROP_S, seed=0, augment=augment)
+        for workers in (1,) if policy is None else (1, many):
+            steps = batches * workers
+            call = lambda data=data, steps=steps, n=workers: loading(data, batch, steps, n)  # noqa: E731
+            label = f"loader, {name}, {workers} worker{'s' * (workers > 1)}"
+            works[label] = call, batch * steps
+    return works
+
+
+def step_works(quick: bool) -> dict[str, tuple[Callable[[], float], int]]:
+    """The same of training steps."""
+    works = {}
+    for case in QUICK if quick else STEPS:
+        trainer = Trainer(case)
+        step = trainer.optimised if measure.DEVICE == "cuda" else trainer.two_paths
+        call = lambda step=step: measure.once(step)  # noqa: E731
+        works[f"step, {case.name}"] = call, case.batch[measure.DEVICE]
+    return works
+
+
+def run(quick: bool) -> dict:
+    """All rows and comparisons."""
+    with tempfile.TemporaryDirectory() as folder:
+        works = loader_works(Path(folder), quick)
+        steps = step_works(quick)
+        calls = {name: call for name, (call, _) in (works | steps).items()}
+        taken = measure.interleaved(calls, 2 if quick else 5, 120.0, clock=lambda call: call())
+    counts = {name: count for name, (_, count) in (works | steps).items()}
+    rows, each = [], {}
+    for name, seconds in taken.items():
+        per_s = counts[name] / statistics.median(seconds)
+        rows.append(measure.row(name, seconds, utterances=counts[name], per_s=per_s))
+        each[name] = [s / counts[name] for s in seconds]  # per utterance
+    comparisons = [
+        measure.comparison(f"{one}, over {step}", each[step], each[one], "reported")
+        for step in steps
+        for one in works
+    ]
+    fits = measure.DEVICE == "cuda" and os.cpu_count() >= CORES and not quick
+    full = f"loader, release P, {os.cpu_count()} workers"
+    name = f"loader, release P, over step, desk, on a GPU and {CORES} cores"
+    slow, fast = (each["step, desk"], each[full]) if fits else (None, None)
+    return {"rows": rows, "comparisons": [
+        *comparisons, measure.comparison(name, slow, fast, "at least 2"),
+    ]}  # fmt: skip
+
+
+def main() -> None:
+    """Measure and publish."""
+    args = measure.arguments(__doc__)
+    measure.publish("pipeline", run(args.quick), args)
+
+
+if __name__ == "__main__":
+    main()

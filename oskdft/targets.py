@@ -1,0 +1,85 @@
+"""What the teacher says of a batch: states, an embedding, and the CNN features that a student shares."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from oskdft.model import SpeakerModel
+from oskdft.teacher import Teacher, cnn, states_of_features
+
+
+class TunedTeacher(Teacher):
+    """A fine-tuned teacher: its states, and its embedding for PostComp."""
+
+    def __init__(self, model: SpeakerModel) -> None:
+        super().__init__(model.student.encoder)
+        self.backend = model.backend.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def states_and_embedding(
+    teacher: Teacher, wave: Tensor, keep: tuple[int, ...], features: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Kept states [K, B, T, D] and, of a fine-tuned teacher, its embedding [B, E].
+
+    Args:
+        wave: [B, N] what the teacher hears. keep: which states.
+        features: [B, T, C] of ``wave``, when the CNN has run already.
+
+    >>> from oskdft.teacher import load_encoder
+    >>> teacher, wave = Teacher(load_encoder("tiny-random-hubert")), torch.randn(2, 8000)
+    >>> states, embedding = states_and_embedding(teacher, wave, (1, 2))
+    >>> again, _ = states_and_embedding(teacher, wave, (1, 2), cnn(teacher.encoder, wave))
+    >>> states.shape, embedding, torch.equal(states, again)
+    (torch.Size([2, 2, 24, 32]), None, True)
+    """
+    tuned = isinstance(teacher, TunedTeacher)
+    wanted = None if tuned else keep  # its back-end reads all states
+    if features is None:
+        states = teacher(wave, keep=wanted)
+    else:
+        states = states_of_features(teacher.encoder, features, keep=wanted)
+    if not tuned:
+        return states, None
+    return torch.stack([states[i] for i in keep]), teacher.backend(states)
+
+
+@torch.no_grad()
+def features_of_both(
+    encoder: PreTrainedModel, clean: Tensor, heard: Tensor
+) -> tuple[Tensor, Tensor]:
+    """CNN features of both crops; rows that are equal are computed once.
+
+    Args:
+        clean, heard: [B, N] the teacher's and the student's crops.
+    Returns:
+        two tensors [B, T, C], the same one when no row was augmented.
+
+    >>> from oskdft.teacher import load_encoder
+    >>> wave = torch.zeros(2, 8000)
+    >>> one, two = features_of_both(load_encoder("tiny-random-hubert"), wave, wave.clone())
+    >>> one is two, one.requires_grad
+    (True, False)
+    """
+    features = cnn(encoder, clean)
+    changed = (clean != heard).any(1)  # [B]
+    if not changed.any():
+        return features, features
+    own = features.clone()
+    own[changed] = cnn(encoder, heard[changed])
+    return features, own
+
+
+def same_cnn(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    """Whether two encoders have one CNN, weight by weight.
+
+    >>> from oskdft.teacher import load_encoder
+    >>> teacher, student = load_encoder("tiny-random-hubert"), load_encoder("tiny-random-hubert")
+    >>> before = same_cnn(teacher, student)
+    >>> _ = torch.nn.init.zeros_(student.feature_extractor.conv_layers[0].conv.weight)
+    >>> before, same_cnn(teacher, student)
+    (True, False)
+    """
+    theirs = other.feature_extractor.state_dict()
+    own = one.feature_extractor.state_dict()
+    return own.keys() == theirs.keys() and all(torch.equal(own[k], theirs[k]) for k in own)
