@@ -1,5 +1,7 @@
 # Everything a person or CI does with this repository. Needs Python 3.11-3.13 and make, nothing else.
 PYTHON ?= python3
+PROFILE ?= classroom
+PORT ?= 8866
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -8,7 +10,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce test check format lock clean
+.PHONY: help setup reproduce demo docs test check format lock clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -18,6 +20,14 @@ setup: $(READY) ## make .venv and install everything (done once, repeated when t
 
 reproduce: $(READY) ## run all notebooks, profile classroom; goes on where it stopped; prints the report's path
 	@$(VENV)/bin/oskdft reproduce --profile classroom --resume
+
+demo: $(READY) ## start the browser app on this machine (PORT=8866) and print its address; Ctrl-C ends it
+	@$(PY) -W ignore::DeprecationWarning -m voila oskdft/demo.ipynb --no-browser --port=$(PORT) --template=lab \
+	--Voila.tornado_settings="{'websocket_max_message_size': 200000000}"
+
+docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quick one); prints its path
+	@$(VENV)/bin/oskdft reproduce --profile $(PROFILE) --resume
+	@$(PY) docs/build.py runs/$(PROFILE)
 
 test: $(READY) ## run all tests, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest

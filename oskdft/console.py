@@ -1,5 +1,6 @@
-"""What the user sees of long work: a live bar on a terminal, plain lines elsewhere; always on stderr."""
+"""What the user sees of long work: a live bar on a terminal, plain lines elsewhere."""
 
+import builtins
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,8 +11,12 @@ PLAIN_EVERY_S = 10.0  # a log file wants a line now and then, not a redrawn bar
 
 
 def say(text: str) -> None:
-    """Print a line for the user on stderr, so that stdout holds results only."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for the user on stderr, so that stdout holds results only.
+
+    In a notebook on stdout: there stderr is red, and good news would look like an error.
+    """
+    in_notebook = hasattr(builtins, "__IPYTHON__")
+    print(text, file=sys.stdout if in_notebook else sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

@@ -3,6 +3,8 @@
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from oskdft.drawing import COLOURS, MARKERS, Picture, joined, legend, needed, new, styled
@@ -199,17 +201,8 @@ def waves(clips: dict[str, list[float] | dict], rate: int = 16000) -> Picture:
     )  # fmt: skip
     levels = [level for clip in clips.values() for row in clip["mel"] for level in row]
     for (top, bottom), (name, clip) in zip(axes.T, clips.items(), strict=True):
-        time = np.linspace(0, clip["seconds"], len(clip["low"]))
-        top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
-        top.set_title(name)
-        picture = bottom.imshow(
-            clip["mel"], origin="lower", aspect="auto", cmap="magma", vmin=min(levels),
-            vmax=max(levels), extent=(0, clip["seconds"], 0, MELS),
-        )  # fmt: skip
-        bottom.set_xlabel("time [s]")
-        bottom.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
-        bottom.grid(False)
-    _mel_ticks(axes[1, 0], clip["rate"])
+        picture = wave_axes(top, bottom, name, clip, (min(levels), max(levels)))[1]
+    mel_ticks(axes[1, 0], clip["rate"])
     axes[0, 0].set_ylabel("amplitude")
     figure.colorbar(picture, ax=axes[1, :].tolist(), label="level [dB]")
     said = joined(f"{name} ({clip['seconds']:.2f} s)" for name, clip in clips.items())
@@ -217,7 +210,28 @@ def waves(clips: dict[str, list[float] | dict], rate: int = 16000) -> Picture:
     return figure
 
 
-def _mel_ticks(ax: Axes, rate: int) -> None:
+def wave_axes(
+    top: Axes, bottom: Axes, name: str, clip: dict, levels: tuple[float, float]
+) -> tuple[PolyCollection, AxesImage]:
+    """Draw a column of `waves`: returns the band of the waveform and the mel picture.
+
+    Args:
+        clip: from `waves_data`. levels: darkest and brightest [dB].
+    """
+    time = np.linspace(0, clip["seconds"], len(clip["low"]))
+    band = top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
+    top.set_title(name)
+    picture = bottom.imshow(
+        clip["mel"], origin="lower", aspect="auto", cmap="magma", vmin=levels[0], vmax=levels[1],
+        extent=(0, clip["seconds"], 0, MELS),
+    )  # fmt: skip
+    bottom.set_xlabel("time [s]")
+    bottom.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
+    bottom.grid(False)
+    return band, picture
+
+
+def mel_ticks(ax: Axes, rate: int) -> None:
     """Frequencies beside the mel bands."""
     from transformers.audio_utils import hertz_to_mel
 

@@ -1,12 +1,11 @@
 """What the notebooks share: set-up, runs trained once and found again, exercises, comparison with the paper."""
 
+import base64
 import dataclasses
 import functools
 import html
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,12 @@ import numpy as np
 from oskdft import config, evaluate, figures, metrics, provenance, runfolder, task
 from oskdft.config import Config
 from oskdft.console import say
+from oskdft.drawing import Picture
 from oskdft.files import read_json, write_json
 from oskdft.memory import keep_freed_memory
 from oskdft.model import device_of
 from oskdft.teacher import Teacher
+from oskdft.worker import Worker
 
 ROOT = Path(__file__).parents[1]  # of the project; outputs never depend on the working folder
 SMOKE = "smoke: random teacher, eight voices; these numbers carry no meaning"
@@ -90,7 +91,7 @@ class Lesson:
         resume = (out / "config.yaml").is_file()
         self.speech  # noqa: B018  missing data is said here, before anything starts
         if live:
-            _train_beside(cfg, out, resume)
+            _train_beside(cfg, out)
         else:
             from oskdft.train import train
 
@@ -129,9 +130,7 @@ class Lesson:
 
         note = SMOKE if self.smoke else ""
         figure = figures.draw(plot, data, note)
-        picture = figures.svg(figure)
-        text = f'<figure role="img" aria-label="{html.escape(figure.alt)}">{picture}'
-        text += f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        text = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
         display(HTML(text))
         print(f"Figure: {caption}\n{figure.alt}")
         if self.save_figures:
@@ -260,51 +259,60 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.2f} %"
 
 
-def _train_beside(cfg: Config, out: Path, resume: bool) -> None:
+def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:
+    """The losses of a run so far.
+
+    Args:
+        rows: of metrics.csv, at least one. profile: its name; smoke carries a warning.
+
+    >>> learning_curves([{"step": 10, "sv": 2.0}, {"step": 20, "sv": 1.5}], "classroom").alt
+    'Lines over update: SV from 2 to 1.5.'
+    """
+    names = {"sv": "SV", "kd_excess": "KD above its floor"}
+    wanted = [name for name in names if any(name in row for row in rows)]
+    data = {"rows": rows, "y": wanted, "ylabel": "loss", "xlabel": "update"}
+    data["labels"] = [names[name] for name in wanted]
+    return figures.draw("curves", data, SMOKE if profile == "smoke" else "")
+
+
+def _img(figure: Picture) -> str:
+    """As HTML. Not as inline SVG: JupyterLab takes that out of a notebook executed elsewhere."""
+    picture = base64.b64encode(figures.svg(figure).encode()).decode()
+    source = f"data:image/svg+xml;base64,{picture}"
+    return f'<img alt="{html.escape(figure.alt)}" style="max-width:100%" src="{source}">'
+
+
+def _train_beside(cfg: Config, out: Path) -> None:
     """Train in a process of its own and redraw the curves; stopping the cell stops the training."""
     from IPython.display import Pretty, display
 
-    recipe, log = out.with_suffix(".yaml"), out.with_suffix(".log")
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(config.to_yaml(cfg), encoding="utf-8")
-    words = ["-m", "oskdft.cli", "train", "--profile", str(recipe), "--out", str(out)]
-    words += ["--resume"] if resume else []
+    worker = Worker(cfg, out)
     picture = display(Pretty("the curves appear after the first epoch"), display_id=True)
     line, shown = display(Pretty("training starts"), display_id=True), 0
-    with open(log, "w", encoding="utf-8") as stream:
-        worker = subprocess.Popen([sys.executable, *words], stderr=stream, stdout=stream)
-        try:
-            while worker.poll() is None:
-                time.sleep(1)
-                shown = _redraw(picture, out, shown, cfg.name)
-                line.update(Pretty(_last_line(log) or "training starts"))
-        except KeyboardInterrupt:
-            worker.terminate()
-            raise
-        finally:
-            worker.wait()
-    if worker.returncode:
-        raise RuntimeError(f"training stopped: {_last_line(log)} (all of it in {log})")
-    _redraw(picture, out, shown, cfg.name)
+    worker.start()
+    try:
+        while worker.state == "running":
+            time.sleep(1)
+            shown = _redraw(picture, worker, shown)
+            line.update(Pretty(worker.last_line() or "training starts"))
+    except KeyboardInterrupt:
+        worker.stop()
+        raise
+    finally:
+        worker.wait()
+    if worker.process.returncode:
+        raise RuntimeError(f"training stopped: {worker.last_line()} (all of it in {worker.log})")
+    _redraw(picture, worker, shown)
     line.update(Pretty("training is finished"))
 
 
-def _last_line(log: Path) -> str:
-    return "".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])
-
-
-def _redraw(picture: Any, out: Path, shown: int, profile: str) -> int:
+def _redraw(picture: Any, worker: Worker, shown: int) -> int:
     """Draw the losses of metrics.csv when it has grown; returns its number of rows."""
-    from IPython.display import SVG
+    from IPython.display import HTML
 
-    path = out / "metrics.csv"
-    rows = runfolder.read_metrics(path) if path.is_file() else []
+    rows = worker.rows()
     if len(rows) > shown:
-        wanted = [name for name in ("sv", "kd_excess") if any(name in row for row in rows)]
-        data = {"rows": rows, "y": wanted, "ylabel": "loss", "xlabel": "update"}
-        data["labels"] = [{"sv": "SV", "kd_excess": "KD above its floor"}[name] for name in wanted]
-        figure = figures.draw("curves", data, SMOKE if profile == "smoke" else "")
-        picture.update(SVG(data=figures.svg(figure)))
+        picture.update(HTML(_img(learning_curves(rows, worker.cfg.name))))
     return len(rows)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from scipy.special import ndtri
 from sklearn.isotonic import IsotonicRegression
 
@@ -49,17 +50,32 @@ def det(systems: dict[str, dict]) -> Picture:
     """
     needed(systems, "systems")
     figure, ax = new(width=9.6, height=6.0)
+    det_axes(ax, systems)
+    figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # made for square axes
+    figure.legend(loc="outside right upper", title="system  (EER)", alignment="left")
+    best = min(systems, key=lambda name: systems[name]["eer"])
+    figure.alt = (
+        f"DET curves of {len(systems)} system{'s' * (len(systems) > 1)}. "
+        f"Lowest EER: {best}, {100 * systems[best]['eer']:.2f} %."
+    )
+    return figure
+
+
+def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
+    """Draw what `det` shows into ``ax``, square; returns the curve and the EER's dot of each system."""
     rates = np.concatenate([np.r_[s["miss"], s["false_alarm"]] for s in systems.values()])
     inner = rates[(rates > 0) & (rates < 1)]
     low = max(min([*inner, 0.01, *(s["eer"] for s in systems.values() if s["eer"])]) * 0.8, 1e-5)
     high = min(max(0.42, *(1.4 * s["eer"] for s in systems.values())), 0.95)
+    drawn = {}
     for name, system in systems.items():
         x, y = (
             ndtri(np.clip(system[key], low / 10, 1 - low / 10)) for key in ("false_alarm", "miss")
         )
         (line,) = ax.plot(x, y, label=f"{name}  ({100 * system['eer']:.2f} %)")
         spot = ndtri(np.clip(system["eer"], low, 0.999))
-        ax.plot(spot, spot, "o", ms=9, color=line.get_color(), mec="white", zorder=3)
+        (dot,) = ax.plot(spot, spot, "o", ms=9, color=line.get_color(), mec="white", zorder=3)
+        drawn[name] = [line, dot]
     ends = ndtri([low, high])
     ax.plot(ends, ends, color="grey", lw=1, ls=":")
     for axis, limit, word in (
@@ -71,14 +87,7 @@ def det(systems: dict[str, dict]) -> Picture:
         axis.set_ticks(ndtri(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks])
         axis.set_label_text(f"{word} [%]")
     ax.set_aspect("equal")
-    figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # made for square axes
-    figure.legend(loc="outside right upper", title="system  (EER)", alignment="left")
-    best = min(systems, key=lambda name: systems[name]["eer"])
-    figure.alt = (
-        f"DET curves of {len(systems)} system{'s' * (len(systems) > 1)}. "
-        f"Lowest EER: {best}, {100 * systems[best]['eer']:.2f} %."
-    )
-    return figure
+    return drawn
 
 
 def _both(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,15 +109,7 @@ def histogram(scores: np.ndarray, labels: np.ndarray, threshold: float | None = 
     """
     target, other = _both(scores, labels)
     figure, ax = new()
-    bins = np.histogram_bin_edges(np.r_[target, other], bins=min(60, 8 + len(scores) // 10))
-    for values, name, colour, hatch in (
-        (other, "different speakers", COLOURS[1], "//"), (target, "same speaker", COLOURS[0], ""),
-    ):  # fmt: skip
-        share = np.full(len(values), 100 / len(values))
-        ax.hist(
-            values, bins, weights=share, color=colour, alpha=0.55, hatch=hatch, edgecolor="white",
-            label=f"{name} ({len(values):,})",
-        )  # fmt: skip
+    histogram_axes(ax, target, other)
     figure.alt = (
         f"Scores of {len(target)} target trials (mean {target.mean():.2f}) and "
         f"{len(other)} non-target trials (mean {other.mean():.2f})."
@@ -120,9 +121,23 @@ def histogram(scores: np.ndarray, labels: np.ndarray, threshold: float | None = 
             f" Threshold {threshold:.2f}: {100 * miss:.1f} % misses, "
             f"{100 * false_alarm:.1f} % false alarms."
         )
-    ax.set(xlabel="score", ylabel="share of the trials of a kind [%]")
     legend(figure, ax)
     return figure
+
+
+def histogram_axes(ax: Axes, target: np.ndarray, other: np.ndarray) -> None:
+    """Draw the bars of `histogram` into ``ax``: scores of target and of non-target trials."""
+    trials = len(target) + len(other)
+    bins = np.histogram_bin_edges(np.r_[target, other], bins=min(60, 8 + trials // 10))
+    for values, name, colour, hatch in (
+        (other, "different speakers", COLOURS[1], "//"), (target, "same speaker", COLOURS[0], ""),
+    ):  # fmt: skip
+        share = np.full(len(values), 100 / len(values))
+        ax.hist(
+            values, bins, weights=share, color=colour, alpha=0.55, hatch=hatch, edgecolor="white",
+            label=f"{name} ({len(values):,})",
+        )  # fmt: skip
+    ax.set(xlabel="score", ylabel="share of the trials of a kind [%]")
 
 
 @styled

@@ -38,7 +38,9 @@ class Best:
         rates = {"dev_eer": self._eer(model, self.task.dev_trials, self.task.dev.root)}
         if self.key == "oracle_eer":
             rates["oracle_eer"] = self._eer(model, self.task.test_trials, self.task.test_root)
-        say(", ".join(f"{name} {100 * rate:.2f} %" for name, rate in rates.items()))
+        whose = {"dev_eer": "development", "oracle_eer": "test"}
+        found = ", ".join(f"{100 * rate:.2f} % ({whose[name]})" for name, rate in rates.items())
+        say(f"EER {found}")
         return rates
 
     def stale(self) -> int:

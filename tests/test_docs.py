@@ -1,0 +1,178 @@
+"""The teacher's guide names things that exist, its sums are right; the site builds without a warning."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import typer
+import yaml
+from PIL import Image
+
+from oskdft import config
+from oskdft.cli import app
+
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "teaching.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")  # of the theme
+POINTS = {"reasoning": 2, "parameter": 2, "coding": 4}
+
+
+def prose(notebook: Path) -> str:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def exercises(notebook: Path) -> dict[str, str]:
+    """Number of an exercise -> what its heading calls it."""
+    text = prose(notebook).partition("## Exercises")[2]
+    return dict(re.findall(r"^(?:### Exercise |\*\*)(\d) \((.+?)\)", text, flags=re.MULTILINE))
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Cells of the first table below a heading of the guide, without its head."""
+    text = GUIDE.partition(f"{heading}\n")[2]
+    lines = re.search(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.fixture(scope="module")
+def build():
+    """The module docs/build.py."""
+    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_files_that_a_page_names_exist(page):
+    places = r"`((?:notebooks|figures|docs|benchmarks|oskdft|tests)/[\w./-]*)`"
+    for name in re.findall(places, page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_commands_that_the_guide_names_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    made = re.findall(r"(?:`|^|\s)make ([a-z-]+)(?=`|$)", GUIDE, flags=re.MULTILINE)
+    assert {"reproduce", "docs", "demo"} <= set(made) <= targets
+    known = set(typer.main.get_command(app).commands)
+    called = set(re.findall(r"`oskdft ([a-z]+)", GUIDE))
+    assert {"reproduce", "train"} <= called <= known
+
+
+def test_settings_that_the_guide_names_exist():
+    [words] = re.findall(r"`oskdft train --profile classroom --out \S+ (.+?)`", GUIDE)
+    config.load("classroom").override(
+        {name: yaml.safe_load(value) for name, value in (word.split("=") for word in words.split())}
+    )
+
+
+def test_sections_that_the_guide_names_exist():
+    found = re.findall(r"\b(\d\d) sections? ([\d, and-]*\d)", GUIDE)
+    assert len(found) > 20
+    for number, sections in found:
+        there = re.findall(r"^## (\d+) ", prose(NOTEBOOKS[number]), flags=re.MULTILINE)
+        assert set(re.findall(r"\d+", sections)) <= set(there), f"{number} section {sections}"
+
+
+def test_exercises_that_the_guide_names_exist():
+    found = re.findall(r"(\d\d), exercise (\d)", GUIDE)
+    assert found and all(number in exercises(NOTEBOOKS[book]) for book, number in found)
+
+
+def test_marking_scheme_has_every_exercise_and_adds_up():
+    *table, whole = rows("## Marking scheme")
+    assert [row[0] for row in table] == list(NOTEBOOKS)
+    for book, *cells, total in table:
+        marks = [cell.split() for cell in cells if cell]
+        assert [points for _, points in marks] == [str(POINTS[kind]) for kind, _ in marks], book
+        assert sum(int(points) for _, points in marks) == int(total), book
+        kinds = exercises(NOTEBOOKS[book])
+        assert list(kinds) == [str(n) for n in range(1, len(marks) + 1)], book
+        coding = [named.startswith("cod") for named in kinds.values()]
+        assert coding == [kind == "coding" for kind, _ in marks], book
+    assert sum(int(row[-1]) for row in table) == int(whole[-1])
+
+
+def test_expected_outputs_are_what_the_figures_say():
+    table = rows("### Expected outputs")
+    assert len(table) > 10
+    for link, says in table:
+        figure = ROOT / "docs" / re.search(r"\((.+)\.png\)", link)[1]
+        assert says in json.loads(figure.with_suffix(".json").read_text())["alt"], link
+
+
+@pytest.mark.parametrize("minutes, heading", [(90, "## One lesson of 90 minutes")])
+def test_a_lesson_has_no_gap_and_no_overlap(minutes, heading):
+    spans = [[int(edge) for edge in row[0].split("-")] for row in rows(heading)]
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    assert spans[-1][1] == minutes
+
+
+def test_a_notebook_page_has_new_prose_old_outputs_and_no_widget(build):
+    code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    parameters = code('profile = "smoke"', metadata={"tags": ["parameters"]})
+    written = nbformat.v4.new_notebook(cells=[text("new"), parameters, code("1 + 1")])
+    written.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    given = code('profile = "desk"\noutput_dir = "/x"', metadata={"tags": ["injected-parameters"]})
+    ran = code("1 + 1")
+    printed = "Figure: c\nalternative\nmore\n"
+    ran.outputs = [
+        nbformat.v4.new_output("display_data", {build.WIDGET: {}, "text/plain": "Box()"}),
+        nbformat.v4.new_output("stream", name="stdout", text=printed),
+        nbformat.v4.new_output("display_data", {"image/png": "eA=="}),
+    ]
+    executed = nbformat.v4.new_notebook(cells=[text("old"), parameters, given, ran])
+    first, _, told, last = build.page(written, executed).cells
+    assert first.source == "new"
+    assert 'profile = "desk"' in told.source and "output_dir" not in told.source
+    assert [output.output_type for output in last.outputs] == ["stream", "display_data"]
+    assert last.outputs[0].text == "more\n"
+    written.cells[-1].source = "2 + 2"
+    with pytest.raises(ValueError, match="code has changed"):
+        build.page(written, executed)
+
+
+def test_a_series_that_was_not_executed_is_refused(build, tmp_path):
+    with pytest.raises(ValueError, match="00_start_here.ipynb is not there; run oskdft"):
+        build.stage(tmp_path / "runs", tmp_path / "source")
+
+
+@pytest.fixture
+def site(build, tmp_path, capsys):
+    """Builds two pages and a notebook with the settings of docs/: (status, warnings)."""
+
+    def made(page: str) -> tuple[int, str]:
+        source = tmp_path / "source"
+        source.mkdir()
+        notes = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# N\n\n$x^2$")])
+        nbformat.write(notes, source / "notes.ipynb")
+        Image.new("RGB", (2, 2)).save(source / "p.png")
+        (source / "other.md").write_text("# Other\n\n## A part\n")
+        contents = "```{toctree}\nother\nnotes\n```\n"
+        (source / "index.md").write_text(f"# Start\n\n{page}\n\n{contents}")
+        return build.sphinx(source, tmp_path / "html"), capsys.readouterr().err
+
+    return made
+
+
+def test_a_small_site_builds_offline_with_formulas_and_launch_buttons(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("OSKDFT_REPOSITORY", "owner/name")
+    assert site("[part](other.md#a-part) ![p](p.png)") == (0, "")
+    notes = (tmp_path / "html" / "notes.html").read_text()
+    assert "<math" in notes and "<msup>" in notes
+    assert "mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notes.ipynb" in notes
+    assert "colab.research.google.com/github/owner/name/blob/main/notes.ipynb" in notes
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?:", notes)
+
+
+def test_a_broken_link_anchor_or_image_fails_the_build(site):
+    status, warnings = site("[x](lost.md) [x](other.md#astray) [x](#nowhere) ![x](gone.png)")
+    assert status != 0
+    for name in ("lost.md", "astray", "nowhere", "gone.png"):
+        assert name in warnings
