@@ -10,11 +10,11 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce demo docs test check format lock clean
+.PHONY: help setup reproduce demo docs test test-browser check format lock clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(READY) ## make .venv and install everything (done once, repeated when the lock changes)
 
@@ -31,6 +31,9 @@ docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quic
 
 test: $(READY) ## run all tests, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+test-browser: $(READY) ## use notebooks, widgets and app in headless Chromium; screenshots in runs/browser
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest tests/browser -rP
 
 check: $(READY) ## lint, and compare the formatting with ruff's
 	@$(PY) -m ruff check

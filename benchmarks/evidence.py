@@ -3,10 +3,12 @@
     python benchmarks/evidence.py run --out runs/evidence [--teachers classroom-hubert] [--seeds 3]
         [--strategies os-kdft scratch] [--jobs 2] [--set KEY=VALUE ...]
     python benchmarks/evidence.py table --out runs/evidence [--name evidence] [--figure]
+    python benchmarks/evidence.py tried --out runs/tried
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
 the checkpoint; the test speakers' list is scored once per run. `table` gathers what is there into
-benchmarks/results/NAME.json and, with --figure, into figures/.
+benchmarks/results/NAME.json and, with --figure, into figures/. `tried` gathers run folders of any
+settings, with their development EER only, into benchmarks/results/evidence-tried.json.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORPUS, LIST = "speechocean762", "trials_test_samegender.txt"
 FEW = 40  # labelled speakers of the second table
+PLACES = ("data.root", "data.trials", "data.trials_root", "data.workers")  # of this machine
 
 
 def plan(teachers: list[str], strategies: list[str], seeds: int) -> list[tuple[str, str, int, int]]:
@@ -96,6 +99,40 @@ def gather(out: Path) -> dict:
         "config": {k: v for k, v in read_json(first / "report.json")["config"].items() if k in kept},
         "mfcc": untrained(), "rows": rows,
     } | provenance.facts()  # fmt: skip
+
+
+def tried(out: Path) -> dict:
+    """What each run folder in ``out`` changed in profile classroom, and its development EER."""
+    from oskdft import config, provenance
+    from oskdft.files import read_json
+
+    plain = flat(config.to_dict(config.load("classroom")))
+    rows = []
+    for path in sorted(out.glob("*/report.json")):
+        report = read_json(path)
+        settings = flat(report["config"])
+        changes = {k: v for k, v in settings.items() if v != plain.get(k) and k not in PLACES}
+        rates = [validation["dev_eer"] for validation in report["validations"]]
+        rows.append({
+            "changes": changes, "dev_eer": min(rates), "dev_speakers": report["dev_speakers"],
+            "dev_trials": report["dev_trials"], "train_s": report["seconds"],
+        })  # fmt: skip
+    same = {
+        k: v for k, v in rows[0]["changes"].items() if all(r["changes"].get(k) == v for r in rows)
+    }
+    for row in rows:
+        row["changes"] = {k: v for k, v in row["changes"].items() if k not in same}
+    rows.sort(key=lambda row: (row["changes"].get("model.teacher", ""), row["dev_eer"]))
+    return {"changed in all": same, "rows": rows} | provenance.facts()
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """Nested settings by dotted name."""
+    out = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict)
+        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return out
 
 
 def interval(folders: list[Path]) -> tuple[float, float]:
@@ -196,10 +233,11 @@ def figure(result: dict) -> None:
 
 def main() -> None:
     """Train and evaluate, or gather."""
+    from oskdft.files import write_json
     from oskdft.strategies import STRATEGIES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "table", "tried"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs/evidence")
     parser.add_argument("--teachers", nargs="+", default=["classroom-hubert", "classroom-wav2vec2"])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
@@ -216,8 +254,14 @@ def main() -> None:
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda job: one(given.out, job, given.changes, threads), jobs))
         return
-    result = gather(given.out)
     (ROOT / "benchmarks/results").mkdir(exist_ok=True)
+    if given.what == "tried":
+        made = tried(given.out)
+        write_json(ROOT / "benchmarks/results/evidence-tried.json", made)
+        for row in made["rows"]:
+            print(f"{100 * row['dev_eer']:6.2f} %  {row['changes']}")
+        return
+    result = gather(given.out)
     (ROOT / f"benchmarks/results/{given.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(show(result))
     if given.figure:

@@ -125,6 +125,8 @@ LINES = [
          times("base/2 frozen shared CNN")),
     Line("the same, P", "reported", "training", times("XLSR/4 frozen shared CNN")),
     Line("EER of a frozen CNN against a trained one, os-kdft, speechocean762", "reported", "", None),
+    Line("memory of a training step, XLSR-53/4 layers, ECAPA, 8 x 2 s", "<= 16 GB", "memory",
+         value("XLSR/4, batch 8", "megabytes", 1e-3, "GB")),
     *EMBEDDING,
     Line("memory added by embedding 5,000 s", "bounded", "growth",
          value("embedding, batches, 5,000 ", "added_mb", 1, "MB")),

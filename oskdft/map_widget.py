@@ -84,9 +84,11 @@ class EmbeddingMap(Panel):
 
     def _arranged(self) -> HBox:
         """The picture under its buttons on the left, everything else on the right."""
-        self.screen.image.layout = Layout(width="100%", height="auto")
+        self.screen.image.layout = Layout(width="100%", height="auto", margin="0", display="block")
         self.field = Box([self.screen.image, *self.points, self.rules])
-        self.field.layout = Layout(width="720px", display="block", overflow="visible")
+        self.field.layout = Layout(
+            width="720px", display="block", overflow="visible", align_self="flex-start"
+        )  # as high as the picture, or buttons would leave their points
         self.field.add_class(f"map-{self.rules.model_id}")
         self.player.layout = Layout(width="98%")
         hear = HBox([Status("Hear:"), *self.plays])

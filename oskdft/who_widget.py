@@ -15,7 +15,7 @@ from oskdft.drawing import COLOURS, Picture, needed, new, styled
 from oskdft.model_plots import MELS, mel_ticks, wave_axes, waves_data
 from oskdft.uploads import LONGEST_S, USED_S, Clip, read_upload
 from oskdft.verifier import Verifier, doubts
-from oskdft.widget_parts import LONG, WIDTH, Panel, Screen, Status, player, slider, wav
+from oskdft.widget_parts import LONG, Panel, Screen, Status, player, slider, wav
 
 NOISES = [("none", math.inf), *((f"{db} dB", float(db)) for db in (30, 25, 20, 15, 10, 5, 0, -5))]
 ROOMS = [("none", 0.0), *((f"{s} s", s) for s in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5))]
@@ -103,13 +103,16 @@ class WhoIsIt(Panel):
         self.embeddings = {}  # of clips as they are
         self._make_controls()
         self.result, self.warnings, self.message = Status(), Status(), Status()
+        self.result.layout.width = "520px"  # whatever it says: sliders must not move under the hand
         self._draw_first()
-        below = [self.warnings, self.message, Status(HINT), Status(note)]
-        super().__init__([*self._arranged(), *below], [self.screen], [self.result, *below])
+        above, *rest = self._arranged()  # what became of an upload is said beside its button
+        below = [self.warnings, Status(HINT), Status(note)]
+        said = [self.result, self.message, *below]
+        super().__init__([above, self.message, *rest, *below], [self.screen], said)
         self._listen()
 
     def _make_controls(self) -> None:
-        names, wide = list(self.clips), {"style": LONG, "layout": Layout(width=WIDTH)}
+        names, wide = list(self.clips), {"style": LONG, "layout": Layout(width="320px")}
         self.choices = [
             Dropdown(
                 options=names, value=names[min(place, len(names) - 1)], description=which,

@@ -1,0 +1,84 @@
+"""Headless Chromium and a JupyterLab on a copy of the notebooks; the checkout is never modified."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import ROOT, Notebook, Watched, jupyterlab
+
+SIZE = {"width": 1280, "height": 720}  # a projector
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator:
+    """The browser; package scope, because Playwright's event loop must not outlive these tests."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def out(tmp_path_factory) -> Path:
+    """Where the notebooks put runs and voices."""
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="package")
+def notebooks(tmp_path_factory, out) -> Path:
+    """Copies of the notebooks that write to `out`."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = path.read_text(encoding="utf-8")
+        assert text.count(r"output_dir = \"\"") == 1, path
+        text = text.replace(r"output_dir = \"\"", rf"output_dir = \"{out.as_posix()}\"")
+        (folder / path.name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def lab(chromium, tmp_path_factory, notebooks) -> Iterator[str]:
+    """Address of a JupyterLab."""
+    with jupyterlab(tmp_path_factory.mktemp("lab"), notebooks) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def watched(chromium) -> Iterator:
+    """A function name -> `Watched` page, closed at the end."""
+    with_pages = chromium.new_context(viewport=SIZE)
+    yield lambda name, kind=Watched: kind(with_pages, name)
+    with_pages.close()
+
+
+@pytest.fixture(scope="module")
+def ran(lab, watched, notebooks):
+    """A function that opens a notebook and runs it from the menu.
+
+    Cells that name none of ``only`` are left out of the copy, where ``only`` is given.
+    """
+
+    def run(name: str, only: tuple[str, ...] = ()) -> Notebook:
+        if only:
+            path = notebooks / f"{name}.ipynb"
+            notebook = nbformat.read(path, as_version=4)
+            kept = [c for c in notebook.cells if any(word in c.source for word in only)]
+            notebook.cells = kept
+            nbformat.write(notebook, path)
+        opened = watched(name, Notebook)
+        opened.open(lab)
+        opened.run_all()
+        return opened
+
+    return run

@@ -1,0 +1,212 @@
+"""Notebooks and their widgets in JupyterLab, used as a person uses them: menu, mouse, keyboard, files."""
+
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from lab import CONTROLS
+
+from oskdft import demo
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A WAV file of a (synthetic) voice."""
+    path = tmp_path_factory.mktemp("voice") / "my voice.wav"
+    soundfile.write(path, demo.recordings(1, 1)[0], 16_000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(ran):
+    return ran("00_start_here")
+
+
+@pytest.fixture(scope="module")
+def evaluation(ran):
+    return ran("07_evaluation_det")
+
+
+@pytest.fixture(scope="module")
+def embeddings(ran):
+    return ran("08_embeddings")
+
+
+@pytest.fixture(scope="module")
+def paths(ran):
+    return ran("03_student_two_paths")
+
+
+@pytest.fixture(scope="module")
+def desk(ran):
+    return ran("04_one_step_training", ("profile = ", "lesson = setup", "training_desk(lesson"))
+
+
+NOTEBOOKS = ("start", "evaluation", "embeddings", "paths", "desk")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_runs_without_errors_and_is_readable(name, request):
+    """From the menu; then the widget fits a projector, and its letters are large enough."""
+    notebook = request.getfixturevalue(name)
+    assert notebook.tracebacks() == []
+    notebook.widget.scroll_into_view_if_needed()
+    notebook.picture("at first")
+    found = notebook.measures()
+    assert found["stills"] == 0, "the still hides where the widget lives"
+    assert found["smallest"] >= 12, found
+    assert found["wider"] == [], "no horizontal scroll bar"
+    assert found["pictures"] or name == "desk", "there is a picture; the desk begins without one"
+    assert all(0.75 <= scale <= 1 for scale in found["pictures"]), "a picture is not shrunk much"
+    assert notebook.errors == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_keyboard_reaches_everything(name, request):
+    """Tab visits each control, and each shows that it has the focus."""
+    notebook = request.getfixturevalue(name)
+    visited = notebook.tab_through()
+    assert visited["missed"] == []
+    assert visited["unseen"] == []
+    notebook.widget.locator(CONTROLS).nth(1).focus()
+    notebook.picture("focus")
+    assert notebook.errors == []
+
+
+def test_who_changes_with_noise_by_keyboard_and_threshold_by_mouse(start):
+    before, picture = start.says("Score"), start.image()
+    start.press("noise in second", "End")
+    start.changes("Score", before)
+    start.redraws(picture)
+    assert start.readout("noise in second") == "-5 dB"
+    start.drag("threshold", 1.0)
+    start.page.get_by_text("< threshold 1.000: different speakers.").wait_for()
+    start.drag("threshold", 0.0)
+    start.page.get_by_text("≥ threshold -1.000: same speaker.").wait_for()
+    start.picture("threshold")
+    assert start.errors == []
+
+
+def test_who_plays(start):
+    for which in ("first", "second"):
+        assert start.plays(f"play the {which}") > 0.5
+
+
+def test_who_takes_an_upload(start, recording):
+    start.upload("upload the first", recording)
+    start.page.get_by_text("my voice.wav: loaded").wait_for()
+    assert start.page.get_by_label("first", exact=True).input_value() == "my voice.wav"
+    start.picture("upload")
+    assert start.plays("play the first") == pytest.approx(soundfile.info(recording).duration, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes.txt.wav", b"Dear diary", "notes.txt.wav cannot be read"),
+        ("empty.wav", b"", "empty.wav"),
+        ("silence.wav", None, "silence.wav is silent"),
+        ("music.mp3", None, "2 channels averaged, resampled from 44,100 Hz"),
+    ],
+)
+def test_who_answers_bad_and_odd_uploads(start, tmp_path, name, content, said):
+    """A friendly line; the kernel lives on."""
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    if content is None and "silence" in name:
+        soundfile.write(path, np.zeros(32_000), 16_000)
+    elif content is None:
+        soundfile.write(path, 0.1 * rng.standard_normal((88_200, 2)), 44_100, format="MP3")
+    else:
+        path.write_bytes(content)
+    start.upload("upload the second", path)
+    start.page.get_by_text(said).first.wait_for()
+    start.picture(f"upload {path.stem}")
+    assert "Traceback" not in start.widget.inner_text()
+    before = start.says("Score")
+    start.press("prior of same speaker", "ArrowLeft", 3)
+    start.changes("Score", before)
+    assert start.errors == []
+
+
+def test_det_follows_threshold_prior_and_costs(evaluation):
+    for label in ("threshold", "prior of same speaker", "cost of a miss", "cost of a false alarm"):
+        before = evaluation.says("os-kdft, threshold")
+        evaluation.press(label, "ArrowRight", 2)
+        evaluation.changes("os-kdft, threshold", before)
+    before, picture = evaluation.says("os-kdft, threshold"), evaluation.image()
+    evaluation.drag("threshold", 0.9)
+    evaluation.changes("os-kdft, threshold", before)
+    evaluation.redraws(picture)
+    evaluation.picture("moved")
+    assert evaluation.errors == []
+
+
+def test_det_systems_are_toggled_and_chosen(evaluation):
+    picture = evaluation.image()
+    evaluation.page.get_by_label("scratch", exact=True).uncheck()
+    evaluation.redraws(picture)
+    assert evaluation.page.get_by_label("os-kdft", exact=True).is_disabled()
+    evaluation.page.get_by_label("look at").select_option("student-ft")
+    evaluation.page.get_by_text("student-ft, threshold").wait_for()
+    evaluation.picture("toggled")
+    assert evaluation.errors == []
+
+
+def test_map_hover_names_and_click_plays(embeddings):
+    point = embeddings.widget.locator("button[title$='.wav'], button[title$='.flac']").nth(3)
+    name, picture = point.get_attribute("title"), embeddings.image()
+    drawn = embeddings.widget.locator("img").bounding_box()
+    assert point.locator("xpath=..").bounding_box() == pytest.approx(drawn, abs=1), "on its point"
+    point.hover()
+    point.click()
+    embeddings.redraws(picture)
+    assert embeddings.says(name).startswith(name)
+    assert embeddings.plays(name) > 0.5
+    embeddings.picture("clicked")
+    assert embeddings.errors == []
+
+
+def test_map_changes_space_and_colour(embeddings):
+    for label, value in (("system", "verification path"), ("colour", "gender")):
+        picture = embeddings.image()
+        embeddings.page.get_by_label(label, exact=True).select_option(value)
+        embeddings.redraws(picture)
+    embeddings.page.get_by_text("Nearest in the space (verification path)").wait_for()
+    embeddings.picture("gender")
+    assert embeddings.errors == []
+
+
+def test_paths_become_one_without_adapters(paths):
+    picture = paths.image()
+    assert "Adapters on." in paths.says("State")
+    paths.page.get_by_label("adapters", exact=True).uncheck()
+    paths.redraws(picture)
+    assert "relative difference of the paths 0;" in paths.says("Adapters off")
+    before = paths.says("State")
+    paths.press("layer", "ArrowLeft")
+    paths.changes("State", before)
+    paths.page.get_by_label("utterance", exact=True).select_option("crop 2")
+    paths.picture("adapters off")
+    assert paths.plays("the utterance") > 0.5
+    assert paths.errors == []
+
+
+def test_desk_starts_stops_and_resumes(desk):
+    page, status = desk.page, desk.widget.locator("[role=status], [role=alert]").first
+    start, stop, resume = (
+        desk.widget.get_by_role("button", name=n) for n in ("Start", "Stop", "Resume")
+    )
+    assert start.is_enabled() and stop.is_disabled() and resume.is_disabled()
+    start.click()
+    page.get_by_text(re.compile(r"running: [1-9]\d* of")).wait_for(timeout=90_000)
+    desk.widget.locator("img").wait_for()
+    desk.picture("running")
+    stop.click()
+    page.get_by_text(re.compile(r"stopped: \d+ of")).wait_for(timeout=90_000)
+    done = int(re.search(r"(\d+) of", status.inner_text()).group(1))
+    resume.click()
+    page.get_by_text(re.compile(r"finished: (\d+) of \1 epochs")).wait_for(timeout=180_000)
+    assert done < int(re.search(r"(\d+) of", status.inner_text()).group(1))
+    desk.picture("finished")
+    assert desk.errors == []
