@@ -6,7 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import ROOT, Notebook, Watched, jupyterlab
+
+from browser.lab import ROOT, Notebook, Watched, jupyterlab
 
 SIZE = {"width": 1280, "height": 720}  # a projector
 QUIET = (

@@ -4,7 +4,8 @@ import sys
 import time
 
 import pytest
-from lab import RUN_MS, free_port, server
+
+from browser.lab import RUN_MS, free_port, server
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from lab import CONTROLS
 
+from browser.lab import CONTROLS
 from oskdft import demo
 
 

@@ -1,0 +1,1 @@
+"""Notebooks, widgets and the app used in a browser."""
