@@ -98,7 +98,7 @@ def gather(out: Path) -> dict:
         "interval": "95 %, speakers resampled together for all seeds, mean over seeds",
         "config": {k: v for k, v in read_json(first / "report.json")["config"].items() if k in kept},
         "mfcc": untrained(), "rows": rows,
-    } | provenance.facts()  # fmt: skip
+    } | provenance.facts() | {"commit": read_json(first / "report.json")["commit"]}  # fmt: skip
 
 
 def tried(out: Path) -> dict:
