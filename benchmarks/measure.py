@@ -139,7 +139,7 @@ def megabytes(module: nn.Module) -> float:
 
 def publish(name: str, found: dict, args: argparse.Namespace) -> None:
     """Print a result, as a table or as JSON; a full run also writes results/NAME-DEVICE.json, or --out."""
-    facts = provenance.facts()
+    facts = dict(provenance.facts())  # the other is kept for all
     for package in ("onnx", "onnxruntime"):
         try:
             facts["versions"] = facts["versions"] | {package: importlib.metadata.version(package)}

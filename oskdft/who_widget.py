@@ -68,7 +68,7 @@ def disturb(wave: np.ndarray, snr_db: float = math.inf, echo_s: float = 0.0) -> 
 def probability(llr: float, prior: float) -> float:
     """Of the same speaker, from a natural-log likelihood ratio and the probability before listening.
 
-    >>> probability(0.0, 0.5), probability(math.log(9), 0.1)
+    >>> probability(0.0, 0.5), round(probability(math.log(9), 0.1), 6)
     (0.5, 0.5)
     """
     return 1 / (1 + math.exp(-np.clip(llr + math.log(prior / (1 - prior)), -500, 500)))
