@@ -6,6 +6,7 @@ import resource
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -298,16 +299,19 @@ def onnx_tensor(dims: list[int], place: str = ""):
 
 @pytest.fixture
 def onnx_folder(tmp_path):
-    """Makes an exported folder whose model multiplies by "w", an initializer or a constant."""
+    """Makes an exported folder whose model multiplies by "w", an initializer or a constant.
+
+    With ``nodes`` it does what they say, from "wave" and the given tensors to "embedding".
+    """
     from onnx import helper
 
-    def make(tensor, constant: bool = False) -> Path:
-        nodes = [helper.make_node("MatMul", ["wave", "w"], ["embedding"])]
+    def make(*tensors, constant: bool = False, nodes: list | None = None) -> Path:
+        nodes = nodes or [helper.make_node("MatMul", ["wave", "w"], ["embedding"])]
         if constant:
-            nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+            nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensors[0]))
         ends = [helper.make_tensor_value_info(n, 1, None) for n in ("wave", "embedding")]
         graph = helper.make_graph(
-            nodes, "g", ends[:1], ends[1:], initializer=[] if constant else [tensor]
+            nodes, "g", ends[:1], ends[1:], initializer=[] if constant else tensors
         )
         opset = helper.make_opsetid("", 17)
         made = helper.make_model(graph, opset_imports=[opset], ir_version=8)
@@ -332,15 +336,68 @@ def test_onnx_tensors_in_other_files_are_refused_before_the_runtime_sees_them(
     onnx_folder, tmp_path, monkeypatch, place, constant
 ):
     (tmp_path / "secret").write_bytes(bytes(16))
-    folder = onnx_folder(onnx_tensor([2, 2], place.format(tmp_path)), constant)
+    folder = onnx_folder(onnx_tensor([2, 2], place.format(tmp_path)), constant=constant)
     (folder / "near").write_bytes(bytes(16))
-    monkeypatch.setattr(onnxmodel, "OnnxModel", lambda _: pytest.fail("it was loaded"))
+    monkeypatch.setattr(onnxmodel, "OnnxModel", lambda *_, **__: pytest.fail("it was loaded"))
     refused(onnxmodel.load_onnx, folder, "keeps tensors in other files, which are never read")
 
 
 @pytest.mark.parametrize("dims", [[10**6, 10**6], [10**5, 10**4], [-1, 4], [2**32, 2**32]], ids=str)
 def test_onnx_tensors_that_claim_more_than_the_file_holds_cost_nothing(onnx_folder, dims):
     refused(onnxmodel.load_onnx, onnx_folder(onnx_tensor(dims)), "cannot be loaded .*export it")
+
+
+def greedy(kind: str) -> tuple[list, list]:
+    """(tensors, nodes) that add 0 to the wave, but first fill gigabytes or count for ever."""
+    from onnx import helper, numpy_helper
+
+    node, value, real = (
+        helper.make_node,
+        helper.make_tensor_value_info,
+        helper.np_dtype_to_tensor_dtype,
+    )
+    side = {"outer product": 32_000, "many constants": 4_000}.get(kind, 1)
+    made = {"a": np.zeros((side, 1), np.float32), "b": np.zeros((1, side), np.float32)}
+    made |= {"both": np.array([0, 1]), "shape": np.array([10**5, 10**4])}
+    made |= {"most": np.array(2**62), "true": np.array(True)}
+    sums = [node("ReduceSum", ["large", "both"], ["sum"], keepdims=0)]
+    if kind == "filled":
+        large = [node("ConstantOfShape", ["shape"], ["large"])]
+    elif kind == "endless":
+        kinds = {"turn": np.int64, "go": np.bool_, "x": np.float32, "on": np.bool_, "y": np.float32}
+        ends = [
+            value(name, real(np.dtype(kind)), [1, 1] if name in "xy" else [])
+            for name, kind in kinds.items()
+        ]
+        steps = [node("Identity", ["go"], ["on"]), node("Identity", ["x"], ["y"])]
+        body = helper.make_graph(steps, "body", ends[:3], ends[3:])
+        large = [node("Loop", ["most", "true", "a"], ["large"], body=body)]
+    else:
+        large = [node("Add", ["a", "b"], ["large"])]
+    if kind == "many constants":  # each fits, all together would not
+        for turn in range(30):
+            made[f"c{turn}"] = np.full(1, turn, np.float32)
+            large.append(node("Add", ["large", f"c{turn}"], [f"large{turn}"]))
+            sums.append(node("ReduceSum", [f"large{turn}", "both"], [f"sum{turn}"], keepdims=0))
+    tensors = [numpy_helper.from_array(array, name) for name, array in made.items()]
+    return tensors, [*large, *sums, node("Add", ["wave", "sum"], ["embedding"])]
+
+
+def use_onnx(folder: str) -> np.ndarray:
+    return onnxmodel.load_onnx(folder)[0].embed([np.zeros(16_000, np.float32)])
+
+
+@pytest.mark.parametrize("kind", ["filled", "outer product", "endless"])
+def test_an_onnx_graph_may_not_take_all_memory_or_all_time(onnx_folder, monkeypatch, kind):
+    monkeypatch.setattr(onnxmodel, "PATIENCE", 2.0)
+    tensors, nodes = greedy(kind)
+    wanted = r"cannot embed 1 x 1 s of audio \(more than 1 GB or 2 s\); shorten the recordings"
+    refused(use_onnx, onnx_folder(*tensors, nodes=nodes), wanted)
+
+
+def test_constants_of_an_onnx_graph_are_not_all_computed_while_it_is_loaded(onnx_folder):
+    tensors, nodes = greedy("many constants")
+    assert use_onnx(str(onnx_folder(*tensors, nodes=nodes))).tolist() == [[0.0] * 16_000]
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.json"])
