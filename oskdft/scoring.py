@@ -3,9 +3,13 @@
 Names: n utterances, E embedding size, C crops per utterance, P trials, M cohort utterances.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 CHUNK = 512  # rows computed at once: what a processor's cache holds; changes no value
+SHARE = 64 * CHUNK  # trials that a thread takes at once; changes no value
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:
@@ -32,13 +36,18 @@ def mean_of_units(crops: np.ndarray) -> np.ndarray:
 def pair_dots(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Dot product of row pairs: [n, E], [n, E], [P, 2] -> [P]; row numbers must be in range."""
     out = np.empty(len(pairs), np.result_type(left, right))
-    one, two = (np.empty((CHUNK, side.shape[1]), side.dtype) for side in (left, right))
-    for start in range(0, len(pairs), CHUNK):
-        part = slice(start, start + CHUNK)
-        a, b = pairs[part].T
-        # "clip": "raise" would gather into fresh memory first
-        rows = left.take(a, 0, one[: len(a)], "clip"), right.take(b, 0, two[: len(b)], "clip")
-        np.vecdot(*rows, out=out[part])
+
+    def fill(begin: int) -> None:
+        one, two = (np.empty((CHUNK, side.shape[1]), side.dtype) for side in (left, right))
+        for start in range(begin, min(begin + SHARE, len(pairs)), CHUNK):
+            part = slice(start, start + CHUNK)
+            a, b = pairs[part].T
+            # "clip": "raise" would gather into fresh memory first
+            rows = left.take(a, 0, one[: len(a)], "clip"), right.take(b, 0, two[: len(b)], "clip")
+            np.vecdot(*rows, out=out[part])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets go of the interpreter
+        list(pool.map(fill, range(0, len(pairs), SHARE)))
     return out
 
 
