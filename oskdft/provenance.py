@@ -49,18 +49,19 @@ def commit() -> str:
 
 
 def device_name() -> str:
-    """The GPU's name, or the processor's."""
+    """The GPU's name, or the processor's with its vector instructions: one name covers many of them."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
+        name = next(
             line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
         )
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def digest(text: str) -> str:
