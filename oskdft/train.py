@@ -6,16 +6,13 @@ save the state between two steps, the same two in every process; after any other
 from the last epoch.
 """
 
-import importlib.util
 import math
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
@@ -30,74 +27,13 @@ from oskdft.meter import Meter, bottleneck, gradient_norms
 from oskdft.mishaps import Interrupts, explained
 from oskdft.model import SpeakerModel, annotate, load_model, new_model, save_model
 from oskdft.objective import Objective
+from oskdft.run import Run, check_cnn
 from oskdft.strategies import Stage, stage_config, stages
 from oskdft.targets import TunedTeacher, features_of_both, same_cnn, states_and_embedding
-from oskdft.teacher import Teacher, frame_count, load_encoder
+from oskdft.teacher import Teacher, frame_count
 from oskdft.validation import Best, calibration
 
 LOG_EVERY = 10  # steps averaged into one row of metrics.csv
-
-
-class Run:
-    """A training run: the folder, the accelerator, the task, and what the stages share."""
-
-    def __init__(
-        self, cfg: Config, out: Path, resume: bool, teacher: Teacher | None, interrupts: Interrupts
-    ) -> None:
-        self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
-        self.accelerator = Accelerator(
-            cpu=cfg.device == "cpu",
-            mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
-            log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
-            project_dir=self.out,
-            # masked frames or dropped layers leave parameters without gradient in some steps
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        self.main = self.accelerator.is_main_process
-        world = self.accelerator.num_processes
-        if cfg.train.batch % world:
-            batch = cfg.train.batch
-            raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
-        # everything that can be missing is asked for before the folder is made
-        self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
-        _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
-        self.task = task.prepare(cfg)
-        self.lock = runfolder.claim(self.out, cfg, resume) if self.main else None
-        self.accelerator.wait_for_everyone()
-        self.rows: list[dict] = []
-        self.validations: list[dict] = []
-        self.began = time.monotonic()
-        self.accelerator.init_trackers("tensorboard")
-
-    def go_on(self, place: dict) -> None:
-        """Take up the log and the clock of an interrupted run."""
-        self.rows, self.validations = place["rows"], place["validations"]
-        self.began -= place["seconds"]
-
-    def seconds(self) -> float:
-        """Training time so far [s], interruptions left out."""
-        return round(time.monotonic() - self.began, 1)
-
-    def close(self) -> None:
-        """Leave the folder to others."""
-        if self.lock:
-            self.lock.release()
-
-
-def _check_layers(cfg: Config, teacher_layers: int) -> None:
-    wanted = () if cfg.loss.kd == "mse" else cfg.loss.kd_layers
-    if max((*wanted, cfg.model.student_layers)) > teacher_layers:
-        raise ValueError(
-            f"the teacher has {teacher_layers} layers; loss.kd_layers {list(wanted)} and "
-            f"model.student_layers {cfg.model.student_layers} must not exceed that"
-        )
-
-
-def _check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
-    if cfg.train.freeze_cnn and any(stage.start == "scratch" for stage in plan):
-        raise ValueError(
-            f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"
-        )
 
 
 def train(
@@ -117,7 +53,7 @@ def train(
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     plan = stages(cfg)
-    _check_cnn(cfg, plan)
+    check_cnn(cfg, plan)
     with (
         Interrupts() as interrupts,
         closing(Run(cfg, Path(out), resume, teacher, interrupts)) as run,

@@ -343,7 +343,7 @@ def test_seeds_and_ranks():
 def test_noise_of_the_student_on_two_ranks(noise):
     """Surprise 13 on random weights: SpecAugment and dropout of two processes, alike or not."""
     cfg = config.load("smoke").override({"switches.student_noise": noise})
-    made = model.new_model(cfg, train.load_encoder(cfg.model.teacher)).train()
+    made = model.new_model(cfg, teacher.load_encoder(cfg.model.teacher)).train()
     wave = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     states = []
     for rank in (0, 1):
@@ -393,7 +393,7 @@ def test_unknown_strategy_lists_the_known_ones():
 
 TWO_PROCESSES = """
 import sys
-from oskdft import config, teacher, train
+from oskdft import config, run, teacher, train
 
 load = teacher.load_encoder
 
@@ -407,7 +407,7 @@ def without_chance(name):
     return made
 
 
-train.load_encoder = without_chance
+run.load_encoder = without_chance
 changes = {"data.root": sys.argv[1], "device": "cpu", "train.epochs": 1}
 changes |= {"train.steps_per_epoch": 20, "augment.probability": 0.0}
 train.train(config.load("smoke").override(changes), sys.argv[2])
