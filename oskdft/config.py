@@ -78,10 +78,9 @@ class AugmentConfig:
     """What is done to the student's crop. Defaults: release P. The teacher hears the clean crop."""
 
     probability: float = 0.6  # that a crop is augmented at all
-    noise_root: str = (
-        ""  # folder with noise/, speech/, music/ (MUSAN layout); empty: no additive noise
-    )
-    rir_root: str = ""  # folder of room impulse responses; empty: no rooms
+    # folder with noise/, speech/, music/, or "musan" for where that lies; empty: no additive noise
+    noise_root: str = ""
+    rir_root: str = ""  # folder of room impulse responses, or "rirs_noises"; empty: no rooms
     noise_snr_db: tuple[float, float] = (0.0, 15.0)
     speech_snr_db: tuple[float, float] = (13.0, 20.0)
     music_snr_db: tuple[float, float] = (5.0, 25.0)
@@ -99,6 +98,7 @@ class ModelConfig:
     teacher: str = "facebook/wav2vec2-large-xlsr-53"  # hub name, folder, or a name in assets/
     student_layers: int = 4
     adapter_units: int = 64  # bottleneck width; 0: no adapters
+    adapter_layers: tuple[int, ...] = ()  # student layers with one, from 1 on; empty: all
     adapter_activation: Literal["relu", "elu"] = "relu"
     adapter_norm: bool = True  # LayerNorm before the down-projection
     adapter_scale: float = 0.1
@@ -378,6 +378,10 @@ def _check(cfg: Config) -> None:
         (
             m.backend_channels % 8 == 0,
             f"model.backend_channels is {m.backend_channels}; ECAPA splits it by 8",
+        ),
+        (
+            all(1 <= layer <= m.student_layers for layer in m.adapter_layers),
+            f"model.adapter_layers is {list(m.adapter_layers)}; the student has layers 1 to {m.student_layers}",
         ),
         (
             los.kd == "mse" or (los.kd_layers and min(los.kd_layers) >= 1),

@@ -309,8 +309,8 @@ def parts_of(student: Student, heads: dict[str, nn.Module]) -> dict[str, list[nn
     parts["positions"] = nn.ModuleList([encoder.encoder.pos_conv_embed, encoder.encoder.layer_norm])
     for index, layer in enumerate(encoder.encoder.layers):
         parts[f"layer {index + 1}"] = layer
-    for index, adapter in enumerate(student.adapters):
-        parts[f"adapter {index + 1}"] = adapter
+    for name, adapter in student.adapters.named_children():  # a layer without one is not listed
+        parts[f"adapter {int(name) + 1}"] = adapter
     listed = {name: list(part.parameters()) for name, part in (parts | heads).items()}
     return {name: parameters for name, parameters in listed.items() if parameters}
 

@@ -1,7 +1,7 @@
 """The shallow student: the teacher's CNN and first layers, run along two paths.
 
 Distillation path (no adapters) imitates the teacher; verification path (one bottleneck adapter per
-layer, parallel to the feed-forward block) feeds the speaker back-end. METHOD.md section 1:
+layer, or in some of them, parallel to the feed-forward block) feeds the speaker back-end. METHOD.md section 1:
 
     pre-norm:   distillation y = h + FFN(LN(h));   verification y = h + FFN(LN(h)) + A(h)
     post-norm:  distillation y = LN(h + FFN(h));   verification y = LN(h + FFN(h) + A(h))
@@ -85,8 +85,10 @@ class Student(nn.Module):
         super().__init__()
         self.encoder: PreTrainedModel = build_encoder(config)
         count = config.num_hidden_layers if model.adapter_units else 0
-        self.adapters = nn.ModuleList(
-            Adapter(config.hidden_size, model, switches) for _ in range(count)
+        places = model.adapter_layers or range(1, count + 1)
+        self.adapters = nn.ModuleList(  # None: a layer without; the names of the others stay
+            Adapter(config.hidden_size, model, switches) if layer in places else None
+            for layer in range(1, count + 1)
         )
 
     def forward(
@@ -162,15 +164,16 @@ class Student(nn.Module):
         self, layer, index: int, hidden: Tensor, plain: int, pre_norm: bool, split: bool
     ) -> Tensor:
         """Feed-forward block, with the adapter on all rows after the first ``plain`` ones."""
+        adapter = self.adapters[index] if self.adapters else None
         if split:  # both paths share this block: compute its sum once, add the adapter to a copy
             out = hidden + layer.feed_forward(
                 layer.final_layer_norm(hidden) if pre_norm else hidden
             )
-            out = torch.cat([out, out + self.adapters[index](hidden) if self.adapters else out])
+            out = torch.cat([out, out if adapter is None else out + adapter(hidden)])
             return out if pre_norm else layer.final_layer_norm(out)
-        if not self.adapters or plain >= len(hidden):
+        if adapter is None or plain >= len(hidden):
             return finish_layer(layer, hidden, pre_norm)
-        extra = self.adapters[index](hidden[plain:])
+        extra = adapter(hidden[plain:])
         if plain:
             extra = torch.cat([torch.zeros_like(hidden[:plain]), extra])
         return finish_layer(layer, hidden, pre_norm, extra)

@@ -17,7 +17,8 @@ def test_profiles_load_and_round_trip(profile):
 
 def test_paper_profile_changes_no_default():
     paper = config.load("vox2")
-    assert paper == config.Config(name="vox2", mode="published")
+    heard = config.AugmentConfig(noise_root="musan", rir_root="rirs_noises")  # where they lie
+    assert paper == config.Config(name="vox2", mode="published", augment=heard)
 
 
 def test_preset_holds_only_differences():
@@ -95,6 +96,11 @@ def test_yaml_number_read_as_text_becomes_a_number():
         ({"loss.aam_topk": 3, "loss.sv": "cross_entropy"}, "needs loss.sv=aam"),
         ({"loss.kd": "fithubert"}, "as many entries as model.student_layers"),
         ({"loss.kd": "distilhubert", "loss.kd_layers": [0, 4]}, "count from 1"),
+        (
+            {"model.adapter_layers": [0]},
+            "model.adapter_layers is [0]; the student has layers 1 to 4",
+        ),
+        ({"model.adapter_layers": [5]}, "the student has layers 1 to 4"),
         ({"model.backend_channels": 100}, "splits it by 8"),
         ({"seed": -1}, "seed is -1"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import HubertModel, Wav2Vec2Model, WavLMModel
 
-from oskdft import backends, student, teacher
+from oskdft import backends, probes, student, teacher
 from oskdft.config import BUNDLES, ModelConfig
 
 FAMILIES = {"hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel}
@@ -27,7 +27,7 @@ def build(encoder, model=MODEL, seed=1, **switches):
     torch.manual_seed(seed)
     made = student.from_teacher(encoder, model, switch(**switches))
     with torch.no_grad():  # a zero-initialised adapter would hide every difference
-        for adapter in made.adapters:
+        for adapter in made.adapters.children():
             adapter.up.weight.normal_(std=0.3)
     return made
 
@@ -172,6 +172,22 @@ def test_student_without_adapters(encoder):
     kd, sv = made.forward_two_paths(torch.stack(waves(6000, 6000)))
     assert not made.adapters
     torch.testing.assert_close(kd, sv, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_adapter_in_one_layer_only(encoder, layer):
+    """Paths part in that layer, in one pass as in two; the weights keep their names."""
+    model, wave = ModelConfig(adapter_units=8, adapter_layers=(layer,)), torch.stack(waves(6000))
+    made = build(encoder, dataclasses.replace(model, student_layers=2)).eval()
+    kd, sv = made.forward_two_paths(wave)
+    torch.testing.assert_close(kd, made(wave, without_adapters=1))
+    torch.testing.assert_close(sv, made(wave))
+    assert torch.equal(kd[:layer], sv[:layer]) and not torch.allclose(kd[layer], sv[layer])
+    with_both = build(encoder).state_dict()
+    own = {name for name in made.state_dict() if name.startswith("adapters.")}
+    assert own == {name for name in with_both if name.startswith(f"adapters.{layer - 1}.")}
+    assert f"adapter {layer}" in (parts := probes.parts_of(made, {}))
+    assert sum(name.startswith("adapter") for name in parts) == 1
 
 
 def test_student_padding_changes_no_state(encoder):
