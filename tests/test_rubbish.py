@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
-import resource
 import warnings
 from pathlib import Path
 
 import numpy as np
+import peak_memory
 import pytest
 import yaml
 from bad_inputs import BAD, ROW, wav
@@ -59,10 +59,8 @@ SUFFIX = {"audio": ".flac", "headerless audio": ".raw"}
 
 @pytest.fixture(autouse=True, scope="module")
 def little_memory():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert (after - before) * 1024 < MEMORY
+    with peak_memory.at_most(MEMORY):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 import json
 import pickle
-import resource
 import struct
 from pathlib import Path
 
 import numpy as np
+import peak_memory
 import pytest
 import torch
 from safetensors.torch import save
@@ -53,10 +53,8 @@ def proof(tmp_path):
 
 @pytest.fixture(autouse=True)
 def little_memory():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert (after - before) * 1024 < MEMORY
+    with peak_memory.at_most(MEMORY):
+        yield
 
 
 def change(path: Path, **settings) -> None:
