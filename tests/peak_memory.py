@@ -28,7 +28,7 @@ def peak(afresh: bool = False) -> int:
 
 @contextlib.contextmanager
 def at_most(limit: int) -> Iterator[None]:
-    """Assert that the block adds less than this [bytes] to what the process holds when it begins.
+    """Fail unless the block adds less than this [bytes] to what the process holds when it begins.
 
     >>> with at_most(10 << 20):  # doctest: +ELLIPSIS
     ...     held = b"x" * (50 << 20)
@@ -38,4 +38,5 @@ def at_most(limit: int) -> Iterator[None]:
     before = peak(afresh=True)
     yield
     added = peak() - before
-    assert added < limit, f"added {added >> 20} MB, more than {limit >> 20} MB"
+    if added >= limit:
+        raise AssertionError(f"added {added >> 20} MB, more than {limit >> 20} MB")
