@@ -9,7 +9,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from oskdft import checkpoint
 from oskdft.backends import build_backend
-from oskdft.config import Config, from_dict, to_dict
+from oskdft.config import Config, to_dict
+from oskdft.described import read_described
 from oskdft.files import inside, read_json, write_json
 from oskdft.student import Student, from_teacher, student_config
 from oskdft.teacher import foreign_config, frame_mask
@@ -122,15 +123,9 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
             f"{folder.parent} is no model: neither a run folder with best/ nor a folder with "
             "model.json, encoder.json and model.safetensors"
         )
-    described, settings, weights = (
-        inside(folder, name) for name in ("model.json", "encoder.json", "model.safetensors")
-    )
+    cfg, described = read_described(folder)
+    settings, weights = (inside(folder, name) for name in ("encoder.json", "model.safetensors"))
     config = foreign_config(read_json(settings), str(settings))
-    described = read_json(described)
-    try:
-        cfg = from_dict(described.get("config") if isinstance(described, dict) else None)
-    except ValueError as error:
-        raise ValueError(f"{folder}/model.json: {error}") from None
 
     def build() -> SpeakerModel:
         student = Student(config, cfg.model, cfg.switches)

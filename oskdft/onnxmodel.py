@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.audio import SAMPLE_RATE
-from oskdft.config import Config, from_dict
-from oskdft.files import ASSETS, inside, read_json
+from oskdft.config import Config
+from oskdft.described import read_described
+from oskdft.files import ASSETS, inside
 
 FILE = "model.onnx"
 # what a graph from outside may take: it is a program, and a small file can ask for any amount
@@ -157,12 +158,12 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     """Read an exported folder, as `model.load_model` reads the others; only shipped ones are trusted.
 
     Raises:
-        ImportError: ONNX Runtime is not installed; says how. ValueError: a damaged model, or one
-            that needs other files.
+        ImportError: ONNX Runtime is not installed; says how. ValueError: a damaged model, one that
+            needs other files, or a model.json that describes none.
     """
     path = Path(folder) / FILE
     refuse_foreign(path)
-    described = read_json(inside(folder, "model.json"))
+    cfg, described = read_described(folder)
     require("onnxruntime")
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
 
@@ -171,4 +172,4 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     except (Fail, InvalidGraph, InvalidProtobuf) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} cannot be loaded ({reason}); export it again") from None
-    return model, from_dict(described["config"]), described
+    return model, cfg, described

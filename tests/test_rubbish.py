@@ -27,6 +27,7 @@ from oskdft import (
     teacher,
     trials,
 )
+from oskdft.verifier import Verifier
 
 CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 8 properties
 MEMORY = 1 << 30  # bytes
@@ -171,13 +172,18 @@ def test_any_audio_header(tmp_path_factory, original, changes, keep):
     survives(tmp_path_factory.getbasetemp(), "audio", changed(original, changes, keep))
 
 
+numbers = st.floats() | st.integers() | scalars
+fitted = st.fixed_dictionaries({key: numbers for key in ("threshold", "llr_scale", "llr_offset")})
+
+
 @cases
 @given(
     name=st.sampled_from(["model.json", "encoder.json"]),
     key=st.sampled_from(
         ["hidden_size", "conv_dim", "model_type", "config", "num_hidden_layers", "hidden_act", "x"]
+        + ["calibration"] * 3
     ),
-    value=trees,
+    value=trees | st.fixed_dictionaries({"full": fitted}),
 )
 def test_any_setting_of_an_exported_model(speaker_folder, name, key, value):
     path = speaker_folder / name
@@ -185,7 +191,9 @@ def test_any_setting_of_an_exported_model(speaker_folder, name, key, value):
     try:
         path.write_text(json.dumps(json.loads(sound) | {key: value}, skipkeys=True))
         with contextlib.suppress(ValueError, OSError):
-            model.load_model(speaker_folder)
+            made, cfg, described = model.load_model(speaker_folder)
+            threshold = Verifier(made, cfg.eval, described).threshold
+            assert threshold is None or np.isfinite(threshold)
     finally:
         path.write_bytes(sound)
 

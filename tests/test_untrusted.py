@@ -223,10 +223,59 @@ def test_json_that_is_no_configuration(encoder_folder, speaker_folder, text, mes
         refused(load, path.parent, message)
 
 
-@pytest.mark.parametrize("described", [[], {}, {"config": None}, {"config": {"model": 3}}], ids=str)
-def test_model_json_that_describes_nothing(speaker_folder, described):
-    (speaker_folder / "model.json").write_text(json.dumps(described))
-    refused(model.load_model, speaker_folder, "model.json: ")
+@pytest.mark.parametrize(
+    "described",
+    [
+        [],
+        {},
+        {"config": None},
+        {"config": {"model": 3}},
+        {"config": {"a\nb": 3}},
+        {"config": "c" * 9_000},
+    ],
+    ids=lambda described: str(described)[:30],
+)
+def test_model_json_that_describes_nothing(speaker_folder, onnx_folder, described):
+    for load, folder in (
+        (model.load_model, speaker_folder),
+        (onnxmodel.load_onnx, onnx_folder(onnx_tensor([2, 2]))),
+    ):
+        (folder / "model.json").write_text(json.dumps(described))
+        refused(load, folder, "model.json: ")
+
+
+FITTED = {"threshold": 0.5, "llr_scale": 2, "llr_offset": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        (None, "is None; export"),
+        ([], r"is \[\]; export"),
+        ({"full": "x"}, "of 'full' has threshold None, not a finite number"),
+        ({"full": {}}, "has threshold None"),
+        ({"full": FITTED, "both": FITTED | {"threshold": "x"}}, "of 'both' has threshold 'x'"),
+        ({"full": FITTED | {"threshold": [1]}}, r"has threshold \[1\]"),
+        ({"full": FITTED | {"threshold": float("nan")}}, "has threshold nan"),
+        ({"full": FITTED | {"llr_scale": True}}, "has llr_scale True"),
+        ({"full": FITTED | {"llr_offset": 10**400}}, "has llr_offset 1000"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_calibration_that_cannot_be_used(speaker_folder, onnx_folder, calibration, message):
+    for load, folder in (
+        (model.load_model, speaker_folder),
+        (onnxmodel.load_onnx, onnx_folder(onnx_tensor([2, 2]))),
+    ):
+        change(folder / "model.json", calibration=calibration)
+        refused(load, folder, f"model.json: calibration .*{message}")
+
+
+def test_a_sound_calibration_loads_and_none_is_sound_too(onnx_folder):
+    folder = onnx_folder(onnx_tensor([2, 2]))
+    for calibration in ({}, {"full": FITTED}):
+        change(folder / "model.json", calibration=calibration)
+        assert onnxmodel.load_onnx(folder)[2]["calibration"] == calibration
 
 
 def test_weights_that_are_not_finite_are_refused(speaker_folder):
