@@ -17,7 +17,7 @@ import torchaudio.functional as AF
 from torch import Tensor
 from torch.nn import functional as F
 
-from oskdft.clips import Clips, noise_files, room_files
+from oskdft.clips import Clips, known_folder, noise_files, room_files
 from oskdft.config import AugmentConfig
 from oskdft.console import say
 
@@ -207,7 +207,7 @@ class Augment:
         config: the policy; the defaults are release P's.
         seed: of the run.
     Raises:
-        ValueError: a folder that is missing or holds no audio.
+        FileNotFoundError: a folder that is missing. ValueError: one that holds no audio.
 
     >>> augment = Augment(AugmentConfig(probability=1.0, white_snr_db=(10.0, 30.0)), seed=0)
     >>> wave = torch.ones(2, 16000)
@@ -218,9 +218,11 @@ class Augment:
     def __init__(self, config: AugmentConfig, seed: int) -> None:
         self.config, self.seed = config, seed
         self.white = config.white_snr_db[0] != config.white_snr_db[1]
-        noises = noise_files(config.noise_root)
-        self.clips = {c: Clips(config.noise_root, names) for c, names in noises.items()}
-        self.rooms = Clips(config.rir_root, room_files(config.rir_root))
+        noise_root = known_folder(config.noise_root, "augment.noise_root")
+        rir_root = known_folder(config.rir_root, "augment.rir_root")
+        noises = noise_files(noise_root)
+        self.clips = {c: Clips(noise_root, names) for c, names in noises.items()}
+        self.rooms = Clips(rir_root, room_files(rir_root))
         self.mixes = [kind for kind in MIXES if self._available(kind)]
         missing = [kind for kind in MIXES if kind not in self.mixes]
         # white noise without any folder is a policy of its own: nothing is missing

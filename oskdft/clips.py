@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from oskdft import audio
+from oskdft.download import find_root
+from oskdft.inspect_corpus import CORPORA
 from oskdft.layouts import audio_below
 
 CATEGORIES = ("noise", "speech", "music")  # folders of a MUSAN-like tree
@@ -47,6 +49,18 @@ class Clips:
         else:
             wave = audio.read(self.root / self.names[number], start, samples)
         return audio.wrap(wave, samples)
+
+
+def known_folder(root: str, setting: str) -> str:
+    """A folder as given; for the name of a known corpus, such as "musan", where that lies.
+
+    Raises:
+        FileNotFoundError: the corpus is nowhere; says how to get it and where to put it.
+
+    >>> known_folder("my/noise", "augment.noise_root")
+    'my/noise'
+    """
+    return str(find_root(root, setting=setting)) if root in CORPORA else root
 
 
 def noise_files(root: str) -> dict[str, list[str]]:

@@ -50,9 +50,11 @@ def known(name: str) -> Corpus:
     return CORPORA[name]
 
 
-def find_root(name: str, root: str | Path = "") -> Path:
+def find_root(name: str, root: str | Path = "", setting: str = "--root") -> Path:
     """The folder of a corpus: ``root``, else $OSKDFT_DATA/<name>, else ./data/<name>.
 
+    Args:
+        setting: where the caller takes ``root`` from, for the message.
     Raises:
         FileNotFoundError: nowhere; says how to get it, under which licence, where to put it.
 
@@ -64,7 +66,7 @@ def find_root(name: str, root: str | Path = "") -> Path:
     corpus = known(name)
     if root:
         if not Path(root).is_dir():
-            raise FileNotFoundError(f"{name}: {root} is not a folder; correct the root (--root)")
+            raise FileNotFoundError(f"{name}: {root} is not a folder; correct the root ({setting})")
         return Path(root)
     tried = [base / folder for base in data_folders() for folder in (name, *corpus.folders)]
     for path in tried:
@@ -72,7 +74,7 @@ def find_root(name: str, root: str | Path = "") -> Path:
             return path
     raise FileNotFoundError(
         f"{name} ({corpus.title}; {corpus.licence}; {corpus.size}) is not at {tried[0]}; "
-        f"get it: {corpus.how_to}; or name its folder (--root)"
+        f"get it: {corpus.how_to}; or name its folder ({setting})"
     )
 
 

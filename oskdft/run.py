@@ -34,10 +34,10 @@ class Run:
         if cfg.train.batch % world:
             batch = cfg.train.batch
             raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
-        # everything that can be missing is asked for before the folder is made
+        # everything that can be missing is asked for before the folder is made, weights last: they take longest
+        self.task = task.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
-        self.task = task.prepare(cfg)
         self.lock = runfolder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []

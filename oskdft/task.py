@@ -41,10 +41,12 @@ class Task:
     test_trials: Trials | None
     test_path: Path | None  # the list that test_trials were read from
     test_root: Path
+    augment: Augment | None  # what the student's crop gets
+    kd: Utterances | None  # second corpus for distillation
 
 
 def prepare(cfg: Config) -> Task:
-    """Find the corpus, set development speakers aside, read the lists.
+    """Find all that is heard, set development speakers aside, read the lists.
 
     Raises:
         FileNotFoundError: corpus or list missing; says what to get and where to put it.
@@ -58,14 +60,15 @@ def prepare(cfg: Config) -> Task:
     )
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
-    validate(train)
-    return Task(train, dev, dev_trials, *test_list(cfg, root))
+    augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
+    validate(train, augment)
+    return Task(train, dev, dev_trials, *test_list(cfg, root), augment, kd_corpus(cfg))
 
 
 def corpus_root(cfg: Config) -> Path:
     """Folder of the training corpus; synthetic voices are made when they are not there."""
     try:
-        return find_root(cfg.data.corpus, cfg.data.root)
+        return find_root(cfg.data.corpus, cfg.data.root, "data.root")
     except FileNotFoundError:
         if cfg.data.corpus != "synthetic":
             raise
@@ -121,15 +124,20 @@ def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path | None, Path
 
 
 def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:
-    """Training crops as ``cfg`` asks for them."""
-    second = None
-    if hears_two_corpora(cfg):
-        second = load_corpus(cfg.data.kd_corpus, cfg.data.kd_root)
-    augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
+    """Training crops of ``task``, which was prepared for ``cfg``."""
     whole_second = cfg.switches.crop_start == "whole_second"  # surprise 7
-    return SpeakerDataset(
-        task.train, cfg.data.crop_s, cfg.seed, whole_second, augment, second, max(laps, 1)
-    )
+    heard = task.augment, task.kd
+    return SpeakerDataset(task.train, cfg.data.crop_s, cfg.seed, whole_second, *heard, max(laps, 1))
+
+
+def kd_corpus(cfg: Config) -> Utterances | None:
+    """The second corpus, if the run hears it."""
+    if not hears_two_corpora(cfg):
+        return None
+    root = find_root(cfg.data.kd_corpus, cfg.data.kd_root, "data.kd_root")
+    found = load_corpus(cfg.data.kd_corpus, root)
+    validate(found)
+    return found
 
 
 def hears_two_corpora(cfg: Config) -> bool:

@@ -18,6 +18,7 @@ from oskdft import (
     config,
     meter,
     model,
+    run,
     runfolder,
     strategies,
     student,
@@ -193,6 +194,45 @@ def test_what_is_missing_is_said_before_the_folder_is_made(voices, tmp_path, mon
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            config.to_dict(config.load("vox2"))["augment"],
+            "oskdft data get musan.*augment.noise_root",
+        ),
+        ({"rir_root": "rirs_noises"}, "oskdft data get rirs_noises.*augment.rir_root"),
+        ({"noise_root": "nowhere"}, "augment.noise_root=nowhere is not a folder"),
+        ({"data.kd_corpus": "librispeech"}, "openslr.org/12.*data.kd_root"),
+        (
+            {"data.kd_corpus": "folder", "data.kd_root": "nowhere"},
+            r"correct the root \(data.kd_root",
+        ),
+    ],
+)
+def test_noise_rooms_and_second_corpus_are_asked_for_first(
+    changes, said, voices, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "load_encoder", lambda name: pytest.fail("the teacher was loaded"))
+    cfg = smoke(voices).override({k if "." in k else f"augment.{k}": v for k, v in changes.items()})
+    with pytest.raises(FileNotFoundError, match=said):
+        train.train(cfg, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_noise_of_a_known_corpus_is_read_before_the_first_step(voices, tmp_path, monkeypatch):
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    folder = tmp_path / "musan" / "noise"
+    audio.write(folder / "rain.wav", np.full(16_000, 0.1, np.float32))
+    cfg = smoke(voices, augment__noise_root="musan")
+    assert len(task.prepare(cfg).augment.clips["noise"]) == 1
+    (folder / "wind.wav").write_bytes(b"no audio")
+    with pytest.raises(ValueError, match=r"1 files cannot be used: .*wind\.wav"):
+        task.prepare(cfg)
+
+
 def test_loss_that_is_not_finite_stops_and_keeps_the_state(voices, tmp_path, monkeypatch):
     original = train.StageLoop.total
 
@@ -236,8 +276,8 @@ def test_second_corpus_is_heard_or_ignored(voices, tmp_path):
     found = {}
     for choice in ("target", "as_chosen"):
         cfg = smoke(voices, switches__kd_data=choice, **base)
-        clean, heard, *_ = task.dataset(cfg, task.prepare(cfg), laps=4)[0, 0]
-        quiet = task.dataset(cfg.override({"augment.probability": 0.0}), task.prepare(cfg), 4)[0, 0]
+        cfg = cfg.override({"augment.probability": 0.0})
+        quiet = task.dataset(cfg, task.prepare(cfg), laps=4)[0, 0]
         found[choice] = torch.equal(quiet[0], quiet[1])
     assert found == {"target": True, "as_chosen": False}
     train.train(smoke(voices, switches__kd_data="as_chosen", **base), tmp_path / "r")
