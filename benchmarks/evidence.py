@@ -4,11 +4,13 @@
         [--strategies os-kdft scratch] [--jobs 2] [--set KEY=VALUE ...]
     python benchmarks/evidence.py table --out runs/evidence [--name evidence] [--figure]
     python benchmarks/evidence.py tried --out runs/tried
+    python benchmarks/evidence.py teachers
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
 the checkpoint; the test speakers' list is scored once per run. `table` gathers what is there into
 benchmarks/results/NAME.json and, with --figure, into figures/. `tried` gathers run folders of any
-settings, with their development EER only, into benchmarks/results/evidence-tried.json.
+settings, with their development EER only, into benchmarks/results/evidence-tried.json. `teachers`
+draws the zero-shot EER that the pre-training of the shipped teachers has measured (pretrain.json).
 """
 
 import argparse
@@ -231,13 +233,35 @@ def figure(result: dict) -> None:
             )  # fmt: skip
 
 
+def teachers() -> None:
+    """figures/02_zero_shot_speechocean762: EER of each layer of the shipped teachers, before any label."""
+    from oskdft import figures
+    from oskdft.files import ASSETS, read_json
+
+    made = {path.parent.name: read_json(path) for path in sorted(ASSETS.glob("*/pretrain.json"))}
+    recipes = {name: report["recipe"] for name, report in made.items()}
+    rates = {name: report["log"][-1]["zero_shot_eer"] for name, report in made.items()}
+    lines = {n: [of[layer] for layer in of if layer.isdigit()] for n, of in rates.items()}
+    first = next(iter(made))
+    lines["MFCC (no model)"] = [rates[first]["mfcc"]] * len(lines[first])
+    caption = (
+        f"Zero-shot EER of each hidden state of the shipped teachers, on {recipes[first]['dev_speakers']} "
+        f"development speakers of {CORPUS} train: mean and deviation over time, standardised, cosine."
+    )
+    figures.save(
+        f"02_zero_shot_{CORPUS}", ROOT / "figures", "layers",
+        {"probes": lines, "ylabel": "EER (fraction)", "best": "min"}, caption,
+        config=recipes, seed=recipes[first]["seed"], replace=True,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Train and evaluate, or gather."""
     from oskdft.files import write_json
     from oskdft.strategies import STRATEGIES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "table", "tried"))
+    parser.add_argument("what", choices=("run", "table", "tried", "teachers"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs/evidence")
     parser.add_argument("--teachers", nargs="+", default=["classroom-hubert", "classroom-wav2vec2"])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
@@ -247,6 +271,8 @@ def main() -> None:
     parser.add_argument("--figure", action="store_true")
     parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
+    if given.what == "teachers":
+        return teachers()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.what == "run":
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(os.cpu_count() // given.jobs, 1)

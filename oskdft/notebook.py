@@ -126,13 +126,8 @@ class Lesson:
         Args:
             name: short, for the file. plot: function of `oskdft.plots`. data: its arguments.
         """
-        from IPython.display import HTML, display
-
         note = SMOKE if self.smoke else ""
-        figure = figures.draw(plot, data, note)
-        text = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        display(HTML(text))
-        print(f"Figure: {caption}\n{figure.alt}")
+        _display(figures.draw(plot, data, note), caption)
         if self.save_figures:
             placeless = config.to_dict(self.cfg.override({"data.root": ""}))
             figures.save(
@@ -193,6 +188,22 @@ def setup(
     if cfg.name == "smoke":
         print(SMOKE)
     return Lesson(number, cfg, out, save_figures)
+
+
+def show_kept(name: str) -> None:
+    """Show a figure that longer runs have left in figures/, drawn again from its stored numbers.
+
+    Args:
+        name: such as 05_strategies_speechocean762; one that is not there is said and passed over.
+
+    >>> show_kept("05_no_such_figure")
+    05_no_such_figure: not measured yet
+    """
+    path = ROOT / "figures" / f"{name}.json"
+    if not path.is_file():
+        print(f"{name}: not measured yet")
+        return
+    _display(figures.redraw(path), figures.read(path)["caption"])
 
 
 def exercise(answer: Any, check: Any, hint: str) -> None:
@@ -273,6 +284,15 @@ def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:
     data = {"rows": rows, "y": wanted, "ylabel": "loss", "xlabel": "update"}
     data["labels"] = [names[name] for name in wanted]
     return figures.draw("curves", data, SMOKE if profile == "smoke" else "")
+
+
+def _display(figure: Picture, caption: str) -> None:
+    """With its alternative text, for those who see it and for those who have it read to them."""
+    from IPython.display import HTML, display
+
+    text = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    display(HTML(text))
+    print(f"Figure: {caption}\n{figure.alt}")
 
 
 def _img(figure: Picture) -> str:
