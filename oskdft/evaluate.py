@@ -234,7 +234,7 @@ def report_text(result: dict) -> str:
     low, high = (100 * rate for rate in result["eer_ci"])
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    versions = provenance.listed(result["versions"])
     return "\n".join([metrics.summary_text(result), interval, "recipe", *recipe, versions])
 
 

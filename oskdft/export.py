@@ -215,7 +215,6 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
     eer = facts.get("dev_eer")
     threshold = facts.get("calibration", {}).get("full", {}).get("threshold")
     made = provenance.facts()
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     measured = [
         f"- development EER: {100 * eer:.2f} %"
         if eer is not None
@@ -240,7 +239,7 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
         "## Sizes", *(f"- {name}: {size:,} bytes" for name, size in files.items()), "",
         "## Provenance",
         f"- exported {made['date']} by commit {made['commit'] or 'unknown'}, Python {made['python']}",
-        f"- {versions}", "",
+        f"- {provenance.listed(made['versions'])}", "",
         "## Intended use",
         "Teaching and research on compressing speech models. Not for decisions about people: error rates "
         "differ between languages, ages, microphones and rooms, and were measured on the speech named "

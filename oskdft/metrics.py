@@ -7,6 +7,7 @@ together; the EER is where the line crosses misses = false alarms. P trials; rat
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -331,13 +332,14 @@ def summary_text(result: dict) -> str:
     )
 
 
-def score_file(path: str | Path) -> dict[str, float | int]:
-    """`summary` of a score file.
+def score_file(path: str | Path) -> dict[str, Any]:
+    """`summary` of a score file, labelled: which list was scored does not stand in it.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
     >>> write_scores(path, [0.7, 0.2], [1, 0], ["a", "a"], ["b", "c"])
-    >>> score_file(path)["eer"]
-    0.0
+    >>> score_file(path)["eer"], score_file(path)["list"]
+    (0.0, 'unknown list of 2 trials')
     """
-    return summary(*read_scores(path))
+    result = summary(*read_scores(path))
+    return result | {"list": f"unknown list of {result['trials']} trials"}

@@ -145,7 +145,9 @@ class Lesson:
         """
         head = ("quantity", "published", "source and trials", "ours")
         test = self.speech.test_trials
-        trials = f"{len(test):,} trials of {self.cfg.data.corpus}" if test else "no test trials"
+        trials = "no test trials"
+        if test:
+            trials = f"{len(test):,} trials of {self.cfg.data.corpus} ({test.name})"
         note = f"ours: profile {self.cfg.name}, {trials}, {seeds} seed{'s' * (seeds > 1)}"
         if self.cfg.name not in ("vox1", "vox2"):
             note += "; other speech, teacher and sizes: not comparable"

@@ -12,6 +12,24 @@ from pathlib import Path
 PACKAGES = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "scikit-learn")
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that results depend on; without importing them.
+
+    >>> versions()["oskdft"]
+    '0.1.0'
+    """
+    return {name: importlib.metadata.version(name) for name in (*PACKAGES, "oskdft")}
+
+
+def listed(versions: dict[str, str]) -> str:
+    """Versions in one line.
+
+    >>> listed({"torch": "2.9.0", "oskdft": "0.1.0"})
+    'torch 2.9.0, oskdft 0.1.0'
+    """
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
 @functools.cache
 def facts() -> dict:
     """Package versions, git commit, device, cores, date.
@@ -19,9 +37,8 @@ def facts() -> dict:
     >>> sorted(facts())
     ['commit', 'cores', 'date', 'device', 'python', 'versions']
     """
-    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, "oskdft")}
     return {
-        "versions": versions,
+        "versions": versions(),
         "python": platform.python_version(),
         "commit": commit(),
         "device": device_name(),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oskdft import cli, doctor, strategies
+from oskdft import cli, doctor, provenance, strategies
 
 FIXTURE = Path(__file__).parent / "fixtures" / "F9_sizes_and_times.json"
 FORMS = (
@@ -204,7 +204,7 @@ def test_data_list_and_make_print_one_object(oskdft, tmp_path, monkeypatch):
     made = parsed(oskdft("data", "make", "synthetic", "--out", tmp_path / "voices", *size))
     assert made["speakers"] == 4 and made["utterances"] == 2
     checked = parsed(oskdft("data", "check", "synthetic", "--root", tmp_path / "voices", "--json"))
-    assert checked["ok"] is True
+    assert checked["ok"] is True and checked["versions"] == provenance.versions()
 
 
 def test_train_prints_its_report(oskdft, tmp_path):

@@ -653,12 +653,17 @@ def test_score_command_prints_all_metrics(tmp_path):
         "min_cllr",
         "trials",
         "targets",
+        "list",
+        "versions",
     ]
+    assert found["list"] == "unknown list of 5 trials" and "numpy" in found["versions"]
     assert found["eer"] == pytest.approx(1 / 3) and found["min_dcf_0.01"] == pytest.approx(0.5)
     assert (found["trials"], found["targets"]) == (5, 2)
     text = CliRunner().invoke(cli.app, ["score", str(path)])
     assert text.exit_code == 0
     assert "EER           33.3333 %" in text.stdout and "5, of which 2 targets" in text.stdout
+    assert "list          unknown list of 5 trials; a score" in text.stdout
+    assert f"numpy {np.__version__}, " in text.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
