@@ -121,10 +121,11 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Missing, extra, unreadable, too short; counts and trial lists against the published ones."""
-    from oskdft import check
+    from oskdft import check, provenance
 
-    report = check.check(name, root, full)
-    show(asdict(report) | {"ok": report.ok}, as_json, "\n".join(report.lines()))
+    report, versions = check.check(name, root, full), provenance.versions()
+    found = asdict(report) | {"ok": report.ok, "versions": versions}
+    show(found, as_json, "\n".join([*report.lines(), provenance.listed(versions)]))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -187,10 +188,12 @@ def evaluate(
 @app.command()
 def score(file: Path, as_json: Json = False) -> None:
     """Metrics of a score file: "label score" or "label id id score" lines."""
-    from oskdft import metrics
+    from oskdft import metrics, provenance
 
-    result = metrics.score_file(file)
-    show(result, as_json, metrics.summary_text(result))
+    result = metrics.score_file(file) | {"versions": provenance.versions()}
+    unnamed = f"list          {result['list']}; a score file does not name it"
+    text = [metrics.summary_text(result), unnamed, provenance.listed(result["versions"])]
+    show(result, as_json, "\n".join(text))
 
 
 @app.command()
