@@ -183,12 +183,8 @@ def _need_room(addresses: list[str], folder: Path) -> None:
     for address in addresses:
         with _open(address, "HEAD", {}) as response:
             needed += ROOM * int(response.headers.get("Content-Length", 0))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed to download "
-            "and unpack; free some, or choose another folder"
-        )
+    fix = "free some space, or choose another folder"
+    files.check_room(folder, needed, "downloading and unpacking needs", fix)
 
 
 def _fetch(address: str, folder: Path) -> Path:

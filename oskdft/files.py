@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,21 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
             reason = f"{error.strerror}; free some space or write elsewhere"
             raise OSError(error.errno, reason, str(path)) from None
         raise
+
+
+def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:
+    """Refuse to start on a disk with less than ``need`` bytes free.
+
+    Args:
+        folder: where it will be written. what: "the run needs". fix: what else to do.
+    Raises:
+        OSError: says how much is free and how much is needed.
+
+    >>> check_room(".", 0, "nothing needs", "go on")
+    """
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OSError(f"{folder} has {free / 1e9:.2f} GB free, {what} {need / 1e9:.2f} GB; {fix}")
 
 
 def inside(folder: str | Path, name: str) -> Path:

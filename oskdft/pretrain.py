@@ -39,7 +39,6 @@ from oskdft.unlabelled import Batches, Speech, to_int16
 __all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
 VOICES_SEED = 1000  # voices heard here are nobody in the corpora made for training
 JUDGES = (30, 12)  # synthetic speakers and utterances of each, where no real ones are there
-VOICE_BYTES = 3 * 2 * audio.SAMPLE_RATE  # of a synthetic utterance, about 3 s
 
 
 def run(recipe: PretrainConfig, out: str | Path) -> dict:
@@ -146,7 +145,9 @@ class Loop:
         runfolder.tidy(out)
         self.report, self.figures = self._restore()
         voices = recipe.synthetic_speakers * recipe.synthetic_utterances + math.prod(JUDGES)
-        runfolder.check_space(out, self.model.encoder, self.model, voices * VOICE_BYTES)
+        runfolder.check_space(
+            out, self.model.encoder, self.model, voices * synthetic.UTTERANCE_BYTES
+        )
         self.began = time.monotonic() - self.report["seconds"]
 
     def run_through(self, speech: Speech, noises: list[np.ndarray], judge: Callable) -> None:

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import io
 import os
-import shutil
 import socket
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch import nn
 from oskdft import checkpoint
 from oskdft.config import Config, load, to_dict, to_yaml
 from oskdft.console import say
-from oskdft.files import atomic, read_json, write_json
+from oskdft.files import atomic, check_room, read_json, write_json
 
 KEPT = 2  # states to fall back on
 MODELS = 4  # best/, last/, the stage before, and one being written
@@ -138,12 +137,8 @@ def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int 
         besides + (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
     )
     there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    free = shutil.disk_usage(out).free
-    if free + there < need:
-        raise OSError(
-            f"{out} has {free / 1e9:.2f} GB free, the run needs {(need - there) / 1e9:.2f} GB; free some "
-            "space and go on with --resume, or choose another --out"
-        )
+    fix = "free some space and go on with --resume, or choose another --out"
+    check_room(out, need - there, "the run needs", fix)
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -24,6 +24,7 @@ from oskdft.sentences import LANGUAGES, count
 
 RECIPE = 1  # raise it when the same seed would give other samples
 MOST_TRIALS = 4_000
+UTTERANCE_BYTES = 3 * 2 * audio.SAMPLE_RATE  # of about 3 s; FLAC takes less
 COLUMNS = ("path", "speaker", "session", "gender", "language", "split", "seconds", "text")
 DONE, BEGUN = "corpus.json", ".corpus.begun.json"  # the last and the first file to be written
 _TRIALS = 3  # random stream, after those of voices.py
@@ -73,6 +74,8 @@ def make_corpus(
     if not missing and all(path.is_file() for path in tables):
         return files.read_json(out / DONE) | {"made": 0}
     if missing:
+        fix = "free some space, or choose another folder"
+        files.check_room(out, len(missing) * UTTERANCE_BYTES, "the voices need", fix)
         _make(out, seed, missing, workers)
     seconds = _write_table(out, seed, speakers, everything)
     pairs = trials(speakers, utterances, seed)

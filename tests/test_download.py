@@ -286,7 +286,9 @@ def test_no_room(server, monkeypatch, tmp_path):
     offer(server, monkeypatch, tar(*GOOD))
     usage = download.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
-    with pytest.raises(OSError, match="0.0 GB free, .* are needed to download and unpack"):
+    with pytest.raises(
+        OSError, match="0.00 GB free, downloading and unpacking needs .* GB; free some space"
+    ):
         get("musan", url=server.url)
     assert [method for method, *_ in server.requests] == ["HEAD"]
 

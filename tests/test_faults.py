@@ -168,7 +168,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
 def test_room_is_asked_for_before_the_first_step(smoke, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(runfolder.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
         with pytest.raises(OSError, match=r"0\.00 GB free, the run needs .*go on with --resume"):
             train.train(smoke, tmp_path / "r")
     assert not (tmp_path / "r/checkpoints").exists()

@@ -194,7 +194,7 @@ def test_a_second_writer_is_refused_before_it_reads_anything(tmp_path):
 
 def test_room_is_asked_for_before_anything_is_read(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(runfolder.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
     with pytest.raises(OSError, match=r"0\.00 GB free, the run needs 0\.0\d GB"):
         pretrain.pretrain(TINY, tmp_path, lambda: pytest.fail("it went on"))
 

@@ -3,6 +3,7 @@ import errno
 import importlib.util
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -197,6 +198,16 @@ def test_a_full_disk_names_the_path_and_keeps_what_is_whole(tmp_path, monkeypatc
     with pytest.raises(OSError, match=r"No space left on device.*spk0001.*0001\.flac"):
         synthetic.make_corpus(tmp_path, speakers=4, utterances=2)
     assert len(list(tmp_path.rglob("*.flac"))) == 3 and not list(tmp_path.rglob("*.part"))
+
+
+def test_room_is_asked_for_before_the_first_voice(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=700_000))
+    with pytest.raises(OSError, match=r"0\.00 GB free, the voices need 0\.00 GB; free some space"):
+        synthetic.make_corpus(tmp_path, speakers=4, utterances=2)
+    assert not list(tmp_path.rglob("*.flac"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=800_000))
+    assert synthetic.make_corpus(tmp_path, speakers=4, utterances=2)["made"] == 8
 
 
 def test_a_missing_or_broken_library_is_one_line(tmp_path, monkeypatch):
