@@ -10,7 +10,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce demo docs test test-browser check format lock clean
+.PHONY: help setup reproduce demo docs test test-long test-browser check format lock clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -31,6 +31,9 @@ docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quic
 
 test: $(READY) ## run all tests, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+test-long: $(READY) ## run the long versions of the fault and rubbish tests; writes benchmarks/reliability.md
+	@HF_HUB_OFFLINE=1 $(PY) -m tests.faults.harness
 
 test-browser: $(READY) ## use notebooks, widgets and app in headless Chromium; screenshots in runs/browser
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest tests/browser -rP
