@@ -34,6 +34,7 @@ from oskdft.teacher import Teacher, frame_count
 from oskdft.validation import Best, calibration
 
 LOG_EVERY = 10  # steps averaged into one row of metrics.csv
+DIVERGED = 10.0  # times the first epoch's mean loss (our choice)
 
 
 def train(
@@ -241,6 +242,16 @@ class StageLoop:
                 "and start again"
             )
 
+    def _warn_of_divergence(self, epoch: int) -> None:
+        """Say that the losses explode; go on, since a stage whose student starts good starts near 0."""
+        rows = [row for row in self.run.rows if row["stage"] == self.number]
+        first, now = (np.mean([r["loss"] for r in rows if r["epoch"] == n]) for n in (1, epoch))
+        if now > DIVERGED * first:
+            say(
+                f"warning: the mean loss of epoch {epoch} of stage {self.stage.name!r} is {now:.3g}, that "
+                f"of its first {first:.3g}: training diverges; stop it, lower train.lr and start again"
+            )
+
     def _noise_rank(self) -> int:
         """Surprise 13: as released, all ranks draw the same noise."""
         per_rank = self.cfg.switches.student_noise == "per_rank"
@@ -258,6 +269,8 @@ class StageLoop:
         Called again for the same epoch by a resumed run, it leaves out what was done.
         """
         run, epoch = self.run, step // self.per_epoch
+        if run.main:
+            self._warn_of_divergence(epoch)
         every, patience = self.cfg.train.validate_every, self.cfg.train.patience
         place = {"stage": self.number, "step": step, "epoch": epoch}
         due = (self.stage.sv or self.stage.embedding_kd) and (

@@ -246,6 +246,19 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_state(voices, tmp_path, mon
     assert runfolder.last_state(tmp_path / "r")["step"] == 5
 
 
+def test_a_loss_that_explodes_but_stays_finite_is_warned_of(voices, tmp_path, monkeypatch, capsys):
+    original = train.StageLoop.total
+
+    def exploding(self, out, epoch, samples):
+        total, figures = original(self, out, epoch, samples)
+        return (total * 100 if epoch == 2 else total), figures
+
+    monkeypatch.setattr(train.StageLoop, "total", exploding)
+    train.train(smoke(voices, train__epochs=3), tmp_path / "r")
+    warned = [line for line in capsys.readouterr().err.splitlines() if "diverges" in line]
+    assert len(warned) == 1 and "the mean loss of epoch 2 of stage 'one step' is " in warned[0]
+
+
 def test_early_stop(voices, tmp_path, monkeypatch):
     monkeypatch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
     report = train.train(smoke(voices, train__epochs=9, train__patience=2), tmp_path / "r")
