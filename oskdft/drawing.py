@@ -93,6 +93,18 @@ def needed(values: Iterable, what: str) -> None:
         raise ValueError(f"{what} is empty; give at least one to draw")
 
 
+def plain(name: object) -> str:
+    """A name from outside as matplotlib shows it letter by letter.
+
+    Between dollars it reads formulas, and a legend leaves out what starts with an underscore.
+
+    >>> plain("a$b$.wav"), plain("_ann")
+    ('a\\\\$b\\\\$.wav', '\\u200b_ann')
+    """
+    text = str(name).replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
 def joined(parts: Iterable[str]) -> str:
     """Words as an enumeration.
 

@@ -7,7 +7,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from oskdft.drawing import COLOURS, MARKERS, Picture, joined, legend, needed, new, styled
+from oskdft.drawing import COLOURS, MARKERS, Picture, joined, legend, needed, new, plain, styled
 
 STRETCHES = 1500  # of a stored waveform: the lowest and the highest sample of each
 WINDOW, FFT, MELS, LOWEST = 400, 512, 64, 20.0  # of the log-mel picture: samples, bands, Hz
@@ -36,7 +36,7 @@ def matrix(
     )
     sns.heatmap(
         values, ax=ax, cmap="viridis", annot=columns <= 14, fmt=".2f", annot_kws={"size": 11},
-        xticklabels=xnames, yticklabels=ynames,
+        xticklabels=[*map(plain, xnames)], yticklabels=[*map(plain, ynames)],
         cbar_kws={"label": label}, linewidths=0.5, linecolor="white",
     )  # fmt: skip
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -123,12 +123,12 @@ def embedding_map(
         ax.scatter(
             *points[mask].T, s=80, color=colours[names.index(pair[0])], edgecolor="white", linewidth=0.6,
             marker=MARKERS[shapes.index(pair[1]) % len(MARKERS)],
-            label=", ".join(dict.fromkeys(pair)),
+            label=plain(", ".join(dict.fromkeys(pair))),
         )  # fmt: skip
     ax.set(
         xticks=[],
         yticks=[],
-        title=title,
+        title=plain(title),
         xlabel="map axis 1 (no unit)",
         ylabel="map axis 2 (no unit)",
     )
@@ -220,7 +220,7 @@ def wave_axes(
     """
     time = np.linspace(0, clip["seconds"], len(clip["low"]))
     band = top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
-    top.set_title(name)
+    top.set_title(plain(name))
     picture = bottom.imshow(
         clip["mel"], origin="lower", aspect="auto", cmap="magma", vmin=levels[0], vmax=levels[1],
         extent=(0, clip["seconds"], 0, MELS),

@@ -3,7 +3,18 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from oskdft.drawing import COLOURS, DASHES, MARKERS, Picture, joined, legend, needed, new, styled
+from oskdft.drawing import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    Picture,
+    joined,
+    legend,
+    needed,
+    new,
+    plain,
+    styled,
+)
 
 # Validation EER [%] of the released students on Vox1-O (cleaned), the epochs that are known here.
 LOG_SOURCE = "training logs of the released code: VoxCeleb1, Vox1-O cleaned"
@@ -45,7 +56,7 @@ def curves(
     said = []
     for name, label in zip(y, labels or y, strict=True):
         at, values = _column(rows, x, name)
-        ax.plot(at, values, label=label, marker="o" if len(at) < 15 else None, ms=6)
+        ax.plot(at, values, label=plain(label), marker="o" if len(at) < 15 else None, ms=6)
         said.append(
             f"{label} from {values[0]:.3g} to {values[-1]:.3g}" if len(at) else f"{label} empty"
         )
@@ -109,7 +120,7 @@ def bars(
     reference = {name: value for name, value in (reference or {}).items() if name in values}
     figure, ax = new(height=1.3 + 0.55 * len(values))
     names, texts, ends = list(values), [], []
-    ax.barh(names, list(values.values()), height=0.62, color=COLOURS[0])
+    ax.barh([*map(plain, names)], list(values.values()), height=0.62, color=COLOURS[0])
     for place, (name, value) in enumerate(values.items()):
         other = reference.get(name, value)
         if name in reference:
@@ -223,7 +234,7 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False)
             color=colour,
             mec="black" if name in best else "white",
             ls="",
-            label=name,
+            label=plain(name),
         )
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if log:
@@ -255,7 +266,7 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
             raise ValueError(f"{name} holds numbers <= 0; a logarithmic axis needs positive ones")
         slope = f"{np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}" if len(x) > 1 else "unknown"
         marker, dash = MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
-        ax.plot(x, y, marker=marker, ms=8, ls=dash, label=f"{name}  (slope {slope})")
+        ax.plot(x, y, marker=marker, ms=8, ls=dash, label=plain(f"{name}  (slope {slope})"))
         said.append(f"{name} has slope {slope}")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
     figure.legend(loc="outside right upper")
@@ -281,7 +292,7 @@ def layers(probes: dict[str, list[float]], ylabel: str, best: str = "max") -> Pi
     said = []
     for index, (name, values) in enumerate(probes.items()):
         values = np.asarray(values, dtype=float)
-        (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=name)
+        (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
         top = int(values.argmax() if best == "max" else values.argmin())
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
@@ -307,7 +318,7 @@ def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
     needed(values, "values")
     figure, ax = new()
     for index, (name, line) in enumerate(values.items()):
-        ax.plot(k, line, marker=MARKERS[index % len(MARKERS)], ms=8, label=name)
+        ax.plot(k, line, marker=MARKERS[index % len(MARKERS)], ms=8, label=plain(name))
     ax.set(xlabel="neighbours k", ylabel="trustworthiness (1 = all true)", xticks=k)
     ax.set_ylim(min(min(line) for line in values.values()) - 0.05, 1.01)
     legend(figure, ax)

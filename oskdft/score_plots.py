@@ -7,7 +7,7 @@ from scipy.special import ndtri
 from sklearn.isotonic import IsotonicRegression
 
 from oskdft import metrics
-from oskdft.drawing import COLOURS, DASHES, Picture, joined, legend, needed, new, styled
+from oskdft.drawing import COLOURS, DASHES, Picture, joined, legend, needed, new, plain, styled
 
 PROBIT_TICKS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)  # per cent
 
@@ -72,7 +72,7 @@ def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
         x, y = (
             ndtri(np.clip(system[key], low / 10, 1 - low / 10)) for key in ("false_alarm", "miss")
         )
-        (line,) = ax.plot(x, y, label=f"{name}  ({100 * system['eer']:.2f} %)")
+        (line,) = ax.plot(x, y, label=plain(f"{name}  ({100 * system['eer']:.2f} %)"))
         spot = ndtri(np.clip(system["eer"], low, 0.999))
         (dot,) = ax.plot(spot, spot, "o", ms=9, color=line.get_color(), mec="white", zorder=3)
         drawn[name] = [line, dot]
@@ -243,7 +243,7 @@ def _row(ax: Axes, place: int, line: list[float], seeds: np.ndarray, mean: float
 def _rows(names: list[str], extra: float) -> tuple[Picture, Axes]:
     """A picture with one named row per system, the first on top."""
     figure, ax = new(height=extra + 0.6 * len(names))
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [*map(plain, names)])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
     return figure, ax
@@ -302,7 +302,7 @@ def ablation(results: dict[str, dict], baseline: str, xlabel: str = "EER") -> Pi
     needed(others, "results without the baseline")
     figure, ax = _rows(others, extra=1.9)
     low, high = own.min() - centre, own.max() - centre
-    ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {baseline}")
+    ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
     ax.axvline(0, color="grey", lw=1.5)
     said = []
     for place, name in enumerate(others):
@@ -313,7 +313,7 @@ def ablation(results: dict[str, dict], baseline: str, xlabel: str = "EER") -> Pi
             ax, place, [apart.min(), apart.max()] if len(apart) else [], apart, change, "its seeds"
         )
         said.append(f"{name} {change:+.2f} points")
-    ax.set_xlabel(f"{xlabel} minus that of {baseline} [percentage points]")
+    ax.set_xlabel(f"{xlabel} minus that of {plain(baseline)} [percentage points]")
     legend(figure, ax)
     figure.alt = (
         f"{xlabel} against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "

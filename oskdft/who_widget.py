@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from oskdft import scoring
 from oskdft.audio import SAMPLE_RATE
 from oskdft.augment import add_noise, reverberate
-from oskdft.drawing import COLOURS, Picture, needed, new, styled
+from oskdft.drawing import COLOURS, Picture, needed, new, plain, styled
 from oskdft.model_plots import MELS, mel_ticks, wave_axes, waves_data
 from oskdft.uploads import LONGEST_S, USED_S, Clip, read_upload
 from oskdft.verifier import Verifier, doubts
@@ -185,7 +185,7 @@ class WhoIsIt(Panel):
         for (top, bottom), (_, picture), choice, data in zip(
             self.axes.T, self.drawn, self.choices, columns, strict=True
         ):
-            top.set_title(f"{choice.description}: {choice.value:.40}")
+            top.set_title(plain(f"{choice.description}: {choice.value:.40}"))
             for ax in (top, bottom):
                 ax.set_xlim(0, data["seconds"])
             picture.set_extent((0, data["seconds"], 0, MELS))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -62,6 +63,33 @@ def pixels(figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
+
+
+ODD = ["$_$", r"a$\foo$", "_ann", "b$", r"c\$d"]  # formulas, and what a legend leaves out
+ONE = {"x": [1, 10], "y": [1, 100]}
+ODDLY_NAMED = {
+    "det": {"systems": dict.fromkeys(ODD, plots.det_data(SCORES, LABELS))},
+    "curves": {"rows": [{"step": 1, "kd": 2.0}], "y": ["kd"] * len(ODD), "labels": ODD},
+    "bars": {"values": dict.fromkeys(ODD, 1.0), "unit": "s"},
+    "intervals": {"results": dict.fromkeys(ODD, RESULTS["scratch"])},
+    "ablation": {"results": dict.fromkeys(ODD, RESULTS["scratch"]), "baseline": ODD[1]},
+    "pareto": {"points": dict.fromkeys(ODD, {"x": 1, "y": 2}), "xlabel": "x", "ylabel": "y"},
+    "growth": {"series": dict.fromkeys(ODD, ONE), "xlabel": "n", "ylabel": "time [s]"},
+    "layers": {"probes": dict.fromkeys(ODD, [0.1, 0.3]), "ylabel": "accuracy"},
+    "matrix": {"values": np.eye(5), "xlabel": "x", "ylabel": "y", "label": "CKA", "xnames": ODD, "ynames": ODD},
+    "embedding_map": {"points": np.eye(5)[:, :2], "labels": ODD, "title": ODD[1]},
+    "waves": {"clips": dict.fromkeys(ODD, plots.waves_data({"tone": WAVE})["tone"])},
+    "trust": {"values": dict.fromkeys(ODD, [0.9, 0.8]), "k": [5, 10]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODDLY_NAMED)
+def test_names_from_outside_are_shown_letter_by_letter(name: str):
+    figure = figures.draw(name, ODDLY_NAMED[name])
+    with warnings.catch_warnings(action="error", category=UserWarning):  # a sign the font lacks
+        pixels(figure)
+    shown = [text.get_text().replace(r"\$", "$") for text in figure.findobj(Text)]
+    assert not [odd for odd in ODD if not any(odd in text for text in shown)]
 
 
 def test_every_plot_has_an_example():

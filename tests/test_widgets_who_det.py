@@ -170,6 +170,26 @@ def test_stereo_mp3_is_mixed_and_resampled(who, model):
     assert who.choices[1].value == "stereo+.mp3" and "stereo.mp3" in who.choices[0].options
 
 
+def test_names_that_matplotlib_could_take_for_formulas(who, systems):
+    upload(who, 0, r"$\foo$.wav", encoded(SPEECH))
+    assert who.choices[0].value == r"$\foo$.wav" and not who.message.bad, who.message.text
+    widget = det_explorer({r"_a$\b$": systems["good"], "$_$": systems["poor"]})
+    shown = [text.get_text() for text in widget.axes[0].get_legend().get_texts()]
+    assert len(shown) == 2 and all(text.count(r"\$") == 2 for text in shown)
+
+
+def test_recording_goes_the_way_of_an_upload(who, clips):
+    heard = encoded(SPEECH, 48_000)
+    who.recorders[1]._handle_custom_msg({}, [memoryview(heard)])  # what the front end sends
+    assert who.choices[1].value == "recording.wav" and who.choices[0].value == "0-0"
+    assert "recording.wav: loaded, resampled from 48,000 Hz" in who.message.text
+    before = state(who)
+    who.recorders[0]._handle_custom_msg({"problem": "Permission <denied>"}, [])
+    assert who.message.bad and "no microphone (Permission <denied>); allow it" in who.message.text
+    who.recorders[0]._handle_custom_msg({}, [encoded(np.zeros(0))])  # stopped at once
+    assert "recording.wav holds no samples" in who.message.text and state(who) == before
+
+
 def test_doubtful_recordings_are_warned_of(model, clips):
     some = {"quiet": np.zeros(RATE, np.float32), "short": clips["0-0"][: RATE * 3 // 4]}
     widget = who_is_it(model, some)
@@ -278,5 +298,9 @@ def test_every_control_has_a_name(who, systems):
     controls += [det.miss_cost, det.false_alarm_cost]
     assert all(control.description for control in controls)
     assert all(sound.tooltip for sound in who.players)
+    assert [recorder.name for recorder in who.recorders] == [
+        "record the first",
+        "record the second",
+    ]
     assert who.screen.alt.startswith("Waveforms and mel pictures of 0-0 and 0-1.")
     assert det.screen.alt.startswith("DET curves, histogram and counts.")
