@@ -143,7 +143,7 @@ def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
         parts += [_figure(path) for path in sorted((out / "figures").glob(f"{name[:2]}_*.json"))]
         sections.append("\n".join(parts))
     facts = provenance.facts()
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    versions = provenance.listed(facts["versions"])
     total = sum(entry["seconds"] for entry in state.values())
     head = (
         f"profile {profile}; {facts['device']}, {facts['cores']} cores; commit {facts['commit'] or 'unknown'}; "
