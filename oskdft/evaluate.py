@@ -14,7 +14,7 @@ from oskdft.config import EvalConfig, from_dict
 from oskdft.console import progress
 from oskdft.corpora import Trials, load_corpus, read_trials
 from oskdft.files import atomic
-from oskdft.verifier import Model, length_s, load
+from oskdft.verifier import Model, length_s, load, whole_s
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
 LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
@@ -37,13 +37,16 @@ def embed_files(
 ) -> Embeddings:
     """Embed recordings as ``recipe`` says.
 
+    A whole recording is never cut, since the embedding would be another: the longest one sets the
+    memory where it exceeds the budget ``batch_s``, and one beyond `verifier.LONGEST_S` is refused.
+
     Args:
         model: in evaluation mode, on the device to use.
         paths: n audio files.
         recipe: tta, crops, crop_s, batch_s (seconds of audio at once).
         half_batch: the first half of the crops goes without adapters, as released (surprise 1).
     """
-    seconds = np.array([length_s(path) for path in paths])
+    seconds = lengths(paths, recipe)
     full, crops = [None] * len(paths), [None] * len(paths)
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
@@ -60,6 +63,16 @@ def embed_files(
         None if recipe.tta == "crops" else np.stack(full),
         None if recipe.tta == "full" else np.stack(crops),
     )
+
+
+def lengths(paths: list[Path], recipe: EvalConfig) -> np.ndarray:
+    """Lengths [n] in seconds of recordings that ``recipe`` can embed.
+
+    Raises:
+        ValueError: one is too short, or too long for a recipe that embeds it whole.
+    """
+    measure = length_s if recipe.tta == "crops" else whole_s
+    return np.array([measure(path) for path in paths])
 
 
 def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:

@@ -20,6 +20,7 @@ from oskdft.corpora import (
     speaker_info,
 )  # fmt: skip
 from oskdft.dataset import SpeakerDataset, validate
+from oskdft.evaluate import lengths
 from oskdft.inspect_corpus import CORPORA
 
 DEV_SEED = 0  # the development speakers are the same in every run, whatever its seed
@@ -58,6 +59,7 @@ def prepare(cfg: Config) -> Task:
     dev_trials = make_trials(
         dev, DEV_SEED, per_speaker=100, same_gender=groups(cfg.data.corpus, dev)
     )
+    lengths([dev.root / path for path in dev_trials.paths], cfg.eval)  # as validation embeds them
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
     augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None

@@ -12,6 +12,9 @@ from oskdft.files import ASSETS
 
 SURE_S = 1.0  # below it `verify` warns (our choice): scores spread more than on whole utterances
 SHORTEST_S = 0.5  # a shorter recording has too few frames to tell a voice
+# A longer one is not embedded whole. In ONNX form memory grows with the square of the length (the
+# shipped student added 1.4 GB for 120 s and 3.6 GB for 200 s).
+LONGEST_S = 300.0
 NAMES = ("classroom",)  # students in assets/
 
 
@@ -64,7 +67,7 @@ class Verifier:
 
     def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
         if not isinstance(source, np.ndarray):
-            length_s(Path(source))
+            whole_s(Path(source))
             return audio.read(source)
         if source.dtype.kind != "f":
             raise ValueError(f"wave has type {source.dtype}; give float samples in [-1, 1]")
@@ -72,6 +75,7 @@ class Verifier:
             raise ValueError(
                 f"wave has shape {source.shape}; give [N] samples at 16 kHz, at least {SHORTEST_S} s"
             )
+        _refuse_long("wave", len(source) / audio.SAMPLE_RATE)
         if not np.isfinite(source).all():
             raise ValueError("wave has samples that are not finite; clean it first")
         return source.astype(np.float32, copy=False)
@@ -112,6 +116,24 @@ def length_s(path: Path) -> float:
     if seconds < SHORTEST_S:
         raise ValueError(f"{path} is {seconds:.2f} s long; give at least {SHORTEST_S} s of speech")
     return seconds
+
+
+def whole_s(path: Path) -> float:
+    """`length_s` of a recording that is embedded whole.
+
+    Raises:
+        ValueError: also when longer than `LONGEST_S`.
+    """
+    seconds = length_s(path)
+    _refuse_long(str(path), seconds)
+    return seconds
+
+
+def _refuse_long(name: str, seconds: float) -> None:
+    if seconds > LONGEST_S:
+        raise ValueError(
+            f"{name} is {seconds:.0f} s long; at most {LONGEST_S:.0f} s are embedded whole; cut it"
+        )
 
 
 def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> Verifier:

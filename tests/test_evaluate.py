@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import audio, checkpoint, config, evaluate, metrics, model, scoring, teacher
+from oskdft import audio, checkpoint, config, evaluate, metrics, model, scoring, teacher, verifier
 from oskdft.corpora import Trials, read_trials
 
 RATE = audio.SAMPLE_RATE
@@ -209,6 +209,27 @@ def test_verifier(model_folder, recordings):
     verifier.described = {}
     with pytest.raises(ValueError, match="no threshold; train it with development speakers"):
         verifier.verify(a, b)
+
+
+def test_a_whole_recording_has_a_longest_length(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(verifier, "LONGEST_S", 2.0)
+    long, said = (
+        tmp_path / "long.wav",
+        r"is 3 s long; at most 2 s are embedded whole; cut it",
+    )
+    wave = waves(3.0)[0]
+    audio.write(long, wave)
+    loaded = evaluate.load(model_folder, "cpu")
+    for source, name in ((long, r"long\.wav"), (wave, "wave")):
+        with pytest.raises(ValueError, match=f"{name} {said}"):
+            loaded.embed(source)
+    with pytest.raises(ValueError, match=said):
+        loaded.verify(long, long)
+    for tta in ("full", "both"):
+        with pytest.raises(ValueError, match=said):
+            evaluate.embed_files(loaded.model, [long], config.EvalConfig(tta=tta))
+    crops = evaluate.embed_files(loaded.model, [long], config.EvalConfig(tta="crops", crop_s=1.0))
+    assert crops.full is None and crops.crops.shape[:2] == (1, 5)
 
 
 def test_recordings_that_are_too_short_or_broken(model_folder, recordings, tmp_path):
