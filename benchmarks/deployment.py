@@ -3,9 +3,11 @@
     python benchmarks/deployment.py [--json] [--quick] [--model M --trials LIST --root DIR]
 
 SSL encoders alone, random weights, 3 s of audio, batch 1. As released: eager attention, float32, weight
-norm computed at each call. What int8 costs in EER takes a trained model and a trial list.
+norm computed at each call. What int8 costs in EER takes a trained model and a trial list; without
+them the EER of an earlier result in the same file stays, with the commit and date of its own.
 """
 
+import sys
 import tempfile
 from argparse import Namespace
 from copy import deepcopy
@@ -16,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oskdft import evaluate, export, onnxmodel
+from oskdft import evaluate, export, onnxmodel, provenance
 from oskdft.analysis import multiply_adds
+from oskdft.files import read_json
 from oskdft.student import Student
 from oskdft.teacher import architecture, build_encoder, fold_weight_norm, hidden_states
 
@@ -123,9 +126,10 @@ def _comparisons(label: str, taken: dict[str, list[float]], sizes: dict[str, flo
 def eer_changes(args: Namespace) -> dict:
     """EER of a trained model on a trial list as torch, ONNX float32 and int8; fractions."""
     # names without their folders: a result is read on other machines
-    found: dict = {key: Path(getattr(args, key)).name or None for key in ("model", "trials")}
-    if not (args.model and args.trials and args.root):
-        return found | dict.fromkeys(("torch", "onnx", "int8", "int8_change"))
+    if not args.model:
+        return kept_eer(args)
+    found: dict = {key: Path(getattr(args, key)).name for key in ("model", "trials")}
+    found |= {key: provenance.facts()[key] for key in ("commit", "date")}
     with tempfile.TemporaryDirectory() as folder:
         places = {"torch": args.model}
         for kind in ("onnx", "int8"):
@@ -136,6 +140,16 @@ def eer_changes(args: Namespace) -> dict:
             found[kind] = result["eer"]
             found["number of trials"] = result["trials"]
     return found | {"int8_change": found["int8"] - found["torch"]}
+
+
+def kept_eer(args: Namespace) -> dict:
+    """What an earlier run measured: a full run without a model must not lose it."""
+    file = measure.place("deployment", args)
+    old = read_json(file) if file.is_file() else {}
+    eer = old.get("eer", {})
+    since = {key: old[key] for key in ("commit", "date") if eer.get("model")}
+    keys = ("model", "trials", "torch", "onnx", "int8", "int8_change", "commit", "date")
+    return dict.fromkeys(keys) | since | eer
 
 
 def run(args: Namespace) -> dict:
@@ -151,6 +165,8 @@ def run(args: Namespace) -> dict:
 def main() -> None:
     """Measure and publish."""
     args = measure.arguments(__doc__, "model", "trials", "root")
+    if len({bool(value) for value in (args.model, args.trials, args.root)}) > 1:
+        sys.exit("--model, --trials and --root belong together; give all three, or none")
     found = run(args)
     measure.publish("deployment", found, args)
     if not args.json:

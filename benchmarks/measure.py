@@ -148,8 +148,13 @@ def publish(name: str, found: dict, args: argparse.Namespace) -> None:
     facts["threads"] = torch.get_num_threads()
     result = {"benchmark": name, "quick": args.quick, "kind": DEVICE} | found | facts
     if args.out or not args.quick:
-        write_json(args.out or RESULTS / f"{name}-{slug(facts['device'])}.json", result)
+        write_json(place(name, args), result)
     print(json.dumps(result) if args.json else text(result))
+
+
+def place(name: str, args: argparse.Namespace) -> Path:
+    """The file of a result: --out, else results/NAME-DEVICE.json."""
+    return Path(args.out or RESULTS / f"{name}-{slug(provenance.device_name())}.json")
 
 
 def slug(device: str) -> str:

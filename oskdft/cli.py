@@ -291,16 +291,20 @@ def export(
     show(report, as_json, f"{out}: {sizes}")
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="One benchmark; without a name, all of them.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it runs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure what is fast, against what, side by side; results go to benchmarks/results."""
+    """Measure what is fast, against what, side by side; results go to benchmarks/results.
+
+    Further options go to the benchmark: all know --out FILE; deployment --model M --trials LIST --root DIR.
+    """
     from oskdft import bench as module
 
-    found = module.run(name, quick, as_json)
+    found = module.run(name, quick, as_json, context.args)
     if as_json:
         show(found, True, "")
 
