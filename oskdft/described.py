@@ -6,6 +6,7 @@ from typing import Any
 from oskdft.config import Config, from_dict, shown
 from oskdft.files import inside, read_json
 
+KINDS = {"speakers": list, "dev_eer": (int, float), "calibration": dict}  # where they are there
 FITTED = (
     "threshold",
     "llr_scale",
@@ -19,7 +20,7 @@ def read_described(folder: str | Path) -> tuple[Config, dict]:
     Args:
         folder: of a saved or exported model; it may come from elsewhere.
     Raises:
-        ValueError: it describes no model, or its calibration holds something else than numbers.
+        ValueError: it describes no model, or a calibration without finite numbers.
 
     >>> from oskdft.files import ASSETS
     >>> cfg, described = read_described(ASSETS / "classroom")
@@ -30,17 +31,18 @@ def read_described(folder: str | Path) -> tuple[Config, dict]:
     described = read_json(path)
     try:
         cfg = from_dict(described.get("config") if isinstance(described, dict) else None)
-        _check_calibration(described.get("calibration", {}))
+        _check(described)
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     return cfg, described
 
 
-def _check_calibration(fitted: Any) -> None:
-    """Refuse what `verify` could not use; a model without development speakers has none."""
-    if not isinstance(fitted, dict):
-        raise ValueError(f"calibration is {shown(fitted)}; export the model again")
-    for policy, values in fitted.items():
+def _check(described: dict[str, Any]) -> None:
+    """Refuse what `verify` and `export` could not use."""
+    for name, kind in KINDS.items():
+        if name in described and not isinstance(described[name], kind):
+            raise ValueError(f"{name} is {shown(described[name])}; export the model again")
+    for policy, values in described.get("calibration", {}).items():
         for name in FITTED:
             value = values.get(name) if isinstance(values, dict) else None
             if type(value) not in (int, float) or not abs(value) <= 1e300:

@@ -55,8 +55,9 @@ def export(name: str | Path, to: str, out: str | Path) -> dict:
         require("onnx", "onnxruntime")
     shipped = ASSETS / str(name)
     model, cfg, described = load_model(shipped if shipped.is_dir() else name)
-    facts = {k: v for k, v in described.items() if k not in ("config", "speakers")}
-    facts |= {"format": to, "training_speakers": len(described["speakers"])}
+    # an exported model has the number of its training speakers, but no longer their names
+    facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
+    facts = {k: v for k, v in facts.items() if k not in ("config", "speakers")}
     with _new_folder(Path(out)) as folder:
         report = {"format": to, "parameters": count(model)}
         if to == "hf":

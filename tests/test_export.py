@@ -43,6 +43,12 @@ def test_safetensors_export_is_the_same_model_without_names(model_folder, export
     assert files == {"README.md", "encoder.json", "model.json", "model.safetensors"}
 
 
+def test_an_export_of_an_export_still_says_how_many_speakers_trained_it(exported, tmp_path):
+    export.export(exported["hf"], "hf", tmp_path / "again")
+    assert json.loads((tmp_path / "again/model.json").read_text())["training_speakers"] == 2
+    assert "training speakers: 2" in (tmp_path / "again/README.md").read_text()
+
+
 @pytest.mark.parametrize("backend", ["linear", "ecapa", "tft"])
 @pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
 def test_onnx_equals_torch_at_any_batch_and_length(family, backend):

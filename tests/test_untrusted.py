@@ -271,6 +271,12 @@ def test_a_calibration_that_cannot_be_used(speaker_folder, onnx_folder, calibrat
         refused(load, folder, f"model.json: calibration .*{message}")
 
 
+@pytest.mark.parametrize("wrong", [{"speakers": 3}, {"dev_eer": "x"}], ids=str)
+def test_facts_of_another_kind_are_refused(speaker_folder, wrong):
+    change(speaker_folder / "model.json", **wrong)
+    refused(model.load_model, speaker_folder, f"model.json: {next(iter(wrong))} is .*; export the")
+
+
 def test_a_sound_calibration_loads_and_none_is_sound_too(onnx_folder):
     folder = onnx_folder(onnx_tensor([2, 2]))
     for calibration in ({}, {"full": FITTED}):
