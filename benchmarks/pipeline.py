@@ -28,7 +28,6 @@ from oskdft.dataset import SpeakerDataset, loader
 
 RATE = audio.SAMPLE_RATE
 CROP_S, BATCH, BATCHES = 2.0, 32, 20  # batches per worker and turn
-CORES = 16  # of the machine that the target is for
 STEPS = (
     Case("desk", "desk", measure.BASE, 2, CROP_S, {"cpu": 2, "cuda": 64}, ""),
     Case("classroom", "classroom", measure.BASE, 2, CROP_S, {"cpu": 32, "cuda": 32}, "",
@@ -125,13 +124,7 @@ def run(quick: bool) -> dict:
         for step in steps
         for one in works
     ]
-    fits = measure.DEVICE == "cuda" and os.cpu_count() >= CORES and not quick
-    full = f"loader, release P, {os.cpu_count()} workers"
-    name = f"loader, release P, over step, desk, on a GPU and {CORES} cores"
-    slow, fast = (each["step, desk"], each[full]) if fits else (None, None)
-    return {"rows": rows, "comparisons": [
-        *comparisons, measure.comparison(name, slow, fast, "at least 2"),
-    ]}  # fmt: skip
+    return {"rows": rows, "comparisons": comparisons}
 
 
 def main() -> None:

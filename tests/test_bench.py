@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from oskdft import bench, config, losses, model, scoring
+from oskdft import bench, cli, config, losses, model, scoring
 from oskdft.evaluate import embed_files
 from oskdft.teacher import Teacher, architecture, build_encoder, cnn
 
@@ -137,6 +138,35 @@ def test_eer_of_the_exports_is_measured_on_request(model_folder, recordings):
     found = deployment.eer_changes(given)
     assert found["torch"] == found["onnx"] and found["number of trials"] == 66
     assert found["int8_change"] == pytest.approx(found["int8"] - found["torch"])
+
+
+def test_eer_of_an_earlier_result_stays_where_none_is_asked_for(tmp_path):
+    file = tmp_path / "result.json"
+    given = Namespace(model="", trials="", root="", out=str(file))
+    assert set(deployment.eer_changes(given).values()) == {None}
+    eer = {"model": "m", "int8_change": 0.001}
+    file.write_text(json.dumps({"commit": "abc", "date": "2020-01-01", "eer": eer}))
+    kept = deployment.eer_changes(given)
+    assert eer.items() <= kept.items() and (kept["commit"], kept["date"]) == ("abc", "2020-01-01")
+    file.write_text(json.dumps({"commit": "def", "date": "2020-01-02", "eer": kept}))
+    assert deployment.eer_changes(given) == kept
+
+
+def test_a_benchmark_gets_its_own_options(tmp_path, monkeypatch):
+    asked = []
+
+    def called(command, **_):
+        asked.append(command[1:])
+        return Namespace(returncode=2 if "--wrong" in command else 0)
+
+    monkeypatch.setattr(bench.subprocess, "run", called)
+    command = ["bench", "deployment", "--quick", "--model", "m", "--out", "o.json"]
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    file = str(bench.FOLDER / "deployment.py")
+    assert asked == [[file, "--quick", "--model", "m", "--out", "o.json"]]
+    assert CliRunner().invoke(cli.app, ["bench", "deployment", "--wrong"]).exit_code == 2
+    with pytest.raises(ValueError, match="--out o.json is for one benchmark; name it: corpora"):
+        bench.run(options=["--out", "o.json"])
 
 
 def test_growth_is_drawn(tmp_path):
