@@ -1,6 +1,7 @@
 """Who is it? Two recordings, what they look like, their score, a probability, a decision; noise and room."""
 
 import math
+from functools import partial
 from pathlib import PurePath
 
 import numpy as np
@@ -13,7 +14,8 @@ from oskdft.audio import SAMPLE_RATE
 from oskdft.augment import add_noise, reverberate
 from oskdft.drawing import COLOURS, Picture, needed, new, plain, styled
 from oskdft.model_plots import MELS, mel_ticks, wave_axes, waves_data
-from oskdft.uploads import LONGEST_S, USED_S, Clip, read_upload
+from oskdft.recorder import LIMIT_S, Recorder
+from oskdft.uploads import LONGEST_S, MOST_BYTES, USED_S, Clip, read_upload
 from oskdft.verifier import Verifier, doubts
 from oskdft.widget_parts import LONG, Panel, Screen, Status, player, slider, wav
 
@@ -23,8 +25,8 @@ ECHO_DB = -3.0  # energy of a room's echoes relative to the direct sound (our ch
 SCORES = (-0.25, 1.0)  # ends of the scale in the picture
 LEVELS_DB = 80.0  # between the darkest and the brightest of the mel picture
 HINT = (
-    f"Your own voice: record it with the recorder of a phone or computer, save WAV, FLAC, OGG or MP3, "
-    f"upload. At most {LONGEST_S / 60:.0f} minutes and 10 MB; the first {USED_S:g} s are used."
+    f"Your own voice: record it here, at most {LIMIT_S:g} s, or upload WAV, FLAC, OGG or MP3, at "
+    f"most {LONGEST_S / 60:.0f} minutes and {MOST_BYTES >> 20} MB; the first {USED_S:g} s are used."
 )
 
 
@@ -127,6 +129,10 @@ class WhoIsIt(Panel):
             )
             for which in ("first", "second")
         ]  # fmt: skip
+        self.recorders = [
+            Recorder(f"record the {which}", partial(self._take, place, "recording.wav"))
+            for place, which in enumerate(("first", "second"))
+        ]
         self.noise = SelectionSlider(options=NOISES, description="noise in second", **wide)
         self.room = SelectionSlider(options=ROOMS, description="echoes in second", **wide)
         self.threshold = slider("threshold", self.verifier.threshold, -1, 1, 0.005, ".3f")
@@ -138,7 +144,9 @@ class WhoIsIt(Panel):
             player(wave, f"play the {choice.description}")
             for wave, choice in zip(self.waves, self.choices, strict=True)
         ]
-        rows = zip(self.choices, self.uploads, self.players, strict=True)
+        pairs = zip(self.uploads, self.recorders, strict=True)
+        sources = [VBox(list(pair), layout=Layout(overflow="visible")) for pair in pairs]
+        rows = zip(self.choices, sources, self.players, strict=True)
         sides = [HBox(list(row), layout=Layout(align_items="center")) for row in rows]
         columns = [[self.noise, self.room], [self.threshold, self.prior], [self.result]]
         apart = Layout(justify_content="space-between", flex_flow="row wrap")
@@ -156,6 +164,8 @@ class WhoIsIt(Panel):
             control.observe(guard(self._judge), "value")
         for place, upload in enumerate(self.uploads):
             upload.observe(guard(lambda change, place=place: self._upload(place)), "value")
+        for recorder in self.recorders:
+            recorder.on_msg(guard(recorder.answer))
 
     @styled
     def _draw_first(self) -> None:
@@ -260,24 +270,27 @@ class WhoIsIt(Panel):
         """Take an uploaded file as a side's clip; what was there stays in the list."""
         files, self.uploads[place].value = self.uploads[place].value, ()
         for file in files:  # none when the line above calls back
-            clip = read_upload(file["name"], bytes(file["content"]))
-            name = file["name"]
-            while name in self.clips:
-                name = f"{PurePath(name).stem}+{PurePath(name).suffix}"
-            self.clips[name] = clip
-            wanted = [choice.value for choice in self.choices]
-            wanted[place] = name
-            self.listening = False  # new options would choose the first of them
-            for choice, value in zip(self.choices, wanted, strict=True):
-                choice.options = list(self.clips)
-                choice.value = value
-            self.listening = True
-            self._choose()
-            self.message.say(f"{name}: loaded{', ' if clip.note else ''}{clip.note}.")
+            self._take(place, file["name"], bytes(file["content"]))
+
+    def _take(self, place: int, name: str, content: bytes) -> None:
+        """Choose a file's clip on one side, under a name of its own."""
+        clip = read_upload(name, content)
+        while name in self.clips:
+            name = f"{PurePath(name).stem}+{PurePath(name).suffix}"
+        self.clips[name] = clip
+        wanted = [choice.value for choice in self.choices]
+        wanted[place] = name
+        self.listening = False  # new options would choose the first of them
+        for choice, value in zip(self.choices, wanted, strict=True):
+            choice.options = list(self.clips)
+            choice.value = value
+        self.listening = True
+        self._choose()
+        self.message.say(f"{name}: loaded{', ' if clip.note else ''}{clip.note}.")
 
 
 def who_is_it(verifier: Verifier, clips: dict[str, np.ndarray], note: str = "") -> WhoIsIt:
-    """Choose or upload two recordings; hear and see them; score, probability, decision; noise, room.
+    """Choose, upload or record two clips; hear and see them; score, probability, decision; noise, room.
 
     Args:
         verifier: of `oskdft.load`, with a threshold. clips: name -> [N] float32 at 16 kHz.
