@@ -2,15 +2,17 @@
 PYTHON ?= python3
 PROFILE ?= classroom
 PORT ?= 8866
+NOTEBOOKS ?= notebooks
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+LARGE := {'websocket_max_message_size': 200000000}# bytes; a recording of 100 MB can be uploaded
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce demo docs test test-long test-browser check format lock clean
+.PHONY: help setup reproduce demo lab docs test test-long test-browser check format lock clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -23,7 +25,10 @@ reproduce: $(READY) ## run all notebooks, profile classroom; goes on where it st
 
 demo: $(READY) ## start the browser app on this machine (PORT=8866) and print its address; Ctrl-C ends it
 	@$(PY) -W ignore::DeprecationWarning -m voila oskdft/demo.ipynb --no-browser --port=$(PORT) --template=lab \
-	--Voila.tornado_settings="{'websocket_max_message_size': 200000000}"
+	--Voila.tornado_settings="$(LARGE)"
+
+lab: $(READY) ## open the notebooks in JupyterLab (PORT=8866, NOTEBOOKS=folder); large uploads arrive
+	@$(PY) -m jupyterlab "$(NOTEBOOKS)" --port=$(PORT) --ServerApp.tornado_settings="$(LARGE)"
 
 docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quick one); prints its path
 	@$(VENV)/bin/oskdft reproduce --profile $(PROFILE) --resume

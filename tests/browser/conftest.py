@@ -13,6 +13,7 @@ SIZE = {"width": 1280, "height": 720}  # a projector
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a microphone that beeps
 )  # fmt: skip
 
 
@@ -67,10 +68,11 @@ def watched(chromium) -> Iterator:
 def ran(lab, watched, notebooks):
     """A function that opens a notebook and runs it from the menu.
 
-    Cells that name none of ``only`` are left out of the copy, where ``only`` is given.
+    Cells that name none of ``only`` are left out of the copy, where ``only`` is given;
+    ``alone``: in Notebook 7.
     """
 
-    def run(name: str, only: tuple[str, ...] = ()) -> Notebook:
+    def run(name: str, only: tuple[str, ...] = (), alone: bool = False) -> Notebook:
         if only:
             path = notebooks / f"{name}.ipynb"
             notebook = nbformat.read(path, as_version=4)
@@ -78,7 +80,7 @@ def ran(lab, watched, notebooks):
             notebook.cells = kept
             nbformat.write(notebook, path)
         opened = watched(name, Notebook)
-        opened.open(lab)
+        (opened.open_alone if alone else opened.open)(lab)
         opened.run_all()
         return opened
 

@@ -69,6 +69,9 @@ SETTINGS = {
         "checkForUpdates": False,
         "doNotDisturbMode": True,
     },
+    "docmanager-extension/plugin": {
+        "autosave": False
+    },  # each test finds the notebooks as they were
     "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page
 }
 
@@ -114,7 +117,7 @@ def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 @contextmanager
 def jupyterlab(folder: Path, notebooks: Path) -> Iterator[str]:
-    """JupyterLab on ``notebooks``, with settings of its own below ``folder``; yields its address."""
+    """`make lab` on ``notebooks``, with settings of its own below ``folder``; yields its address."""
     for name, content in SETTINGS.items():
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,12 +128,22 @@ def jupyterlab(folder: Path, notebooks: Path) -> Iterator[str]:
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
     }
+    config = {
+        "IdentityProvider": {"token": ""},
+        "LabApp": {"extension_manager": "readonly"},
+        "ServerApp": {"allow_root": True, "open_browser": False, "port_retries": 0},
+    }
+    (folder / "config").mkdir()
+    (folder / "config" / "jupyter_server_config.json").write_text(json.dumps(config))
     url = f"http://127.0.0.1:{(port := free_port())}"
-    words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    words += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebooks}"]
-    words += ["--ServerApp.port_retries=0", "--LabApp.extension_manager=readonly"]
-    with server(words, f"{url}/api", folder / "lab.log", env):
+    with server(made("lab", port, f"NOTEBOOKS={notebooks}"), f"{url}/api", folder / "lab.log", env):
         yield url
+
+
+def made(target: str, port: int, *more: str) -> list[str]:
+    """The command ``make target``, with the Python of the tests; its environment counts as ready."""
+    words = ["make", "-o", ".venv/.ready", target, f"PORT={port}", f"PY={sys.executable}"]
+    return [*words, *more]
 
 
 class Watched:
@@ -213,10 +226,26 @@ class Watched:
         self.page.mouse.up()
 
     def upload(self, title: str, path: Path) -> None:
-        """Choose a file in the dialog behind a button."""
+        """Choose a file in the dialog behind a button, which is opened by keyboard."""
+        self.widget.get_by_title(title).focus()
         with self.page.expect_file_chooser() as chooser:
-            self.widget.get_by_title(title).click()
+            self.page.keyboard.press("Enter")
         chooser.value.set_files(path)
+
+    def record(self, which: str, seconds: float) -> None:
+        """Record from the browser's microphone by keyboard: Enter starts it, Enter ends it."""
+        button = self.widget.get_by_title(f"record the {which}")
+        button.focus()
+        self.page.keyboard.press("Enter")
+        self.page.get_by_role("button", name="stop", exact=True).wait_for()
+        self.page.wait_for_timeout(1_000 * seconds)
+        self.page.keyboard.press("Enter")
+
+    def choose(self, label: str, key: str) -> str:
+        """Press a key on a dropdown that has the focus; returns what it shows then."""
+        self.page.get_by_label(label, exact=True).focus()
+        self.page.keyboard.press(key)
+        return self.page.get_by_label(label, exact=True).evaluate("e => e.selectedOptions[0].text")
 
     def plays(self, title: str) -> float:
         """Press play where it does not play yet, and wait until it sounds; returns the length [s]."""
@@ -256,6 +285,13 @@ class Notebook(Watched):
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=RUN_MS)
         self.page.keyboard.press("Control+b")
+
+    def open_alone(self, url: str) -> None:
+        """The same in Notebook 7, which the server of JupyterLab serves too."""
+        self.page.goto(f"{url}/notebooks/{self.name}.ipynb")
+        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        ready = self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+        ready.wait_for(timeout=RUN_MS)
 
     def run_all(self) -> None:
         """Menu Run > Run All Cells; returns when each code cell has its number."""

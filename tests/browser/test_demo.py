@@ -1,11 +1,10 @@
 """The app of `make demo` in a browser: no code in sight, both tabs work."""
 
-import sys
 import time
 
 import pytest
 
-from browser.lab import RUN_MS, free_port, server
+from browser.lab import RUN_MS, free_port, made, server
 
 
 @pytest.fixture(scope="module")
@@ -13,10 +12,8 @@ def demo(watched, tmp_path_factory):
     """The app in a page, opened while its server was still cold."""
     port, folder = free_port(), tmp_path_factory.mktemp("demo")
     url, began = f"http://127.0.0.1:{port}/", time.monotonic()
-    # -o: the virtual environment counts as ready, whatever it is; the Python of the tests is used.
-    words = ["make", "-o", ".venv/.ready", "demo", f"PORT={port}", f"PY={sys.executable}"]
     env = {"JUPYTER_CONFIG_DIR": str(folder), "JUPYTER_RUNTIME_DIR": str(folder)}
-    with server(words, f"{url}voila/static/", folder / "demo.log", env):
+    with server(made("demo", port), f"{url}voila/static/", folder / "demo.log", env):
         opened = watched("demo")
         opened.page.goto(url, timeout=RUN_MS)
         opened.page.get_by_text("Calibrated probability").wait_for(timeout=RUN_MS)
@@ -64,3 +61,13 @@ def test_det_explorer(demo):
 def test_keyboard_reaches_everything(demo):
     demo.page.get_by_role("tab", name="Who is it?").click()
     assert demo.tab_through() == {"missed": [], "unseen": []}
+    assert demo.errors == []
+
+
+def test_who_records(demo):
+    before = demo.says("Score")
+    demo.record("first", 2)
+    demo.page.get_by_text("recording.wav: loaded").wait_for()
+    demo.changes("Score", before)
+    demo.picture("recorded")
+    assert demo.errors == []

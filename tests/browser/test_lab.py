@@ -5,9 +5,12 @@ import re
 import numpy as np
 import pytest
 import soundfile
+from test_widgets_who_det import LONG
 
-from browser.lab import CONTROLS
+from browser.lab import CONTROLS, WAIT_MS
 from oskdft import demo
+from oskdft.recorder import LIMIT_S
+from oskdft.uploads import USED_S
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +104,58 @@ def test_who_takes_an_upload(start, recording):
     assert start.plays("play the first") == pytest.approx(soundfile.info(recording).duration, 0.05)
 
 
+def test_who_takes_a_large_upload(start, tmp_path):
+    """More than a server of Jupyter takes by itself (10 MB); `make lab` has it raised."""
+    path, rng = tmp_path / "large.wav", np.random.default_rng(0)
+    soundfile.write(path, rng.uniform(-0.1, 0.1, (85 * 44_100, 2)), 44_100, "PCM_16")
+    assert 14e6 < path.stat().st_size < 16e6
+    start.upload("upload the second", path)
+    start.page.get_by_text("large.wav: loaded").wait_for()
+    assert "Score" in start.says("Score") and start.errors == []
+
+
+def test_who_records_and_stops_by_itself(start):
+    """Two seconds by keyboard, then as long as there is; both go the way of an upload."""
+    before = start.says("Score")
+    start.record("first", 2)
+    start.page.get_by_text("recording.wav: loaded").wait_for()
+    start.changes("Score", before)
+    assert 1 < start.plays("play the first") <= USED_S
+    start.picture("recorded")
+    start.widget.get_by_title("record the second").press("Enter")
+    start.page.get_by_text("recording+.wav: loaded").wait_for(timeout=1_000 * LIMIT_S + WAIT_MS)
+    assert re.search(r"the first 6 of (9|10)\.\d s used", start.says("recording+.wav"))
+    assert start.errors == []
+
+
+def test_who_says_when_there_is_no_microphone(start):
+    """A refusal is one line; the button can be pressed again, and an upload still works."""
+    start.page.evaluate(
+        """() => { navigator.mediaDevices.getUserMedia = async () => {
+            throw new DOMException("Permission denied", "NotAllowedError"); } }"""
+    )
+    start.widget.get_by_title("record the first").press("Space")
+    start.page.get_by_text("no microphone (Permission denied); allow it").wait_for()
+    start.page.evaluate(
+        "() => Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"
+    )
+    start.widget.get_by_title("record the first").press("Space")
+    start.page.get_by_text("no microphone (it needs https or localhost)").wait_for()
+    assert start.widget.get_by_title("record the first").inner_text() == "record"
+    assert start.errors == []
+
+
+def test_who_is_chosen_by_arrow_keys(start):
+    picture = start.image()
+    assert start.choose("first", "Home") != start.choose("first", "ArrowDown")
+    start.redraws(picture)
+    assert start.errors == []
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
+        ("lecture.flac", LONG, "lecture.flac is 120 min long"),
         ("notes.txt.wav", b"Dear diary", "notes.txt.wav cannot be read"),
         ("empty.wav", b"", "empty.wav"),
         ("silence.wav", None, "silence.wav is silent"),
@@ -144,7 +196,7 @@ def test_det_follows_threshold_prior_and_costs(evaluation):
 
 def test_det_systems_are_toggled_and_chosen(evaluation):
     picture = evaluation.image()
-    evaluation.page.get_by_label("scratch", exact=True).uncheck()
+    evaluation.page.get_by_label("scratch", exact=True).press("Space")
     evaluation.redraws(picture)
     assert evaluation.page.get_by_label("os-kdft", exact=True).is_disabled()
     evaluation.page.get_by_label("look at").select_option("student-ft")
@@ -164,6 +216,19 @@ def test_map_hover_names_and_click_plays(embeddings):
     assert embeddings.says(name).startswith(name)
     assert embeddings.plays(name) > 0.5
     embeddings.picture("clicked")
+    assert embeddings.errors == []
+
+
+def test_map_by_keyboard(embeddings):
+    """Arrow keys choose another clip, Space plays its nearest neighbour."""
+    picture = embeddings.image()
+    name = embeddings.choose("clip", "ArrowDown")
+    embeddings.redraws(picture)
+    assert embeddings.says(name).startswith(name)
+    nearest = embeddings.widget.get_by_role("button", name="1", exact=True)
+    title = nearest.get_attribute("title")
+    nearest.press("Space")
+    assert embeddings.plays(title.removeprefix("play ")) > 0.5
     assert embeddings.errors == []
 
 
@@ -198,14 +263,14 @@ def test_desk_starts_stops_and_resumes(desk):
         desk.widget.get_by_role("button", name=n) for n in ("Start", "Stop", "Resume")
     )
     assert start.is_enabled() and stop.is_disabled() and resume.is_disabled()
-    start.click()
+    start.press("Enter")
     page.get_by_text(re.compile(r"running: [1-9]\d* of")).wait_for(timeout=90_000)
     desk.widget.locator("img").wait_for()
     desk.picture("running")
-    stop.click()
+    stop.press("Enter")
     page.get_by_text(re.compile(r"stopped: \d+ of")).wait_for(timeout=90_000)
     done = int(re.search(r"(\d+) of", status.inner_text()).group(1))
-    resume.click()
+    resume.press("Enter")
     page.get_by_text(re.compile(r"finished: (\d+) of \1 epochs")).wait_for(timeout=180_000)
     assert done < int(re.search(r"(\d+) of", status.inner_text()).group(1))
     desk.picture("finished")
