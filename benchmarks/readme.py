@@ -70,6 +70,16 @@ def value(start: str, key: str, factor: float, unit: str) -> Reader:
     return read
 
 
+def slowest(start: str) -> Reader:
+    """Median and longest time of a row [ms]."""
+
+    def read(result: dict) -> str | None:
+        found = entry(result, "rows", start)
+        return found and f"{1e3 * found['median_s']:.0f} ms (longest {1e3 * found['high_s']:.0f})"
+
+    return read
+
+
 def int8_change(result: dict) -> str | None:
     """Change of the EER by int8 weights [percentage points]."""
     found = result.get("eer") or {}
@@ -103,6 +113,11 @@ EMBEDDING = [
         ("cuda", ">= 10 (GPU)", ("shipped size", "base/2", "XLSR/4")),
     )
     for student in students for lengths in ("2 to 10 s", "4 to 20 s")
+]  # fmt: skip
+MOVES = [
+    Line(f"widget, {move} to picture", "< 100 ms", "widgets", slowest(f"{move}, to"), "cpu")
+    for move in ("who, noise", "who, echoes", "who, threshold", "DET, threshold", "DET, prior",
+                 "map, clip", "paths, layer")
 ]  # fmt: skip
 GPU_STEP = "two paths, bf16, fused, compiled teacher, prefetched"
 LINES = [
@@ -165,6 +180,11 @@ LINES = [
          value("oskdft verify", "median_s", 1, "s"), "cpu"),
     Line("a further pair of 3 s", "30 ms (CPU)", "startup",
          value("a further pair", "median_s", 1e3, "ms"), "cpu"),
+    *MOVES,
+    Line("first score after choosing a clip", "< 3 s", "widgets",
+         slowest("first score after choosing a clip"), "cpu"),
+    Line("app of `make demo`, from the command to its page", "< 15 s", "widgets",
+         value("start of the app", "median_s", 1, "s"), "cpu"),
     Line("embedding, exponent of time over seconds of audio", "about 1", "growth",
          times("embedding, batches, slope")),
     Line("scoring, exponent of time over trials", "about 1", "growth",

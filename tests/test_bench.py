@@ -100,6 +100,8 @@ def test_quick_run_prints_a_table_and_writes_its_result(name, tmp_path, monkeypa
         monkeypatch.setattr(startup.subprocess, "run", lambda *_, **__: None)
     if name == "speech":  # nor 24 synthetic voices
         monkeypatch.setattr(module.synthetic, "make_corpus", few_voices)
+    if name == "widgets":  # nor a server; tests/browser start the app
+        monkeypatch.setattr(module, "app_start", lambda: 1.0)
     before = sorted(measure.RESULTS.iterdir())
     module.main()
     found = json.loads(out.read_text())
@@ -247,6 +249,8 @@ def test_readme_lines_find_their_figures():
     two = readme.measured(first, [result, result | {"device": "Y", "kind": "cpu"}])
     assert two == ("1.50 (1.25 to 2.00)<br>1.50 (1.25 to 2.00)", "X<br>Y, 2 cores")
     assert readme.less("size")({"comparisons": [{"name": "size", "times": 4.0}]}) == "-75 %"
+    slow = {"name": "who, noise, to the picture", "median_s": 0.02, "high_s": 0.05}
+    assert readme.slowest("who, noise")({"rows": [slow]}) == "20 ms (longest 50)"
     assert {line.benchmark for line in readme.LINES} - {""} <= set(bench.names())
 
 
