@@ -1,8 +1,12 @@
 """The whole series in one batch: papermill runs the notebooks, a report gathers what they found."""
 
+import contextlib
 import datetime
 import html
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +23,7 @@ from oskdft.notebook import ROOT
 from oskdft.runfolder import Lock
 
 NOTEBOOKS = ROOT / "notebooks"
+LIVE_S, LOG_S = 1.0, 60.0  # between two lines on what runs: on a terminal, in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
 
@@ -65,20 +70,63 @@ def _run_chosen(
     state = read_json(state_path) if state_path.is_file() else {}
     if state and not resume:
         raise ValueError(f"{out} holds a batch; add --resume to go on, or choose another --out")
+    commit = provenance.facts()["commit"]
     for number, path in enumerate(known, 1):
+        label = f"[{number}/{len(known)}] {path.stem}"
         wanted = {name: value for name, value in given.items() if name in known[path]}
         before = state.get(path.stem, {})
         if before.get("parameters") == wanted and before.get("source") == _digest(path):
-            say(f"[{number}/{len(known)}] {path.stem}: done before, {before['seconds']:.0f} s")
+            other = "" if before.get("commit") == commit else _of_another(before, commit)
+            say(f"{label}: done before, {before['seconds']:.0f} s{other}")
             continue
-        say(f"[{number}/{len(known)}] {path.stem} ...")
+        say(f"{label} ...")
         began = time.monotonic()
-        _run(path, out / "notebooks" / path.name, wanted)
+        with _watched(label, len(nbformat.read(path, as_version=4).cells) + 1) as at_cell:
+            _run(path, out / "notebooks" / path.name, wanted, at_cell)
         seconds = time.monotonic() - began
         state[path.stem] = {"seconds": seconds, "parameters": wanted, "source": _digest(path)}
+        state[path.stem]["commit"] = commit
         write_json(state_path, state)
-        say(f"[{number}/{len(known)}] {path.stem}: {seconds:.0f} s")
+        say(f"{label}: {seconds:.0f} s")
     return state
+
+
+def _of_another(before: dict, commit: str) -> str:
+    """Warns that the package may have changed since: the digest covers the notebook alone."""
+    return (
+        f", at commit {before.get('commit') or 'unknown'}; here is {commit or 'unknown'}: "
+        "to run it again, choose another --out"
+    )
+
+
+@contextlib.contextmanager
+def _watched(label: str, cells: int) -> Iterator[Callable]:
+    """Says which cell runs: one line redrawn on a terminal, a line a minute in a log.
+
+    Args:
+        cells: of the notebook, with the one that papermill adds for the parameters.
+    Returns:
+        what nbclient calls when a cell starts.
+    """
+    live, began, stop, place = sys.stderr.isatty(), time.monotonic(), threading.Event(), [0]
+
+    def tick() -> None:
+        while not stop.wait(LIVE_S if live else LOG_S):
+            text = f"{label}: cell {place[-1] + 1} of {cells}, {time.monotonic() - began:.0f} s"
+            if live:
+                print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            else:
+                say(text)
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield lambda cell, cell_index: place.append(cell_index)
+    finally:
+        stop.set()
+        ticker.join()
+        if live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def select(only: list[str] | None) -> list[Path]:
@@ -107,11 +155,12 @@ def _refuse_unknown(given: dict[str, Any], known: dict[Path, set[str]]) -> None:
             )
 
 
-def _run(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
+def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(path), str(copy), parameters, kernel_name="python3", progress_bar=False, cwd=str(path.parent)
+            str(path), str(copy), parameters, kernel_name="python3", progress_bar=False,
+            cwd=str(path.parent), on_cell_start=at_cell,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
@@ -129,19 +178,8 @@ def _digest(path: Path) -> str:
 
 def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     """report.html: every table and figure with its caption, and the executed notebooks as pages."""
-    exporter, sections = HTMLExporter(), []
-    for name, entry in sorted(state.items()):
-        executed = out / "notebooks" / f"{name}.ipynb"
-        page = executed.with_suffix(".html")
-        with atomic(page) as file:
-            file.write(exporter.from_filename(str(executed))[0])
-        link = f'<a href="{quote(f"notebooks/{page.name}")}">{html.escape(name)}</a>'
-        parts = [f"<h2>{link} <small>{entry['seconds']:.0f} s</small></h2>"]
-        table = out / "tables" / f"{name[:2]}.json"
-        if table.is_file():
-            parts.append(_table(read_json(table)))
-        parts += [_figure(path) for path in sorted((out / "figures").glob(f"{name[:2]}_*.json"))]
-        sections.append("\n".join(parts))
+    exporter = HTMLExporter()
+    sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
     facts = provenance.facts()
     versions = provenance.listed(facts["versions"])
     total = sum(entry["seconds"] for entry in state.values())
@@ -153,6 +191,33 @@ def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     with atomic(report) as file:
         file.write(_PAGE.format(head=html.escape(head), sections="\n".join(sections)))
     return report
+
+
+def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> str:
+    """One notebook in the report; its executed copy becomes a page."""
+    executed = out / "notebooks" / f"{name}.ipynb"
+    page = executed.with_suffix(".html")
+    with atomic(page) as file:
+        file.write(exporter.from_filename(str(executed))[0])
+    link = f'<a href="{quote(f"notebooks/{page.name}")}">{html.escape(name)}</a>'
+    parts = [f"<h2>{link} <small>{entry['seconds']:.0f} s</small></h2>"]
+    table, compared = out / "tables" / f"{name[:2]}.json", None
+    if table.is_file():
+        compared = read_json(table)
+        parts.append(_table(compared))
+    parts += [_figure(path) for path in sorted((out / "figures").glob(f"{name[:2]}_*.json"))]
+    printed = [
+        text for text in _printed_tables(executed) if not compared or compared["note"] not in text
+    ]
+    return "\n".join(parts + [f"<pre>{html.escape(text)}</pre>" for text in printed])
+
+
+def _printed_tables(executed: Path) -> list[str]:
+    """What cells printed with a `notebook.table` in it, and with the lines around it."""
+    cells = nbformat.read(executed, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = [output.text for output in outputs if output.output_type == "stream"]
+    return [text for text in texts if "-+-" in text]
 
 
 def _table(saved: dict) -> str:
@@ -188,6 +253,7 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
 img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, p, small {{ color: #444 }}
+pre {{ overflow-x: auto; font-size: .8rem; line-height: 1.35 }}
 table {{ border-collapse: collapse }}
 td, th {{ border: 1px solid #bbb; padding: .3rem .6rem; text-align: left }}
 </style></head><body>

@@ -23,6 +23,9 @@ lesson = setup("01", profile, seed, device, data_root, output_dir, save_figures)
 lesson.show("two", "bars", "Bars <&> stripes.", values={"a": 1.0, "b": 2.0}, unit="MB")
 lesson.compare([("size <b>", "1", "paper", "2")])
 """
+TABLE = """from oskdft.notebook import table
+print("of 2 seeds", table([("system", "EER"), ("<ours>", "3 %")]), sep="\\n")
+"""
 
 
 def write(folder, name: str, *sources: str) -> None:
@@ -82,7 +85,7 @@ def test_words_become_parameters():
 
 
 def test_batch_report_and_resume(folder, tmp_path, capsys):
-    write(folder, "01_one", LESSON)
+    write(folder, "01_one", LESSON, TABLE)
     write(folder, "02_two", "assert seed == 5")
     out, given = tmp_path / "batch", {"seed": 5}
     report = reproduce.reproduce("smoke", out=out, parameters=given)
@@ -92,6 +95,8 @@ def test_batch_report_and_resume(folder, tmp_path, capsys):
     assert report == out / "report.html" and "<td>size &lt;b&gt;</td>" in text
     assert 'src="figures/01_two_smoke.svg"' in text and "Bars &lt;&amp;&gt; stripes." in text
     assert 'alt="Bars in MB: a 1 and b 2.' in text and 'href="notebooks/02_two.html"' in text
+    assert "<pre>of 2 seeds\nsystem | EER\n-------+----\n&lt;ours&gt; | 3 %" in text
+    assert text.count("size &lt;b&gt;") == 1, "the comparison is a table already"
     assert {path.name for path in (out / "notebooks").glob("*.html")} == {
         "01_one.html",
         "02_two.html",
@@ -106,6 +111,29 @@ def test_batch_report_and_resume(folder, tmp_path, capsys):
     assert "01_one: done before" in said and "02_two: done before" not in said
     executed = nbformat.read(out / "notebooks" / "02_two.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == "changed\n"
+
+
+def test_long_notebook_says_where_it_is(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "LOG_S", 0.05)
+    write(folder, "01_one", "import time", "time.sleep(0.5)")
+    reproduce.reproduce("smoke", out=tmp_path / "batch")
+    assert "[1/1] 01_one: cell 4 of 4, " in capsys.readouterr().err
+
+
+def test_resume_says_that_the_package_is_another(folder, tmp_path, capsys):
+    """The notebook is the same and is not run again, but what it imports may have changed."""
+    write(folder, "01_one", "print(1)")
+    out = tmp_path / "batch"
+    reproduce.reproduce("smoke", out=out)
+    capsys.readouterr()
+    reproduce.reproduce("smoke", out=out, resume=True)
+    assert "01_one: done before" in (said := capsys.readouterr().err) and "commit" not in said
+    state = read_json(out / "reproduce.json")
+    state["01_one"]["commit"] = "0ld"
+    write_json(out / "reproduce.json", state)
+    reproduce.reproduce("smoke", out=out, resume=True)
+    said = capsys.readouterr().err
+    assert "at commit 0ld; here is " in said and "choose another --out" in said
 
 
 def test_failing_notebook_then_resume(folder, tmp_path, capsys):
