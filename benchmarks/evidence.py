@@ -3,7 +3,7 @@
     python benchmarks/evidence.py run --out runs/evidence [--teachers classroom-hubert] [--seeds 3]
         [--strategies os-kdft scratch] [--jobs 2] [--set KEY=VALUE ...]
     python benchmarks/evidence.py table --out runs/evidence [--name evidence] [--figure]
-    python benchmarks/evidence.py tried --out runs/tried
+    python benchmarks/evidence.py tried --out runs/tried [--name evidence-tried]
     python benchmarks/evidence.py teachers
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--name", default="evidence", help="of the file in benchmarks/results")
+    parser.add_argument("--name", help="of the file in benchmarks/results")
     parser.add_argument("--figure", action="store_true")
     parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
@@ -283,12 +283,14 @@ def main() -> None:
     (ROOT / "benchmarks/results").mkdir(exist_ok=True)
     if given.what == "tried":
         made = tried(given.out)
-        write_json(ROOT / "benchmarks/results/evidence-tried.json", made)
+        write_json(ROOT / f"benchmarks/results/{given.name or 'evidence-tried'}.json", made)
         for row in made["rows"]:
             print(f"{100 * row['dev_eer']:6.2f} %  {row['changes']}")
         return
     result = gather(given.out)
-    (ROOT / f"benchmarks/results/{given.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (ROOT / f"benchmarks/results/{given.name or 'evidence'}.json").write_text(
+        json.dumps(result, indent=1) + "\n"
+    )
     print(show(result))
     if given.figure:
         figure(result)
