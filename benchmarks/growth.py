@@ -1,11 +1,11 @@
 """How time and memory grow over three decades: embedding with seconds of audio, scoring with trials.
 
-    python benchmarks/growth.py [--json] [--quick] [--plot FILE.png]
+    python benchmarks/growth.py [--json] [--quick]
 
 Embedding: recordings of 5 s, a random student of the shipped size, in batches and one by one. Scoring:
 trials over 5,000 utterances, with TTA and pair by pair. Memory is what the work adds at its peak, each
-size in a process of its own. A full run also draws results/growth-DEVICE.png. The slope is that of a
-line through the logarithms, by least squares: 1 is linear growth, 0 is none.
+size in a process of its own. The slope is that of a line through the logarithms, by least squares: 1 is
+linear growth, 0 is none. Notebook 10 draws the times.
 """
 
 import multiprocessing
@@ -21,7 +21,6 @@ import scoring as pairwise
 
 from oskdft import audio, scoring
 from oskdft.evaluate import embed_files
-from oskdft.files import atomic
 
 SIZES = {"embedding": (5, 50, 500, 5_000), "scoring": (1_000, 10_000, 100_000, 1_000_000)}
 QUICK = {"embedding": (5, 10), "scoring": (100, 200)}
@@ -70,7 +69,7 @@ def one_size(kind: str, size: int, folder: str, quick: bool) -> dict:
 
 def run(quick: bool) -> dict:
     """Rows, slopes and memory."""
-    rows, comparisons, points = [], [], {}
+    rows, comparisons = [], []
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
@@ -92,7 +91,6 @@ def run(quick: bool) -> dict:
     for kind in SIZES:
         for way in WAYS[kind]:
             chosen = [entry for entry in rows if (entry["kind"], entry["way"]) == (kind, way)]
-            points[f"{kind}, {way}"] = chosen
             comparisons.append(slope(f"{kind}, {way}, slope of time", chosen))
         comparisons.append(pairwise_gain(kind, rows))
     return {"rows": rows, "comparisons": comparisons}
@@ -117,38 +115,10 @@ def pairwise_gain(kind: str, rows: list[dict]) -> dict:
     }  # fmt: skip
 
 
-def plot(rows: list[dict], path: Path) -> None:
-    """Time and memory over size, on logarithmic axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes = figure.subplots(2, 2)
-    for column, kind in enumerate(SIZES):
-        for way in WAYS[kind]:
-            chosen = [entry for entry in rows if (entry["kind"], entry["way"]) == (kind, way)]
-            size = [entry["size"] for entry in chosen]
-            axes[0, column].loglog(size, [e["median_s"] for e in chosen], "o-", label=way)
-            if way == WAYS[kind][0]:
-                added = [e["added_mb"] for e in chosen]
-                axes[1, column].semilogx(size, added, "o-", label=way)
-        axes[0, column].set(title=kind, ylabel="time [s]")
-        axes[1, column].set(xlabel=UNITS[kind], ylabel="memory added [MB]", ylim=(0, None))
-        for axis in axes[:, column]:
-            axis.legend()
-            axis.grid(alpha=0.3)
-    with atomic(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=90)
-
-
 def main() -> None:
-    """Measure, publish and draw."""
-    args = measure.arguments(__doc__, "plot")
-    found = run(args.quick)
-    measure.publish("growth", found, args)
-    device = measure.slug(measure.provenance.device_name())
-    wanted = args.plot or ("" if args.quick else measure.RESULTS / f"growth-{device}.png")
-    if wanted:
-        plot(found["rows"], Path(wanted))
+    """Measure and publish."""
+    args = measure.arguments(__doc__)
+    measure.publish("growth", run(args.quick), args)
 
 
 if __name__ == "__main__":
