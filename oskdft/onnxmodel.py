@@ -6,6 +6,7 @@ import mmap
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,17 @@ def session(source: str | bytes, trusted: bool = True):
         # ... but memory that folding takes is not counted, so a stranger's are unpacked each time
         folding = "optimization.constant_folding_max_output_size_in_bytes"
         options.add_session_config_entry(folding, str(MOST_FOLDED))
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        source, options, providers=["CPUExecutionProvider"], enable_fallback=False
+    )  # there is no other provider to fall back to, and each try would be printed
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What a bad model makes ONNX Runtime raise; its own errors have no base class in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    own = (kind for kind in vars(runtime).values() if isinstance(kind, type))
+    return (*(kind for kind in own if issubclass(kind, Exception)), ValueError, RuntimeError)
 
 
 @functools.cache  # once per process: all limited sessions share one allocator
@@ -110,12 +121,11 @@ class OnnxModel:
         return np.stack(out)
 
     def _run(self, batch: np.ndarray, options=None) -> np.ndarray:
-        return self.session.run(None, {"wave": batch}, options)[0]
+        return self.session.run(["embedding"], {"wave": batch}, options)[0]
 
     def _run_bounded(self, batch: np.ndarray) -> np.ndarray:
         """The same of a model from outside: it may fail, be greedy, or never end."""
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
         minutes = batch.size / SAMPLE_RATE / 60
         options = onnxruntime.RunOptions()
@@ -125,8 +135,8 @@ class OnnxModel:
         )  # looked at between two operations
         clock.start()
         try:
-            return self._run(batch, options)
-        except (errors.Fail, errors.RuntimeException, errors.InvalidArgument) as error:
+            return _embeddings(self._run(batch, options), len(batch))
+        except _errors() as error:
             why = " ".join(str(error).split())
             if "Available memory" in why or "terminate" in why:
                 why = f"more than {MOST_BYTES >> 30} GB or {clock.interval:.0f} s"
@@ -136,6 +146,14 @@ class OnnxModel:
             ) from None
         finally:
             clock.cancel()
+
+
+def _embeddings(made: Any, count: int) -> np.ndarray:
+    """The result of a graph from outside, if it is what an exported model gives."""
+    shape, kind = np.shape(made), getattr(made, "dtype", type(made).__name__)
+    if kind != np.float32 or len(shape) != 2 or shape[0] != count:
+        raise ValueError(f"its result is {kind} {list(shape)}, not float32 [{count}, E]")
+    return made
 
 
 def refuse_foreign(path: Path) -> None:
@@ -165,11 +183,9 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     refuse_foreign(path)
     cfg, described = read_described(folder)
     require("onnxruntime")
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
-
     try:
         model = OnnxModel(str(path), trusted=path.parent.parent == ASSETS)
-    except (Fail, InvalidGraph, InvalidProtobuf) as error:
+    except _errors() as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} cannot be loaded ({reason}); export it again") from None
     return model, cfg, described

@@ -1,9 +1,11 @@
-"""Whatever is in a file: a result or one of the documented errors. OSKDFT_LONG=1 tries 12,000 cases."""
+"""Whatever is in a file: a result or one of the documented errors. OSKDFT_LONG=1 tries 13,500 cases."""
 
 import contextlib
 import json
 import os
+import signal
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +25,29 @@ from oskdft import (
     layouts,
     metrics,
     model,
+    onnxmodel,
     scorefile,
     teacher,
     trials,
 )
 from oskdft.verifier import Verifier
 
-CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 8 properties
+CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 9 properties
 MEMORY = 1 << 30  # bytes
+PATIENCE_S = 20.0  # a case that takes longer hangs; far more than any needs
 cases = settings(max_examples=CASES, suppress_health_check=list(HealthCheck))
+
+
+def speakers(corpus: str):
+    """A reader of a table of speakers, in a folder where no other test looks for it."""
+
+    def read(path: Path) -> None:
+        root = path.parent / corpus
+        root.mkdir(exist_ok=True)
+        path.rename(root / path.name)
+        corpora.speaker_info(corpus, root)
+
+    return read
 
 
 def speechocean762(path: Path) -> None:
@@ -50,6 +66,9 @@ READERS = {
     "wav.scp": speechocean762,
     "utt2spk": speechocean762,
     "spk2age": speechocean762,
+    "spk2gender": speechocean762,
+    "SPEAKERS.TXT": speakers("librispeech"),
+    "vox1_meta.csv": speakers("voxceleb1"),
     "utterances.csv": lambda path: list(layouts.READERS["synthetic"](path.parent, "", [])),
     "audio": audio.read,
     "headerless audio": audio.read,
@@ -73,13 +92,58 @@ def speaker_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def onnx_folder(tmp_path_factory):
+    """A small sound export: operations with weights, a shape and attributes to be spoilt."""
+    from onnx import helper, numpy_helper
+
+    tensors = {"shape": np.array([0, 1, -1]), "w": np.ones((4, 1, 10), np.float32)}
+    nodes = [
+        helper.make_node("Reshape", ["wave", "shape"], ["x"]),
+        helper.make_node("Conv", ["x", "w"], ["y"], strides=[5]),
+        helper.make_node("ReduceMean", ["y"], ["embedding"], axes=[2], keepdims=0),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, None) for name in ("wave", "embedding")]
+    weights = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializer=weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    folder = tmp_path_factory.mktemp("onnx")
+    (folder / onnxmodel.FILE).write_bytes(made.SerializeToString())
+    (folder / "model.json").write_text(json.dumps({"config": config.to_dict(config.load("smoke"))}))
+    return folder
+
+
+@contextlib.contextmanager
+def in_time(case: object) -> Iterator[None]:
+    """Fail, and name the case, when the block has not ended in time (as soon as Python code runs)."""
+
+    def late(*_):
+        raise AssertionError(f"no end within {PATIENCE_S:g} s: {str(case)[:300]}")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_case_that_hangs_is_named(monkeypatch):
+    monkeypatch.setitem(globals(), "PATIENCE_S", 0.1)
+    named = r"no end within 0\.1 s: .'yaml', 'a: 1'."
+    with pytest.raises(AssertionError, match=named), in_time(("yaml", "a: 1")):
+        signal.pause()
+
+
 def read(folder: Path, reader: str, content: str | bytes):
     """Give a reader a file with that content."""
     path = folder / (reader + SUFFIX.get(reader, ""))
     path.write_bytes(
         content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     )
-    with warnings.catch_warnings(action="ignore"):  # another rate is no error
+    # another rate is no error
+    with warnings.catch_warnings(action="ignore"), in_time((reader, content)):
         return READERS[reader](path)
 
 
@@ -120,7 +184,7 @@ lines = st.lists(words | st.text(max_size=10), max_size=30).map(" ".join)
 @cases
 @given(st.dictionaries(names, trees | st.dictionaries(names, trees, max_size=3), max_size=4))
 def test_any_tree_of_settings(tree):
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError), in_time(tree):
         config.from_dict(tree)
 
 
@@ -142,12 +206,27 @@ def test_any_score_file(tmp_path_factory, content):
     survives(tmp_path_factory.getbasetemp(), "scores", content)
 
 
+TABLES = {  # of a corpus: what its first line says
+    "wav.scp": "",
+    "utt2spk": "",
+    "spk2age": "",
+    "spk2gender": "",
+    "utterances.csv": ROW,
+    "SPEAKERS.TXT": ";ID |SEX|SUBSET\n",
+    "vox1_meta.csv": "VoxCeleb1 ID\tVGGFace1 ID\tGender\n",
+}
+
+
 @cases
 @given(
-    reader=st.sampled_from(["wav.scp", "utt2spk", "spk2age", "utterances.csv"]),
-    content=lines | st.binary(max_size=200) | lines.map(lambda text: ROW + text.replace(" ", ",")),
+    reader=st.sampled_from(list(TABLES)),
+    content=lines | st.binary(max_size=200),
+    head=st.booleans(),
+    separator=st.sampled_from(" ,\t|"),
 )
-def test_any_table_of_a_corpus(tmp_path_factory, reader, content):
+def test_any_table_of_a_corpus(tmp_path_factory, reader, content, head, separator):
+    if isinstance(content, str):
+        content = TABLES[reader] * head + content.replace(" ", separator)
     survives(tmp_path_factory.getbasetemp(), reader, content)
 
 
@@ -190,7 +269,7 @@ def test_any_setting_of_an_exported_model(speaker_folder, name, key, value):
     sound = path.read_bytes()
     try:
         path.write_text(json.dumps(json.loads(sound) | {key: value}, skipkeys=True))
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError), in_time((name, key, value)):
             made, cfg, described = model.load_model(speaker_folder)
             threshold = Verifier(made, cfg.eval, described).threshold
             assert threshold is None or np.isfinite(threshold)
@@ -205,8 +284,24 @@ def test_any_bytes_of_exported_weights(speaker_folder, changes, keep):
     sound = path.read_bytes()
     try:
         path.write_bytes(changed(sound, changes, keep))
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError), in_time((path.name, changes, keep)):
             model.load_model(speaker_folder)
+    finally:
+        path.write_bytes(sound)
+
+
+spots = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4)
+
+
+@cases
+@given(changes=spots, keep=st.just(0) | st.integers(0, 500))
+def test_any_bytes_of_an_onnx_model(onnx_folder, changes, keep):
+    path = onnx_folder / onnxmodel.FILE
+    sound, waves = path.read_bytes(), [np.ones(1_600, np.float32), np.ones(900, np.float32)]
+    try:
+        path.write_bytes(changed(sound, changes, keep))
+        with contextlib.suppress(ValueError, OSError), in_time((path.name, changes, keep)):
+            assert onnxmodel.load_onnx(onnx_folder)[0].embed(waves).shape[0] == 2
     finally:
         path.write_bytes(sound)
 

@@ -448,6 +448,14 @@ def test_an_onnx_graph_may_not_take_all_memory_or_all_time(onnx_folder, monkeypa
     refused(use_onnx, onnx_folder(*tensors, nodes=nodes), wanted)
 
 
+def test_an_onnx_graph_that_gives_no_embedding_is_refused(onnx_folder):
+    from onnx import helper
+
+    sums = helper.make_node("ReduceSum", ["wave"], ["embedding"], keepdims=0)
+    wanted = r"cannot embed 1 x 1 s of audio \(its result is float32 \[\], not float32 \[1, E\]\)"
+    refused(use_onnx, onnx_folder(nodes=[sums]), wanted)
+
+
 def test_constants_of_an_onnx_graph_are_not_all_computed_while_it_is_loaded(onnx_folder):
     tensors, nodes = greedy("many constants")
     assert use_onnx(str(onnx_folder(*tensors, nodes=nodes))).tolist() == [[0.0] * 16_000]
@@ -461,7 +469,11 @@ def test_an_onnx_folder_of_links_is_refused(onnx_folder, tmp_path, name):
     refused(onnxmodel.load_onnx, folder, f"{name} leads out of its folder, to .*elsewhere")
 
 
-@pytest.mark.parametrize("content", [b"", b"no model", b"ORTM" * 50], ids=["empty", "text", "ort"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no model", b"ORTM" * 50, b"\x08\x08"],
+    ids=["empty", "text", "ort", "no graph"],
+)
 def test_a_model_onnx_that_is_none_is_refused(onnx_folder, content):
     folder = onnx_folder(onnx_tensor([2, 2]))
     (folder / "model.onnx").write_bytes(content)
