@@ -54,6 +54,9 @@ def prepare(cfg: Config) -> Task:
         ValueError: files that cannot be used, found before anything is trained.
     """
     root = corpus_root(cfg)
+    # what can be missing comes before a million files are looked at
+    augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
+    second = kd_corpus(cfg)
     everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
     train, dev = dev_split(everyone, cfg.data.dev_speakers, DEV_SEED)
     dev_trials = make_trials(
@@ -62,9 +65,8 @@ def prepare(cfg: Config) -> Task:
     lengths([dev.root / path for path in dev_trials.paths], cfg.eval)  # as validation embeds them
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
-    augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
     validate(train, augment)
-    return Task(train, dev, dev_trials, *test_list(cfg, root), augment, kd_corpus(cfg))
+    return Task(train, dev, dev_trials, *test_list(cfg, root), augment, second)
 
 
 def corpus_root(cfg: Config) -> Path:
