@@ -187,7 +187,7 @@ def test_recording_goes_the_way_of_an_upload(who, clips):
     who.recorders[0]._handle_custom_msg({"problem": "Permission <denied>"}, [])
     assert who.message.bad and "no microphone (Permission <denied>); allow it" in who.message.text
     who.recorders[0]._handle_custom_msg({}, [encoded(np.zeros(0))])  # stopped at once
-    assert "recording.wav holds no samples" in who.message.text and state(who) == before
+    assert "recording.wav is 0.00 s long" in who.message.text and state(who) == before
 
 
 def test_doubtful_recordings_are_warned_of(model, clips):
