@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -51,14 +53,18 @@ def one_of_two(rank: int, port: int, strike: str, log: str, words: list[str]) ->
     torch.set_num_threads(1)
     step, measure = train.StageLoop.step, validation.Best.measure
 
+    def terminate():
+        print("struck at", time.monotonic(), flush=True)
+        signal.raise_signal(signal.SIGTERM)
+
     def struck(self, at, batch):
         if strike == "step" and rank == 1 and at == 16:
-            signal.raise_signal(signal.SIGTERM)
+            terminate()
         step(self, at, batch)
 
     def validate(self, model):
         if strike == "validation" and self.log:
-            signal.raise_signal(signal.SIGTERM)
+            terminate()
             print("this validation was not stopped")
         return measure(self, model)
 
@@ -67,8 +73,8 @@ def one_of_two(rank: int, port: int, strike: str, log: str, words: list[str]) ->
     cli.main()
 
 
-def two(strike: str, out: Path, *words: str) -> tuple[list[int], str]:
-    """Exit codes of two processes that train together, and all that they said."""
+def two(strike: str, out: Path, *words: str) -> tuple[list[int], str, float]:
+    """Two processes that train together: exit codes, all that they said, seconds from strike to end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -86,7 +92,9 @@ def two(strike: str, out: Path, *words: str) -> tuple[list[int], str]:
         process.join(200)
         process.kill()  # no effect when it has ended
         process.join()
-    return [process.exitcode for process in started], log.read_text()
+    said, ended = log.read_text(), time.monotonic()
+    struck = re.search(r"struck at (\S+)", said)
+    return [p.exitcode for p in started], said, ended - float(struck[1]) if struck else 0.0
 
 
 def test_a_signal_to_one_process_stops_both_behind_the_same_step(tmp_path):
@@ -94,15 +102,15 @@ def test_a_signal_to_one_process_stops_both_behind_the_same_step(tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     synthetic.make_corpus(tmp_path / "voices", speakers=8, utterances=6, seed=3, workers=1)
     words = ["train.steps_per_epoch=13", f"data.root={tmp_path / 'voices'}"]
-    codes, said = two("none", whole, *words)
+    codes, said, _ = two("none", whole, *words)
     assert codes == [0, 0], said
     for strike, place in (("step", 17), ("validation", 26)):
-        codes, said = two(strike, out, *words)
-        assert codes == [143, 143], said
+        codes, said, stop_s = two(strike, out, *words)
+        assert codes == [143, 143] and 0 < stop_s < harness.PATIENCE_S, said
         assert f"stopped after step {place}; go on with --resume" in said
         assert harness.place_of(out) == (0, place) and "was not stopped" not in said
         words = [*words[:2], "--resume"]
-    codes, said = two("none", out, *words)
+    codes, said, _ = two("none", out, *words)
     assert codes == [0, 0], said
     assert harness.differences(whole, out, harness.TOLERANCE) == []
 

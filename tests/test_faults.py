@@ -36,6 +36,7 @@ cli.main()
 """
 SHORT = [
     "SIGKILL", "SIGKILL inside a write", "SIGTERM", "SIGKILL, then damage", "disk full inside a write",
+    "Ctrl-C",
 ]  # fmt: skip
 LOCKING = """
 import sys
@@ -68,7 +69,7 @@ def whole(runs):
     return out
 
 
-def test_five_faults_and_nothing_is_lost(runs):
+def test_five_kills_and_a_full_disk_and_nothing_is_lost(runs):
     runs.campaign(SHORT)
     assert {kind: o.injected for kind, o in runs.outcomes.items()} == dict.fromkeys(SHORT, 1)
     assert [line for o in runs.outcomes.values() for line in o.lost] == []

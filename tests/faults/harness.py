@@ -2,15 +2,18 @@
 
     python -m tests.faults.harness [--faults 40] [--seed 0]
 
-writes benchmarks/reliability.md. `tests/test_faults.py` runs a short version. Processes are forked from
-a server that has loaded everything, so that a random moment falls into the run and not into imports.
+also runs the long version of `tests/test_rubbish.py`, and writes benchmarks/reliability.md.
+`tests/test_faults.py` runs a short version. Processes are forked from a server that has loaded
+everything, so that a random moment falls into the run and not into imports.
 """
 
 import argparse
-import csv
+import datetime
 import json
 import multiprocessing
 import os
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -20,6 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +48,7 @@ VARIANTS = {  # what the runs that are struck look like; "early stop" ends befor
 MOMENTS = 0.7  # signals come within this share of the time that the untouched run took
 PATIENCE_S = 10.0  # a run that is asked to stop must have stopped by then
 PER_RUN = 5  # faults in one run, then it may finish
-TOLERANCE = 1e-5  # of weights, with two processes
+TOLERANCE = 1e-5  # of weights and other numbers, with two processes
 
 
 @dataclass
@@ -203,7 +207,11 @@ def place_of(out: Path) -> tuple[int, int]:
 
 
 def differences(reference: Path, out: Path, tolerance: float = 0.0) -> list[str]:
-    """In what a run differs from another: weights, log, validations, calibration."""
+    """In what a run differs from another: weights, log, validations, calibration.
+
+    Args:
+        tolerance: of the numbers; 0: they must be the same bit by bit.
+    """
     found = []
     for name in ("last", "best"):
         one, two = (
@@ -213,18 +221,36 @@ def differences(reference: Path, out: Path, tolerance: float = 0.0) -> list[str]
         found += [f"{name}/: {len(changed)} tensors differ, {changed[0]}"] if changed else []
         one, two = (json.loads((f / name / "model.json").read_text()) for f in (reference, out))
         one.pop("config"), two.pop("config")
-        found += [f"{name}/model.json differs"] if one != two and not tolerance else []
-    if log_of(reference) != log_of(out) and not tolerance:
+        found += [] if alike(one, two, tolerance) else [f"{name}/model.json differs"]
+    if not alike(log_of(reference), log_of(out), tolerance):
         found.append("metrics.csv differs")
     one, two = (json.loads((f / "report.json").read_text()) for f in (reference, out))
     found += ["validations differ"] if one["validations"] != two["validations"] else []
     return found
 
 
-def log_of(out: Path) -> list[dict[str, str]]:
+def alike(one: Any, two: Any, tolerance: float) -> bool:
+    """Whether two trees are equal, but for fractions that differ by no more than the tolerance.
+
+    It is taken relative too, as a log has six digits.
+
+    >>> alike({"a": [9.0, "x"]}, {"a": [9.05, "x"]}, 0.01), alike({"a": [0.1]}, {"a": [0.2]}, 0.01)
+    (True, False)
+    """
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(alike(one[k], two[k], tolerance) for k in one)
+    if isinstance(one, list) and isinstance(two, list):
+        pairs = zip(one, two, strict=False)
+        return len(one) == len(two) and all(alike(a, b, tolerance) for a, b in pairs)
+    if isinstance(one, float) and isinstance(two, float):
+        return np.allclose(one, two, rtol=tolerance, atol=tolerance, equal_nan=True)
+    return one == two
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
     """Rows of metrics.csv without what a clock measured."""
-    with open(out / "metrics.csv") as file:
-        return [{k: v for k, v in row.items() if k not in TIMING} for row in csv.DictReader(file)]
+    rows = runfolder.read_metrics(out / "metrics.csv")
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
 
 
 def two_processes(runs: Runs, kills: int) -> None:
@@ -267,7 +293,25 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
         return -1
 
 
-def table(runs: Runs, seconds: float) -> str:
+def rubbish() -> tuple[bool, str]:
+    """The long version of tests/test_rubbish.py in a process of its own: success, and a line about it."""
+    command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-show-statistics"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, Path(__file__).parents[1] / "test_rubbish.py"],
+        env=os.environ | {"OSKDFT_LONG": "1"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    cases = sum(map(int, re.findall(r"- (\d+) passing examples", done.stdout)))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # no child before this one
+    return not done.returncode, (
+        f"Rubbish in files (`tests/test_rubbish.py`, long version): {cases:,} cases in {seconds:.0f} s, "
+        f"{peak / 1e9:.1f} GB at most with all libraries, {datetime.date.today()}; pytest said: "
+        f"{done.stdout.splitlines()[-1]}."
+    )
+
+
+def table(runs: Runs, seconds: float, about_rubbish: str) -> str:
     """The outcome as Markdown."""
     facts = provenance.facts()
     rows = [
@@ -288,7 +332,7 @@ def table(runs: Runs, seconds: float) -> str:
             "Written by `python -m tests.faults.harness`. Each fault strikes a run at a random moment; the",
             f"run is resumed, struck again (up to {PER_RUN} times), resumed and finished. It survived when the",
             "weights of `last/` and `best/`, `metrics.csv` without timings, validations and calibration are",
-            "those of an untouched run: bit by bit with one process, within 1e-5 (weights) with two.",
+            "those of an untouched run: bit by bit with one process, within 1e-5 with two.",
             "A fault is counted only if it ended the process. Lost: wrong results, an earlier checkpoint",
             "gone, no end within 10 s of a signal, or another exit code than documented. Signals to one of",
             "two processes and to a pre-training have tests of their own, in `tests/test_distributed.py` and",
@@ -300,6 +344,8 @@ def table(runs: Runs, seconds: float) -> str:
             f"| all | {injected} | {survived} | {sum(len(o.lost) for o in runs.outcomes.values())} | |",
             "",
             *lost,
+            "",
+            about_rubbish,
             "",
             f"Model: profile smoke, {steps.epochs} epochs of {steps.steps_per_epoch} steps; runs: "
             f"{', '.join(VARIANTS)}.",
@@ -317,16 +363,17 @@ def main() -> None:
     parser.add_argument("--kills-of-two", type=int, default=2, help="with two processes")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    passed, about_rubbish = rubbish()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(Path(folder), arguments.seed)
         kinds = list(inject.ENDS) * (arguments.faults // len(inject.ENDS) + 1)
         runs.campaign([str(k) for k in runs.rng.permutation(kinds[: arguments.faults])])
         two_processes(runs, arguments.kills_of_two)
-        text = table(runs, time.monotonic() - began)
+        text = table(runs, time.monotonic() - began, about_rubbish)
     TABLE.write_text(text, encoding="utf-8")
     print(text)
-    sys.exit(any(outcome.lost for outcome in runs.outcomes.values()))
+    sys.exit(not passed or any(outcome.lost for outcome in runs.outcomes.values()))
 
 
 if __name__ == "__main__":
