@@ -23,9 +23,11 @@ setup: $(READY) ## make .venv and install everything (done once, repeated when t
 reproduce: $(READY) ## run all notebooks, profile classroom; goes on where it stopped; prints the report's path
 	@$(VENV)/bin/oskdft reproduce --profile classroom --resume
 
+# Notebook 7 brings an extension that only its own pages can load
 demo: $(READY) ## start the browser app on this machine (PORT=8866) and print its address; Ctrl-C ends it
 	@$(PY) -W ignore::DeprecationWarning -m voila oskdft/demo.ipynb --no-browser --port=$(PORT) --template=lab \
-	--Voila.tornado_settings="$(LARGE)"
+	--Voila.tornado_settings="$(LARGE)" \
+	--VoilaConfiguration.extension_denylist="['@jupyter-notebook/lab-extension']"
 
 lab: $(READY) ## open the notebooks in JupyterLab (PORT=8866, NOTEBOOKS=folder); large uploads arrive
 	@$(PY) -m jupyterlab "$(NOTEBOOKS)" --port=$(PORT) --ServerApp.tornado_settings="$(LARGE)"
