@@ -11,7 +11,7 @@ from oskdft import runfolder, task
 from oskdft.config import Config
 from oskdft.mishaps import Interrupts
 from oskdft.strategies import Stage
-from oskdft.teacher import Teacher, load_encoder
+from oskdft.teacher import Teacher, find_weights, load_encoder
 
 
 class Run:
@@ -34,7 +34,9 @@ class Run:
         if cfg.train.batch % world:
             batch = cfg.train.batch
             raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
-        # everything that can be missing is asked for before the folder is made, weights last: they take longest
+        # everything that can be missing is asked for before voices are made and weights are loaded
+        if teacher is None:
+            find_weights(cfg.model.teacher)
         self.task = task.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)

@@ -106,16 +106,30 @@ def load_encoder(name: str) -> PreTrainedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same "random" teacher in every process
             return build_encoder(architecture(name)).eval()
+    found = find_weights(name)
+    return _from_folder(found) if isinstance(found, Path) else _from_files(*found)
+
+
+def find_weights(name: str) -> Path | tuple[Path, Path] | None:
+    """What `load_encoder` reads: a folder, or config.json and weights of the hub; None: nothing.
+
+    Args:
+        name: as in `load_encoder`.
+    Raises:
+        ValueError: not found, or only pickled weights; the line says what to put where.
+
+    >>> find_weights("classroom-hubert").name, find_weights("tiny-random-hubert")
+    ('classroom-hubert', None)
+    """
+    if name.startswith("tiny-random-"):
+        return None
     folder = _local_folder(name)
-    if folder:
-        return _from_folder(folder)
-    family = next((family for family in FAMILIES if family in name.lower()), None)
-    if family is None:
+    if folder is None and not any(family in name.lower() for family in FAMILIES):
         raise ValueError(
             f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name "
             f"of a {', '.join(FAMILIES)} model"
         )
-    return _from_files(*_hub_files(name))
+    return folder or _hub_files(name)
 
 
 def _hub_files(name: str) -> tuple[Path, Path]:

@@ -21,8 +21,11 @@ START_S = 90  # for a server
 WAIT_MS = 30_000  # for anything on a page
 RUN_MS = 240_000  # for all cells of a notebook
 
-# Offline Voila asks for these; nothing depends on the answer. JupyterLab has no such errors.
-HARMLESS = (r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",)  # icons from the net
+# Nothing depends on these; JupyterLab has no such errors.
+HARMLESS = (
+    r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",  # Voila, offline: icons from the net
+    r"^page error: Cannot read properties of undefined \(reading 'schema'\)",  # Notebook 7, any file
+)
 
 PANEL = ".widget-vbox:has(> .widget-html style)"  # `oskdft.widget_parts.Panel`
 LINES = "[role=status], [role=alert]"
@@ -157,12 +160,15 @@ class Watched:
         self.page, self.name, self.errors = context.new_page(), name, []
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
+        self.page.on("pageerror", lambda error: self._note(f"page error: {error}"))
 
     def _console(self, message: Any) -> None:
-        text = f"{message.text} ({message.location.get('url', '')})"
-        if message.type == "error" and not any(re.search(known, text) for known in HARMLESS):
-            self.errors.append(text)
+        if message.type == "error":
+            self._note(f"{message.text} ({message.location.get('url', '')})")
+
+    def _note(self, error: str) -> None:
+        if not any(re.search(known, error) for known in HARMLESS):
+            self.errors.append(error)
 
     @property
     def widget(self) -> Any:
@@ -208,8 +214,7 @@ class Watched:
 
     def press(self, label: str, key: str, times: int = 1) -> None:
         """Press a key on a slider that has the focus."""
-        handle = self._slider(label).locator(".noUi-handle")
-        handle.focus()
+        self._focus(self._slider(label).locator(".noUi-handle"))
         for _ in range(times):
             self.page.keyboard.press(key)
 
@@ -227,15 +232,14 @@ class Watched:
 
     def upload(self, title: str, path: Path) -> None:
         """Choose a file in the dialog behind a button, which is opened by keyboard."""
-        self.widget.get_by_title(title).focus()
+        self._focus(self.widget.get_by_title(title))
         with self.page.expect_file_chooser() as chooser:
             self.page.keyboard.press("Enter")
         chooser.value.set_files(path)
 
     def record(self, which: str, seconds: float) -> None:
         """Record from the browser's microphone by keyboard: Enter starts it, Enter ends it."""
-        button = self.widget.get_by_title(f"record the {which}")
-        button.focus()
+        self._focus(self.widget.get_by_title(f"record the {which}"))
         self.page.keyboard.press("Enter")
         self.page.get_by_role("button", name="stop", exact=True).wait_for()
         self.page.wait_for_timeout(1_000 * seconds)
@@ -243,9 +247,10 @@ class Watched:
 
     def choose(self, label: str, key: str) -> str:
         """Press a key on a dropdown that has the focus; returns what it shows then."""
-        self.page.get_by_label(label, exact=True).focus()
+        dropdown = self.page.get_by_label(label, exact=True)
+        self._focus(dropdown)
         self.page.keyboard.press(key)
-        return self.page.get_by_label(label, exact=True).evaluate("e => e.selectedOptions[0].text")
+        return dropdown.evaluate("e => e.selectedOptions[0].text")
 
     def plays(self, title: str) -> float:
         """Press play where it does not play yet, and wait until it sounds; returns the length [s]."""
@@ -260,6 +265,15 @@ class Watched:
             title,
         )
         return sound.evaluate("a => a.duration")
+
+    def _focus(self, element: Any) -> None:
+        """Give it the focus until it stays: JupyterLab takes it once, for the cell around it."""
+        for _ in range(20):
+            element.focus()
+            self.page.wait_for_timeout(200)
+            if element.evaluate("e => e === document.activeElement"):
+                return
+        raise AssertionError(f"the focus does not stay on {element}")
 
     def measures(self) -> dict:
         """What makes a widget readable: sizes of letters and pictures [pixels], what is too wide."""
