@@ -1,6 +1,6 @@
 """Parts that the widgets share: a picture that redraws fast, a player, a line that speaks, a still.
 
-ipywidgets only: what works in JupyterLab, Notebook and Voila without a build of JavaScript.
+ipywidgets and anywidget: what works in JupyterLab, Notebook and Voila without a build of JavaScript.
 """
 
 import base64
@@ -13,6 +13,7 @@ import ipywidgets
 import matplotlib as mpl
 import numpy as np
 import soundfile
+from anywidget import AnyWidget
 from IPython.display import display
 from ipywidgets import HTML, Audio, FloatSlider, Image, Layout, VBox
 from matplotlib.artist import Artist
@@ -128,6 +129,26 @@ class Status(HTML):
         return run
 
 
+class OwnKeys(AnyWidget):
+    """Unseen: keys pressed in the box around it stay there. JupyterLab takes Enter and arrows for its cells.
+
+    >>> OwnKeys().layout.display
+    'none'
+    """
+
+    _esm = """
+    function render({ el }) {
+      const box = el.parentElement;
+      if (box) box.setAttribute("data-lm-suppress-shortcuts", "true");
+      else setTimeout(render, 50, { el });  // not in the page yet
+    }
+    export default { render };
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layout={"display": "none"})
+
+
 class Panel(VBox):
     """A widget with a still: what it shows at first, for papermill, nbconvert and GitHub.
 
@@ -154,7 +175,7 @@ class Panel(VBox):
         self.screens, self.said = list(screens), list(said)
         hides = HTML(f"<style>.still-{self.model_id} {{display: none}}</style>")
         hides.layout.display = "none"
-        self.children = [hides, *children]
+        self.children = [hides, OwnKeys(), *children]
 
     def still(self) -> dict[str, str]:
         """The state of now without a front end: MIME type -> content."""

@@ -231,10 +231,9 @@ class Watched:
         self.page.mouse.up()
 
     def upload(self, title: str, path: Path) -> None:
-        """Choose a file in the dialog behind a button, which is opened by keyboard."""
-        self._focus(self.widget.get_by_title(title))
+        """Choose a file in the dialog behind a button."""
         with self.page.expect_file_chooser() as chooser:
-            self.page.keyboard.press("Enter")
+            self.widget.get_by_title(title).click()
         chooser.value.set_files(path)
 
     def record(self, which: str, seconds: float) -> None:
@@ -244,13 +243,6 @@ class Watched:
         self.page.get_by_role("button", name="stop", exact=True).wait_for()
         self.page.wait_for_timeout(1_000 * seconds)
         self.page.keyboard.press("Enter")
-
-    def choose(self, label: str, key: str) -> str:
-        """Press a key on a dropdown that has the focus; returns what it shows then."""
-        dropdown = self.page.get_by_label(label, exact=True)
-        self._focus(dropdown)
-        self.page.keyboard.press(key)
-        return dropdown.evaluate("e => e.selectedOptions[0].text")
 
     def plays(self, title: str) -> float:
         """Press play where it does not play yet, and wait until it sounds; returns the length [s]."""
