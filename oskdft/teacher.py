@@ -8,7 +8,6 @@ frames must never reach a score. Both layer forms of METHOD.md section 1 are cov
     post-norm (base models):     h = LN(x + Attn(x));  y = LN(h + FFN(h))
 """
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ from transformers import (
     WavLMConfig,
     WavLMModel,
 )
-from transformers.safetensors_conversion import auto_conversion
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
 from oskdft import checkpoint
-from oskdft.files import ASSETS, inside, read_json
+from oskdft.files import inside, read_json
 from oskdft.layouts import some
+from oskdft.weights import WEIGHTS, hub_files, local_folder
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
@@ -43,7 +42,6 @@ FAMILIES = {
     "hubert": (HubertConfig, HubertModel),
     "wavlm": (WavLMConfig, WavLMModel),
 }
-WEIGHTS = "model.safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
 MOST_LAYERS, LARGEST_SIZE = 200, 1_000_000  # beyond them a configuration is damaged or hostile
@@ -123,36 +121,13 @@ def find_weights(name: str) -> Path | tuple[Path, Path] | None:
     """
     if name.startswith("tiny-random-"):
         return None
-    folder = _local_folder(name)
+    folder = local_folder(name)
     if folder is None and not any(family in name.lower() for family in FAMILIES):
         raise ValueError(
             f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name "
             f"of a {', '.join(FAMILIES)} model"
         )
-    return folder or _hub_files(name)
-
-
-def _hub_files(name: str) -> tuple[Path, Path]:
-    """config.json and model.safetensors of a hub name, from the hub's cache or fetched into it."""
-    try:
-        settings = cached_file(name, "config.json")
-        weights = cached_file(name, WEIGHTS, _raise_exceptions_for_missing_entries=False)
-        # where a model has pickled weights only, the hub's own converter is asked for safetensors
-        weights = weights or auto_conversion(name)[0]
-        return Path(settings), Path(weights)
-    except Exception:  # hub, network and cache raise whatever went wrong; the fix is the same
-        raise ValueError(
-            f"{name} is not on this machine and could not be fetched as safetensors; put its config.json "
-            f"and model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder "
-            "as model.teacher"
-        ) from None
-
-
-def _local_folder(name: str) -> Path | None:
-    candidates = [ASSETS / name, Path(name)]
-    if os.environ.get("OSKDFT_DATA"):
-        candidates.append(Path(os.environ["OSKDFT_DATA"]) / "weights" / name.split("/")[-1])
-    return next((c for c in candidates if (c / "config.json").is_file()), None)
+    return folder or hub_files(name)
 
 
 def _from_folder(folder: Path) -> PreTrainedModel:

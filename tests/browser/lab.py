@@ -22,10 +22,7 @@ WAIT_MS = 30_000  # for anything on a page
 RUN_MS = 240_000  # for all cells of a notebook
 
 # Nothing depends on these; JupyterLab has no such errors.
-HARMLESS = (
-    r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",  # Voila, offline: icons from the net
-    r"^page error: Cannot read properties of undefined \(reading 'schema'\)",  # Notebook 7, any file
-)
+HARMLESS = (r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",)  # Voila, offline: icons from the net
 
 PANEL = ".widget-vbox:has(> .widget-html style)"  # `oskdft.widget_parts.Panel`
 LINES = "[role=status], [role=alert]"
@@ -160,15 +157,12 @@ class Watched:
         self.page, self.name, self.errors = context.new_page(), name, []
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self._note(f"page error: {error}"))
+        self.page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
 
     def _console(self, message: Any) -> None:
-        if message.type == "error":
-            self._note(f"{message.text} ({message.location.get('url', '')})")
-
-    def _note(self, error: str) -> None:
-        if not any(re.search(known, error) for known in HARMLESS):
-            self.errors.append(error)
+        text = f"{message.text} ({message.location.get('url', '')})"
+        if message.type == "error" and not any(re.search(known, text) for known in HARMLESS):
+            self.errors.append(text)
 
     @property
     def widget(self) -> Any:
