@@ -4,12 +4,13 @@ Names: n utterances, E embedding size, C crops per utterance, P trials, M cohort
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 CHUNK = 512  # rows computed at once: what a processor's cache holds; changes no value
-SHARE = 64 * CHUNK  # trials that a thread takes at once; changes no value
+SHARE = 64  # chunks that a thread takes at once; changes no value
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:
@@ -37,18 +38,23 @@ def pair_dots(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndar
     """Dot product of row pairs: [n, E], [n, E], [P, 2] -> [P]; row numbers must be in range."""
     out = np.empty(len(pairs), np.result_type(left, right))
 
-    def fill(begin: int) -> None:
+    def fill(parts: list[slice]) -> None:
         one, two = (np.empty((CHUNK, side.shape[1]), side.dtype) for side in (left, right))
-        for start in range(begin, min(begin + SHARE, len(pairs)), CHUNK):
-            part = slice(start, start + CHUNK)
+        for part in parts:
             a, b = pairs[part].T
             # "clip": "raise" would gather into fresh memory first
             rows = left.take(a, 0, one[: len(a)], "clip"), right.take(b, 0, two[: len(b)], "clip")
             np.vecdot(*rows, out=out[part])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets go of the interpreter
-        list(pool.map(fill, range(0, len(pairs), SHARE)))
+    _on_all_cores(fill, len(pairs))
     return out
+
+
+def _on_all_cores(work: Callable[[list[slice]], None], count: int) -> None:
+    """Call ``work`` with chunks of ``count`` rows, in threads: NumPy lets go of the interpreter."""
+    parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(work, [parts[i : i + SHARE] for i in range(0, len(parts), SHARE)]))
 
 
 def unit_rows(full: np.ndarray | None, crops: np.ndarray | None) -> np.ndarray:
@@ -62,9 +68,12 @@ def unit_rows(full: np.ndarray | None, crops: np.ndarray | None) -> np.ndarray:
     width = sum(part.shape[-1] for _, part in given)
     dtype = np.result_type(np.float32, *[part.dtype for _, part in given])
     table = np.empty((len(given[0][1]), width), dtype)
-    for start in range(0, len(table), CHUNK):
-        rows = slice(start, start + CHUNK)
-        table[rows] = np.concatenate([make(part[rows]) for make, part in given], 1)
+
+    def fill(parts: list[slice]) -> None:
+        for rows in parts:
+            table[rows] = np.concatenate([make(part[rows]) for make, part in given], 1)
+
+    _on_all_cores(fill, len(table))
     return table
 
 
