@@ -8,7 +8,8 @@
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
 the checkpoint; the test speakers' list is scored once per run. `table` gathers what is there into
-benchmarks/results/NAME.json and, with --figure, into figures/. `tried` gathers run folders of any
+benchmarks/results/NAME.json, beside rows of the same recipe that other machines have left there, and,
+with --figure, into figures/. `tried` gathers run folders of any
 settings, with their development EER only, into benchmarks/results/evidence-tried.json. `teachers`
 draws the zero-shot EER that the pre-training of the shipped teachers has measured (pretrain.json).
 """
@@ -70,9 +71,14 @@ def one(out: Path, job: tuple[str, str, int, int], changes: list[str], threads: 
     print(f"{folder.name}: {100 * json.loads(made)['eer']:.2f} %", flush=True)
 
 
-def gather(out: Path) -> dict:
-    """Mean, seeds and interval of each (teacher, labelled speakers, strategy) that has been run."""
-    from oskdft import provenance
+def gather(out: Path, before: dict | None = None) -> dict:
+    """Mean, seeds and interval of each (teacher, labelled speakers, strategy) that has been run.
+
+    Args:
+        out: folder of the runs. before: an earlier result, whose rows stay where ``out`` has none.
+    Raises:
+        ValueError: the earlier result has another recipe.
+    """
     from oskdft.files import read_json
 
     groups: dict[tuple[str, str, str], list[Path]] = {}
@@ -90,17 +96,41 @@ def gather(out: Path) -> dict:
             "dev_eer": [r["validations"][-1]["dev_eer"] for r in reports],
             "parameters": reports[0]["parameters"], "ms_per_utterance": latency(folders[0]),
             "train_s": [r["seconds"] for r in reports],
+            "precision": reports[0]["config"]["train"]["precision"],
+            **{fact: reports[0][fact] for fact in ("versions", "python", "commit", "device", "cores", "date")},
         })  # fmt: skip
     first = next(iter(groups.values()))[0]
-    test = read_json(first / "test.json")
-    kept = ("train", "augment", "loss", "model", "mode", "data")
-    return {
+    test, settings = read_json(first / "test.json"), read_json(first / "report.json")["config"]
+    result = {
         "corpus": CORPUS, "trials": test["trials"], "targets": test["targets"],
         "recipe": test["recipe"] | {"model": "best checkpoint by development EER", "strategy": "per row"},
         "interval": "95 %, speakers resampled together for all seeds, mean over seeds",
-        "config": {k: v for k, v in read_json(first / "report.json")["config"].items() if k in kept},
-        "mfcc": untrained(), "rows": rows,
-    } | provenance.facts() | {"commit": read_json(first / "report.json")["commit"]}  # fmt: skip
+        "config": same_in_all(settings), "mfcc": untrained(), "rows": rows,
+    }  # fmt: skip
+    if before:
+        old, new = flat(before["config"]), flat(result["config"])
+        if other := sorted(name for name in old.keys() & new.keys() if old[name] != new[name]):
+            raise ValueError(
+                f"the earlier result has other {', '.join(other)}; give this one a --name"
+            )
+        result["rows"] += [row for row in before["rows"] if key(row) not in map(key, rows)]
+    return result
+
+
+def key(row: dict) -> tuple[str, str, str]:
+    """What a row is about."""
+    return row["teacher"], row["labelled_speakers"], row["strategy"]
+
+
+def same_in_all(settings: dict) -> dict:
+    """The settings that all rows share: without what a row has of its own and what is of the machine."""
+    kept = ("train", "augment", "loss", "model", "mode", "data")
+    own = {"train": ("precision",), "model": ("teacher",), "data": ("labelled_speakers", *PLACES)}
+    return {
+        k: {n: v for n, v in settings[k].items() if n not in own.get(k, ()) and f"{k}.{n}" not in PLACES}
+        if isinstance(settings[k], dict) else settings[k]
+        for k in kept
+    }  # fmt: skip
 
 
 def tried(out: Path) -> dict:
@@ -211,15 +241,19 @@ def show(result: dict) -> str:
 
 
 def figure(result: dict) -> None:
-    """figures/05_strategies_speechocean762 and, where it was run, ..._few_labels."""
+    """figures/05_strategies_speechocean762, and those of few labels and of the other teacher."""
     from oskdft import figures
 
-    teacher = result["rows"][0]["teacher"]
-    for labelled, suffix in (("all", ""), (str(FEW), "_few_labels")):
+    drawn = {
+        ("classroom-hubert", "all"): "",
+        ("classroom-hubert", str(FEW)): "_few_labels",
+        ("classroom-wav2vec2", "all"): "_wav2vec2",
+    }
+    for (teacher, labelled), suffix in drawn.items():
         chosen = {
             r["strategy"]: {k: r[k] for k in ("mean", "low", "high", "seeds")}
             for r in result["rows"]
-            if r["teacher"] == teacher and r["labelled_speakers"] == labelled
+            if key(r)[:2] == (teacher, labelled)
         }
         if chosen:
             who = "all labelled speakers" if labelled == "all" else f"{FEW} labelled speakers"
@@ -287,10 +321,10 @@ def main() -> None:
         for row in made["rows"]:
             print(f"{100 * row['dev_eer']:6.2f} %  {row['changes']}")
         return
-    result = gather(given.out)
-    (ROOT / f"benchmarks/results/{given.name or 'evidence'}.json").write_text(
-        json.dumps(result, indent=1) + "\n"
-    )
+    path = ROOT / f"benchmarks/results/{given.name or 'evidence'}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    result = gather(given.out, before)
+    write_json(path, result)
     print(show(result))
     if given.figure:
         figure(result)

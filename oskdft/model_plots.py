@@ -158,12 +158,13 @@ def waves_data(clips: dict[str, np.ndarray], rate: int = 16000) -> dict[str, dic
         wave = np.asarray(wave, dtype=float)
         if wave.ndim != 1 or len(wave) < WINDOW:
             raise ValueError(f"{name} has shape {wave.shape}; give [N] samples, at least {WINDOW}")
-        stretches = np.array_split(wave, min(STRETCHES, len(wave) // 16))
+        count = min(STRETCHES, len(wave) // 16)
+        starts = np.arange(count) * len(wave) // count
         result[name] = {
             "seconds": len(wave) / rate,
             "rate": rate,
-            "low": [round(float(part.min()), 4) for part in stretches],
-            "high": [round(float(part.max()), 4) for part in stretches],
+            "low": np.minimum.reduceat(wave, starts).round(4).tolist(),
+            "high": np.maximum.reduceat(wave, starts).round(4).tolist(),
             "mel": _log_mel(wave, rate).round().astype(int).tolist(),
         }
     return result
@@ -171,14 +172,12 @@ def waves_data(clips: dict[str, np.ndarray], rate: int = 16000) -> dict[str, dic
 
 def _log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
     """Levels of mel bands in dB, [MELS, frames], about 200 frames at most."""
-    from transformers import audio_utils
+    import torch
+    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
-    bank = audio_utils.mel_filter_bank(FFT // 2 + 1, MELS, LOWEST, rate / 2, rate)
-    window = audio_utils.window_function(WINDOW, "hann")
     hop = max(160, len(wave) // 200)
-    return audio_utils.spectrogram(
-        wave, window, WINDOW, hop, FFT, power=2.0, mel_filters=bank, log_mel="dB", db_range=80.0
-    )
+    mel = MelSpectrogram(rate, FFT, WINDOW, hop, f_min=LOWEST, n_mels=MELS)
+    return AmplitudeToDB(top_db=80.0)(mel(torch.from_numpy(wave).float())).numpy()
 
 
 @styled
