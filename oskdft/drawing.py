@@ -96,12 +96,13 @@ def needed(values: Iterable, what: str) -> None:
 def plain(name: object) -> str:
     """A name from outside as matplotlib shows it letter by letter.
 
-    Between dollars it reads formulas, and a legend leaves out what starts with an underscore.
+    Between dollars it reads formulas, a legend leaves out what starts with an underscore, and no font
+    has the bytes of a file name that is not UTF-8.
 
-    >>> plain("a$b$.wav"), plain("_ann")
-    ('a\\\\$b\\\\$.wav', '\\u200b_ann')
+    >>> plain("a$b$.wav"), plain("_ann"), plain("caf\\udce9.wav")
+    ('a\\\\$b\\\\$.wav', '\\u200b_ann', 'caf?.wav')
     """
-    text = str(name).replace("$", r"\$")
+    text = str(name).encode("utf-8", "replace").decode().replace("$", r"\$")
     return f"\u200b{text}" if text.startswith("_") else text
 
 
