@@ -8,6 +8,7 @@ import contextlib
 import functools
 import io
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     try:
         with soundfile.SoundFile(path) as file:
             yield file
+    except UnicodeEncodeError:
+        raise ValueError(f"{os.fsencode(path)}: this name is not UTF-8; rename it") from None
     except TypeError:  # what soundfile says to headerless data
         raise ValueError(f"{path} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -152,6 +153,17 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, kind):
     assert path.name in str(caught.value) and "\n" not in str(caught.value)
     found = audio.problems(path)
     assert any(problem in text for text in found) and not any("\n" in text for text in found)
+
+
+def test_a_name_that_is_no_utf8_is_refused_and_printed(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    try:
+        Path(path).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(ValueError, match=r"caf\\xe9.wav.*not UTF-8; rename it") as caught:
+        audio.info(path)
+    str(caught.value).encode()
 
 
 def test_problems_of_a_wave():
