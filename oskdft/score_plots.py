@@ -63,10 +63,12 @@ def det(systems: dict[str, dict]) -> Picture:
 
 def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
     """Draw what `det` shows into ``ax``, square; returns the curve and the EER's dot of each system."""
-    rates = np.concatenate([np.r_[s["miss"], s["false_alarm"]] for s in systems.values()])
-    inner = rates[(rates > 0) & (rates < 1)]
-    low = max(min([*inner, 0.01, *(s["eer"] for s in systems.values() if s["eer"])]) * 0.8, 1e-5)
     high = min(max(0.42, *(1.4 * s["eer"] for s in systems.values())), 0.95)
+    rates = np.concatenate([[s["miss"], s["false_alarm"]] for s in systems.values()], 1)
+    inner = rates[:, rates.max(0) <= high]  # drawn in these axes
+    low = max(
+        min([*inner[inner > 0], *(s["eer"] for s in systems.values() if s["eer"]), 0.1]) * 0.8, 1e-5
+    )
     drawn = {}
     for name, system in systems.items():
         x, y = (

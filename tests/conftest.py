@@ -6,14 +6,27 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported; child processes inherit it
 
 # The same examples each time, and no time limit: tests assert results, benchmarks measure times.
 settings.register_profile("oskdft", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("oskdft")
 
+LONG = ("notebooks", "browser")  # folders whose tests take minutes
+
+
+def together(item: pytest.Item) -> str:
+    """What one process runs: the notebooks, which share a run folder; the browser; else a file."""
+    path = item.path.relative_to(item.config.rootpath)
+    return next((name for name in LONG if name in path.parts), str(path))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: together(item) not in LONG)  # or the other process waits for them
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(together(item)))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

@@ -224,10 +224,18 @@ class Watched:
         self.page.mouse.move(track["x"] + to * track["width"], y, steps=5)
         self.page.mouse.up()
 
+    def choose(self, label: str, value: str) -> None:
+        """Choose in a list by keyboard: typing finds an option by its first letters."""
+        box = self.page.get_by_label(label, exact=True)
+        self._focus(box)
+        self.page.keyboard.type(value)
+        assert box.input_value() == value
+
     def upload(self, title: str, path: Path) -> None:
-        """Choose a file in the dialog behind a button."""
+        """Choose a file in the dialog that Enter on a button opens."""
+        self._focus(self.widget.get_by_title(title))
         with self.page.expect_file_chooser() as chooser:
-            self.widget.get_by_title(title).click()
+            self.page.keyboard.press("Enter")
         chooser.value.set_files(path)
 
     def record(self, which: str, seconds: float) -> None:

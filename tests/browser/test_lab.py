@@ -192,7 +192,7 @@ def test_det_systems_are_toggled_and_chosen(evaluation):
     evaluation.page.get_by_label("scratch", exact=True).press("Space")
     evaluation.redraws(picture)
     assert evaluation.page.get_by_label("os-kdft", exact=True).is_disabled()
-    evaluation.page.get_by_label("look at").select_option("student-ft")
+    evaluation.choose("look at", "student-ft")
     evaluation.page.get_by_text("student-ft, threshold").wait_for()
     evaluation.picture("toggled")
     assert evaluation.errors == []
@@ -223,7 +223,7 @@ def test_map_plays_a_neighbour_by_keyboard(embeddings):
 def test_map_changes_space_and_colour(embeddings):
     for label, value in (("system", "verification path"), ("colour", "gender")):
         picture = embeddings.image()
-        embeddings.page.get_by_label(label, exact=True).select_option(value)
+        embeddings.choose(label, value)
         embeddings.redraws(picture)
     embeddings.page.get_by_text("Nearest in the space (verification path)").wait_for()
     embeddings.picture("gender")
@@ -239,7 +239,7 @@ def test_paths_become_one_without_adapters(paths):
     before = paths.says("State")
     paths.press("layer", "ArrowLeft")
     paths.changes("State", before)
-    paths.page.get_by_label("utterance", exact=True).select_option("crop 2")
+    paths.choose("utterance", "crop 2")
     paths.picture("adapters off")
     assert paths.plays("the utterance") > 0.5
     assert paths.errors == []
