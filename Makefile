@@ -36,8 +36,8 @@ docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quic
 	@$(VENV)/bin/oskdft reproduce --profile $(PROFILE) --resume
 	@$(PY) docs/build.py runs/$(PROFILE)
 
-test: $(READY) ## run all tests, on this machine's data only
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+test: $(READY) ## run all tests, two at a time, on this machine's data only
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-long: $(READY) ## run the long versions of the fault and rubbish tests; writes benchmarks/reliability.md
 	@HF_HUB_OFFLINE=1 $(PY) -m tests.faults.harness

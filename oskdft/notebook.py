@@ -147,7 +147,8 @@ class Lesson:
         test = self.speech.test_trials
         trials = "no test trials"
         if test:
-            trials = f"{len(test):,} trials of {self.cfg.data.corpus} ({test.name})"
+            known = "" if self.cfg.data.corpus == "synthetic" else f" ({test.name})"
+            trials = f"{len(test):,} trials of {self.cfg.data.corpus}{known}"
         note = f"ours: profile {self.cfg.name}, {trials}, {seeds} seed{'s' * (seeds > 1)}"
         if self.cfg.name not in ("vox1", "vox2"):
             note += "; other speech, teacher and sizes: not comparable"

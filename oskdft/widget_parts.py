@@ -137,9 +137,11 @@ class OwnKeys(AnyWidget):
     """
 
     _esm = """
+    // on the control itself: shortcuts are matched from it outwards, and some match whatever has the focus
+    const keep = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
     function render({ el }) {
       const box = el.parentElement;
-      if (box) box.setAttribute("data-lm-suppress-shortcuts", "true");
+      if (box) box.addEventListener("focusin", keep);
       else setTimeout(render, 50, { el });  // not in the page yet
     }
     export default { render };

@@ -23,6 +23,7 @@ def together(item: pytest.Item) -> str:
     return next((name for name in LONG if name in path.parts), str(path))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: together(item) not in LONG)  # or the other process waits for them
     for item in items:

@@ -229,7 +229,7 @@ def test_without_a_published_checksum_the_first_one_counts(server, monkeypatch, 
         (special("musan/hard", tarfile.LNKTYPE, "musan/README"), "is a link or a device"),
         (special("musan/pipe", tarfile.FIFOTYPE), "is a link or a device"),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "name", str(given)),
 )
 def test_tar_members_that_are_refused(server, monkeypatch, tmp_path, member, fault):
     offer(server, monkeypatch, tar(GOOD[1], member))

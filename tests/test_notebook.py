@@ -124,7 +124,7 @@ def test_compare_under_smoke_compares_nothing(lesson, capsys):
     printed = capsys.readouterr().out
     assert "12.00 %" not in printed and printed.count("not comparable") == 3
     trials = len(lesson.speech.test_trials)
-    label = f"{trials:,} trials of synthetic (unknown list of {trials} trials), 2 seeds"
+    label = f"{trials:,} trials of synthetic, 2 seeds"
     assert label in printed and label in read_json(lesson.out / "tables" / "04.json")["note"]
     saved = read_json(lesson.out / "tables" / "04.json")
     assert [row[1] for row in saved["rows"]] == ["0.98 %", "-76.2 %"]
