@@ -157,6 +157,7 @@ class Watched:
         self.page, self.name, self.errors = context.new_page(), name, []
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", self._console)
+        self.page.on("filechooser", lambda chooser: None)  # from now on a test answers dialogs
         self.page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
 
     def _console(self, message: Any) -> None:
