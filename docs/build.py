@@ -17,6 +17,7 @@ COPIED = (
     "LICENSE",
     "docs/METHOD.md",
     "docs/teaching.md",
+    "docs/static/*.png",
     "benchmarks/*.md",
     "benchmarks/results/*.json",
     "figures/*.png",

@@ -1,8 +1,10 @@
 """One style for every figure: colours, sizes, legend outside, an alternative text with the picture."""
 
+import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 import matplotlib as mpl
 import numpy as np
@@ -37,13 +39,23 @@ STYLE = {
 }
 
 
+ALONE = threading.RLock()  # JupyterLab answers controls in two threads
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The project's style, for one thread at a time: matplotlib's settings are everybody's."""
+    with ALONE, mpl.rc_context(STYLE):
+        yield
+
+
 class Picture(Figure):
     """A Figure outside pyplot's state with an alternative text; notebooks show both."""
 
     alt = ""
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict, dict]:
-        with io.BytesIO() as file, mpl.rc_context(STYLE):
+        with io.BytesIO() as file, style():
             self.savefig(file, format="png", dpi=100)
             data = {"image/png": file.getvalue(), "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt}}
@@ -54,7 +66,7 @@ def styled(function: Callable[..., Picture]) -> Callable[..., Picture]:
 
     @functools.wraps(function)
     def run(*args, **kwargs) -> Picture:
-        with mpl.rc_context(STYLE):
+        with style():
             return function(*args, **kwargs)
 
     return run

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
 from oskdft import provenance
-from oskdft.drawing import STYLE, Picture
+from oskdft.drawing import Picture, style
 from oskdft.files import atomic, read_json, write_json
 from oskdft.plots import PLOTS
 
@@ -109,7 +108,7 @@ def _digest(record: dict) -> str:
 
 def _png(figure: Picture, record: dict) -> bytes:
     about = {"Software": None, "Description": figure.alt, "Digest": _digest(record)}
-    with io.BytesIO() as file, mpl.rc_context(STYLE):
+    with io.BytesIO() as file, style():
         figure.savefig(file, format="png", dpi=DPI, metadata=about)
         return file.getvalue()
 
@@ -121,7 +120,7 @@ def svg(figure: Picture, title: str = "") -> str:
     True
     """
     about = {"Date": None, "Creator": None, "Title": title, "Description": figure.alt}
-    with io.StringIO() as picture, mpl.rc_context(STYLE):
+    with io.StringIO() as picture, style():
         figure.savefig(picture, format="svg", metadata=about)
         text = picture.getvalue()
     return text[text.index("<svg") :]

@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 
 import ipywidgets
-import matplotlib as mpl
 import numpy as np
 import soundfile
 from anywidget import AnyWidget
@@ -22,7 +21,7 @@ from PIL import Image as Pixels
 from traitlets import Unicode
 
 from oskdft.audio import SAMPLE_RATE
-from oskdft.drawing import STYLE, Picture
+from oskdft.drawing import ALONE, Picture, style
 
 LONG = {"description_width": "initial"}  # labels are shown in full
 WIDTH = "340px"  # of a control: three fit beside each other on a projector of 1280 pixels
@@ -68,7 +67,7 @@ class Screen:
 
     def refresh(self, alt: str | None = None) -> None:
         """Draw everything, the background too; ``alt`` describes the picture."""
-        with mpl.rc_context(STYLE):
+        with style():
             self.canvas.draw()
         self.figure.set_layout_engine("none")  # solved once: axes must not jump, and it is slow
         self._background = self.canvas.copy_from_bbox(self.figure.bbox)
@@ -111,6 +110,8 @@ class Status(HTML):
     def guard(self, work: Callable[..., None]) -> Callable[..., None]:
         """``work`` as a callback whose errors are said here, in one line; the kernel goes on.
 
+        Callbacks take turns: JupyterLab answers controls in two threads, and half of each would be drawn.
+
         >>> status = Status()
         >>> status.guard(lambda change: int("seven"))({})
         >>> status.bad, status.text
@@ -120,7 +121,8 @@ class Status(HTML):
         @functools.wraps(work)
         def run(*args: object) -> None:
             try:
-                work(*args)
+                with ALONE:
+                    work(*args)
             except (ValueError, OSError) as error:  # what a user can mend
                 self.say(str(error), bad=True)
             except Exception as error:  # a callback may neither vanish nor print a traceback

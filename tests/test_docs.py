@@ -56,6 +56,13 @@ def test_files_that_a_page_names_exist(page):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
+def test_pictures_of_the_pages_come_into_the_site(build):
+    there = {path for pattern in build.COPIED for path in ROOT.glob(pattern)}
+    for page in (ROOT / "README.md", *PAGES):
+        for name in re.findall(r"!\[.*\]\(([^)]+)\)", page.read_text()):
+            assert (page.parent / name).resolve() in there, f"{page.name} shows {name}"
+
+
 def test_commands_that_the_guide_names_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     made = re.findall(r"(?:`|^|\s)make ([a-z-]+)(?=`|$)", GUIDE, flags=re.MULTILINE)

@@ -4,6 +4,8 @@ import base64
 import io
 import math
 import re
+import threading
+import time
 from datetime import datetime
 
 import numpy as np
@@ -206,6 +208,39 @@ def test_errors_of_callbacks_are_said(who, monkeypatch):
     monkeypatch.undo()
     who.noise.value = 5.0
     assert who.message.text == ""
+
+
+def test_controls_turned_in_two_threads_draw_one_picture(systems, monkeypatch):
+    """JupyterLab answers some controls in a thread of their own: nothing may be drawn over the other."""
+    det, drawing = det_explorer(systems), []
+    draw, first = det.screen.draw, det.system.value
+
+    def watched(alt: str | None = None) -> None:
+        drawing.append(threading.current_thread())
+        time.sleep(0.001)  # let the other thread try
+        draw(alt)
+        assert set(drawing) == {threading.current_thread()}, "two at once"
+        drawing.clear()
+
+    monkeypatch.setattr(det.screen, "draw", watched)
+
+    def turn() -> None:
+        for name in [*systems, first]:
+            det.system.value = name
+
+    def push() -> None:
+        for value in (0.1, 0.2, 0.5) * 3:
+            det.prior.value = value
+
+    threads = [threading.Thread(target=work) for work in (turn, push)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not det.status.bad, det.status.text
+    fresh = det_explorer(systems)
+    fresh.prior.value = 0.5
+    assert bytes(det.screen.image.value) == bytes(fresh.screen.image.value)
 
 
 def test_what_cannot_be_shown_is_refused(model, clips):
