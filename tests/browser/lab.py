@@ -20,6 +20,7 @@ SCREENS = ROOT / "runs" / "browser"  # screenshots to look at; runs/ is ignored
 START_S = 90  # for a server
 WAIT_MS = 30_000  # for anything on a page
 RUN_MS = 240_000  # for all cells of a notebook
+REST_MS = 400  # until a picture counts as the last of several drawings
 
 # Nothing depends on these; JupyterLab has no such errors.
 HARMLESS = (r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",)  # Voila, offline: icons from the net
@@ -173,6 +174,7 @@ class Watched:
     def picture(self, what: str) -> None:
         """Keep a screenshot as an artefact."""
         SCREENS.mkdir(parents=True, exist_ok=True)
+        self.page.wait_for_timeout(REST_MS)
         self.page.screenshot(path=SCREENS / f"{self.name}-{what.replace(' ', '-')}.png")
 
     def says(self, part: str) -> str:
@@ -188,8 +190,11 @@ class Watched:
         )
 
     def image(self) -> str:
-        """Address of the picture; each drawing has its own."""
-        return self.widget.locator("img").first.get_attribute("src")
+        """Address of the picture when it rests; each drawing has its own."""
+        source, before = self.widget.locator("img").first, None
+        while before != (before := source.get_attribute("src")):
+            self.page.wait_for_timeout(REST_MS)
+        return before
 
     def redraws(self, before: str) -> None:
         """Wait until the picture is another than ``before`` and has arrived."""
