@@ -124,13 +124,17 @@ def key(row: dict) -> tuple[str, str, str]:
 
 def same_in_all(settings: dict) -> dict:
     """The settings that all rows share: without what a row has of its own and what is of the machine."""
-    kept = ("train", "augment", "loss", "model", "mode", "data")
-    own = {"train": ("precision",), "model": ("teacher",), "data": ("labelled_speakers", *PLACES)}
-    return {
-        k: {n: v for n, v in settings[k].items() if n not in own.get(k, ()) and f"{k}.{n}" not in PLACES}
-        if isinstance(settings[k], dict) else settings[k]
-        for k in kept
-    }  # fmt: skip
+    own = {
+        "train.precision",
+        "model.teacher",
+        "model.adapter_units",
+        "data.labelled_speakers",
+        *PLACES,
+    }
+    shared = {"mode": settings["mode"]}
+    for part in ("train", "augment", "loss", "model", "data"):
+        shared[part] = {k: v for k, v in settings[part].items() if f"{part}.{k}" not in own}
+    return shared
 
 
 def tried(out: Path) -> dict:
