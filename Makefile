@@ -37,7 +37,7 @@ docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quic
 	@$(PY) docs/build.py runs/$(PROFILE)
 
 test: $(READY) ## run all tests, two at a time, on this machine's data only
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY) ## run the long versions of the fault and rubbish tests; writes benchmarks/reliability.md
 	@HF_HUB_OFFLINE=1 $(PY) -m tests.faults.harness

@@ -90,13 +90,15 @@ def int8_change(result: dict) -> str | None:
 
 def frozen_cnn_costs() -> str:
     """EER of os-kdft with a frozen CNN, and without, over the seeds that both have."""
-    rates = []
+    rates, trained = [], ("classroom-hubert", "all", "os-kdft")
     for name in ("evidence-frozen-cnn", "evidence"):
         path = bench.FOLDER / "results" / f"{name}.json"
         if not path.is_file():
             return MISSING
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        wanted = [r for r in rows if (r["strategy"], r["labelled_speakers"]) == ("os-kdft", "all")]
+        wanted = [
+            r for r in rows if (r["teacher"], r["labelled_speakers"], r["strategy"]) == trained
+        ]
         if not wanted:
             return MISSING
         rates.append(wanted[0]["seeds"])

@@ -14,20 +14,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported; child pro
 settings.register_profile("oskdft", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("oskdft")
 
-LONG = ("notebooks", "browser")  # folders whose tests take minutes
+
+def takes_long(item: pytest.Item) -> bool:
+    """Whether the test is in a folder of tests that take minutes."""
+    return bool({"browser", "notebooks"} & {*item.path.relative_to(item.config.rootpath).parts})
 
 
-def together(item: pytest.Item) -> str:
-    """What one process runs: the notebooks, which share a run folder; the browser; else a file."""
-    path = item.path.relative_to(item.config.rootpath)
-    return next((name for name in LONG if name in path.parts), str(path))
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: together(item) not in LONG)  # or the other process waits for them
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(together(item)))
+    items.sort(key=takes_long, reverse=True)  # first, or one of two processes waits for the other
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return
