@@ -85,8 +85,6 @@ def gather(out: Path, before: dict | None = None) -> dict:
     for path in sorted(out.glob("*/test.json")):
         teacher, strategy, labelled, _ = path.parent.name.rsplit("_", 3)
         groups.setdefault((teacher, labelled, strategy), []).append(path.parent)
-    # before the bootstrap has scattered the memory
-    latencies = {of: latency(folders[0]) for of, folders in groups.items()}
     rows = []
     for (teacher, labelled, strategy), folders in groups.items():
         reports = [read_json(folder / "report.json") for folder in folders]
@@ -96,7 +94,7 @@ def gather(out: Path, before: dict | None = None) -> dict:
             "teacher": teacher, "labelled_speakers": labelled, "strategy": strategy,
             "mean": statistics.mean(rates), "seeds": rates, "low": low, "high": high,
             "dev_eer": [r["validations"][-1]["dev_eer"] for r in reports],
-            "parameters": reports[0]["parameters"], "ms_per_utterance": latencies[teacher, labelled, strategy],
+            "parameters": reports[0]["parameters"], "ms_per_utterance": latency(folders[0]),
             "train_s": [r["seconds"] for r in reports],
             "precision": reports[0]["config"]["train"]["precision"],
             **{fact: reports[0][fact] for fact in ("versions", "python", "commit", "device", "cores", "date")},
