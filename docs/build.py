@@ -70,8 +70,11 @@ def page(written: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbf
         if cell.cell_type == "markdown":
             cells.append(cell)
             continue
-        cells.append(static(next(ran)))
-        if "parameters" in cell.metadata.get("tags", []):
+        made, tags = static(next(ran)), cell.metadata.get("tags", [])
+        if "feedback" in tags:
+            continue  # it needs a kernel, and shows the answer
+        cells.append(made)
+        if "parameters" in tags:
             lines = [x for x in given.source.splitlines() if "=" in x and not x.startswith(PRIVATE)]
             told = ", ".join(f"`{line}`" for line in lines)
             cells.append(nbformat.v4.new_markdown_cell(f"*This page was run with* {told}."))
@@ -81,15 +84,8 @@ def page(written: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbf
 
 
 def static(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The cell without widgets, which need a kernel; the picture beside them stays.
-
-    The caption and alternative text that were printed go too: the figure has both.
-    """
+    """The cell without widgets, which need a kernel; the picture beside them stays."""
     cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-    for output in cell.outputs:
-        if output.output_type == "stream":
-            output.text = re.sub(r"^Figure: .*\n.*\n?", "", output.text, flags=re.MULTILINE)
-    cell.outputs = [output for output in cell.outputs if output.get("text", "-").strip()]
     return cell
 
 

@@ -297,16 +297,21 @@ def paths(rows: list[dict]) -> Picture:
     needed(rows, "rows")
     at = [row["layer"] for row in rows]
     figure, (left, right) = new(2, width=12.8)
-    left.bar(at, [row["difference"] for row in rows], color=COLOURS[4], width=0.6)
+    bars = left.bar(at, [row["difference"] for row in rows], color=COLOURS[4], width=0.6)
+    left.bar_label(bars, fmt="{:.3g}", padding=3)  # a difference of 0 is seen, too
     top = 1.1 * max(0.1, *(row["difference"] for row in rows))
     left.set(xlabel="layer", ylabel="relative difference of the paths", xticks=at, ylim=(0, top))
-    for key, colour, marker in (
-        ("distillation", COLOURS[0], "o"),
-        ("verification", COLOURS[1], "s"),
-    ):
+    looks = (("distillation", COLOURS[0], "o-", 15, 4), ("verification", COLOURS[1], "s--", 8, 2))
+    for (
+        key,
+        colour,
+        form,
+        size,
+        width,
+    ) in looks:  # where they are equal, the first is seen around the other
         right.plot(
-            at, [row[key] for row in rows], marker + "-", ms=9, color=colour, label=f"{key} path"
-        )
+            at, [row[key] for row in rows], form, ms=size, lw=width, color=colour, label=f"{key} path"
+        )  # fmt: skip
     lowest = min(0.9, *(row[key] for row in rows for key in ("distillation", "verification")))
     span = (lowest - 0.02, 1.02)  # so that rounding near 1 is not blown up
     right.set(xlabel="layer", ylabel="similarity to the teacher", xticks=at, ylim=span)

@@ -95,6 +95,7 @@ class Lesson:
         else:
             from oskdft.train import train
 
+            say(f"training {cfg.strategy}, seed {cfg.seed}: {_shown(out)}")
             train(cfg, out, resume, teacher)
         return out
 
@@ -141,21 +142,23 @@ class Lesson:
         Args:
             rows: (quantity, theirs, where it is printed and on which trials, ours); "not measured"
                 is a fine entry for ours.
-            seeds: over how many ours is a mean.
+            seeds: over how many ours is a mean; 0: no trial was scored for it.
         """
         head = ("quantity", "published", "source and trials", "ours")
-        test = self.speech.test_trials
-        trials = "no test trials"
-        if test:
-            known = "" if self.cfg.data.corpus == "synthetic" else f" ({test.name})"
-            trials = f"{len(test):,} trials of {self.cfg.data.corpus}{known}"
-        note = f"ours: profile {self.cfg.name}, {trials}, {seeds} seed{'s' * (seeds > 1)}"
-        if self.cfg.name not in ("vox1", "vox2"):
+        note = f"ours: profile {self.cfg.name}, {self._trials(seeds) if seeds else 'no trials'}"
+        if seeds and self.cfg.name not in ("vox1", "vox2"):
             note += "; other speech, teacher and sizes: not comparable"
         ours = [(*row[:3], "not comparable" if self.smoke else row[3]) for row in rows]
         print(table([head, *ours]), note, sep="\n")
         saved = {"head": head, "rows": ours, "note": note}
         write_json(self.out / "tables" / f"{self.number}.json", saved)
+
+    def _trials(self, seeds: int) -> str:
+        """What a rate was measured on."""
+        test, corpus = self.speech.test_trials, self.cfg.data.corpus
+        known = "" if corpus == "synthetic" or not test else f" ({test.name})"
+        trials = f"{len(test):,} trials of {corpus}{known}" if test else "no test trials"
+        return f"{trials}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def setup(
@@ -220,7 +223,7 @@ def exercise(answer: Any, check: Any, hint: str) -> None:
         AssertionError: wrong; says what to think about.
 
     >>> exercise(None, 4, "count again")
-    not attempted: set `answer` and run the cell again
+    not attempted: set `answer` and run both cells again
     >>> exercise(4.0, 4, "count again")
     right
     >>> exercise(5, 4, "count again")
@@ -228,7 +231,7 @@ def exercise(answer: Any, check: Any, hint: str) -> None:
     AssertionError: not yet: count again
     """
     if answer is None:
-        print("not attempted: set `answer` and run the cell again")
+        print("not attempted: set `answer` and run both cells again")
         return
     try:
         right = bool(check(answer)) if isinstance(check, Callable) else _same(answer, check)
@@ -291,11 +294,10 @@ def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:
 
 def _display(figure: Picture, caption: str) -> None:
     """With its alternative text, for those who see it and for those who have it read to them."""
-    from IPython.display import HTML, display
+    from IPython.display import display
 
-    text = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-    display(HTML(text))
-    print(f"Figure: {caption}\n{figure.alt}")
+    shown = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    display({"text/html": shown, "text/plain": f"Figure: {caption}\n{figure.alt}"}, raw=True)
 
 
 def _img(figure: Picture) -> str:

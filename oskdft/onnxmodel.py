@@ -51,6 +51,8 @@ def session(source: str | bytes, trusted: bool = True):
     options = onnxruntime.SessionOptions()
     # it has no OpenMP; 0 leaves the choice to it
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+    # between two calls its threads would wait in a loop, on the cores that torch may want
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3 if trusted else 4  # errors only; a stranger's are raised
     # weights kept in int8 are unpacked once, when the model is loaded, and not at every call
     options.add_session_config_entry("session.disable_quant_qdq", "1")

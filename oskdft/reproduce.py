@@ -15,6 +15,7 @@ import nbformat
 import papermill
 import yaml
 from nbconvert import HTMLExporter
+from traitlets.config import Config as TraitletsConfig
 
 from oskdft import config, provenance
 from oskdft.console import say
@@ -23,6 +24,8 @@ from oskdft.notebook import ROOT
 from oskdft.runfolder import Lock
 
 NOTEBOOKS = ROOT / "notebooks"
+# over TCP whoever is on this machine could read along, and the kernel warns of it
+UNSEEN = TraitletsConfig({"KernelManager": {"transport": "ipc"}})
 LIVE_S, LOG_S = 1.0, 60.0  # between two lines on what runs: on a terminal, in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
@@ -160,7 +163,7 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     try:
         papermill.execute_notebook(
             str(path), str(copy), parameters, kernel_name="python3", progress_bar=False,
-            cwd=str(path.parent), on_cell_start=at_cell,
+            cwd=str(path.parent), on_cell_start=at_cell, config=UNSEEN,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
@@ -178,7 +181,9 @@ def _digest(path: Path) -> str:
 
 def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     """report.html: every table and figure with its caption, and the executed notebooks as pages."""
-    exporter = HTMLExporter()
+    # a page has no kernel that could answer, and shows the code that is folded in JupyterLab
+    removal = {"remove_cell_tags": ["feedback"], "enabled": True}
+    exporter = HTMLExporter(config=TraitletsConfig({"TagRemovePreprocessor": removal}))
     sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
     facts = provenance.facts()
     versions = provenance.listed(facts["versions"])

@@ -225,21 +225,13 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False)
         colour = COLOURS[index % len(COLOURS)]
         if p.get("low") is not None and p.get("high") is not None:
             ax.plot([p["x"], p["x"]], [p["low"], p["high"]], color=colour, lw=3, ls="-", alpha=0.5)
-        marker = MARKERS[index % len(MARKERS)]
-        ax.plot(
-            p["x"],
-            p["y"],
-            marker,
-            ms=11,
-            color=colour,
-            mec="black" if name in best else "white",
-            ls="",
-            label=plain(name),
-        )
+        marker, edge = MARKERS[index % len(MARKERS)], "black" if name in best else "white"
+        ax.plot(p["x"], p["y"], marker, ms=11, color=colour, mec=edge, ls="")
+        ax.annotate(plain(name), (p["x"], p["y"]), (0, 10), textcoords="offset points", ha="center")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         ax.set_xscale("log")
-    legend(figure, ax)
+    ax.margins(0.1)
     figure.alt = (
         f"{ylabel} against {xlabel} for {len(points)} systems; nothing is better on both than "
         f"{joined(best)}."
@@ -275,15 +267,19 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
 
 
 @styled
-def layers(probes: dict[str, list[float]], ylabel: str, best: str = "max") -> Picture:
-    """One line per probe over the layers; the best layer of each is ringed.
+def layers(
+    probes: dict[str, list[float]], ylabel: str, best: str = "max",
+    baselines: dict[str, float] | None = None,
+) -> Picture:  # fmt: skip
+    """One line per probe over the layers, in per cent; the best layer of each is ringed.
 
     Args:
-        probes: name -> a value per layer 0..L; 0 is the CNN's output. ylabel: with its unit.
+        probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: what it is.
         best: "max" or "min", which end is good.
+        baselines: name -> a fraction that belongs to no layer, drawn across.
 
-    >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy").alt
-    'accuracy over layers 0 to 2: speaker is best at layer 1 (0.6).'
+    >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
+    'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %); guessing 10.0 %.'
     """
     needed(probes, "probes")
     if best not in ("max", "min"):
@@ -291,17 +287,22 @@ def layers(probes: dict[str, list[float]], ylabel: str, best: str = "max") -> Pi
     figure, ax = new()
     said = []
     for index, (name, values) in enumerate(probes.items()):
-        values = np.asarray(values, dtype=float)
+        values = 100 * np.asarray(values, dtype=float)
         (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
         top = int(values.argmax() if best == "max" else values.argmin())
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
-        said.append(f"{name} is best at layer {top} ({values[top]:.3g})")
+        said.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
+    across = [f"{name} {100 * value:.1f} %" for name, value in (baselines or {}).items()]
+    for index, (name, value) in enumerate((baselines or {}).items(), len(probes)):
+        colour = COLOURS[index % len(COLOURS)]
+        ax.axhline(100 * value, color=colour, ls=(0, (6, 2, 1, 2)), label=plain(name))
     last = max(len(values) for values in probes.values()) - 1
-    ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=ylabel)
+    ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
     legend(figure, ax)
-    figure.alt = f"{ylabel} over layers 0 to {last}: {joined(said)}."
+    told = "; ".join([joined(said), *across])
+    figure.alt = f"{ylabel} over layers 0 to {last}: {told}."
     return figure
 
 

@@ -35,6 +35,7 @@ from oskdft.validation import Best, calibration
 
 LOG_EVERY = 10  # steps averaged into one row of metrics.csv
 DIVERGED = 10.0  # times the first epoch's mean loss (our choice)
+WORTH_TUNING_S = 60.0  # a shorter run does not say what made it wait
 
 
 def train(
@@ -329,7 +330,8 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
             fitted[described["step"]] = calibration(loaded, run.task, cfg)
         annotate(folder, {"calibration": fitted[described["step"]]})
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
-    say(bottleneck(waited, cfg.data.workers))
+    if run.seconds() >= WORTH_TUNING_S:
+        say(bottleneck(waited, cfg.data.workers))
     report = {
         "config": to_dict(cfg),
         "train_utterances": len(run.task.train),

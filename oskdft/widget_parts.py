@@ -196,7 +196,8 @@ class Panel(VBox):
 
     def _ipython_display_(self) -> None:
         display(self.still(), raw=True)
-        display(self._repr_mimebundle_(), raw=True)
+        live = self._repr_mimebundle_() | {"text/plain": "Run this cell to use the controls."}
+        display(live, raw=True)
 
 
 class Player(Audio):

@@ -21,7 +21,7 @@ COMMON = {
     "profile": '"smoke"', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
     "save_figures": "False",
 }  # fmt: skip
-TAGS = {"parameters", "setup", "check", "exercise", "figure", "solution"}
+TAGS = {"parameters", "setup", "check", "exercise", "feedback", "figure", "solution"}
 OPENING, CLOSING = ["You will learn"], ["Questions for class", "Summary", "Next"]
 CODE_CELLS, CODE_LINES, SETUP_LINES, OWN_PARAMETERS = 34, 25, 10, 3
 PLACES = re.compile(
@@ -113,7 +113,7 @@ def test_sections_in_order(name):
 @pytest.mark.parametrize("name", NAMES + SOLUTIONS)
 def test_cells_are_small(name):
     sources = code(name)
-    assert len(sources) <= CODE_CELLS
+    assert len(sources) - len(cells(name, "feedback")) <= CODE_CELLS
     for source in sources:
         assert len(source.splitlines()) <= CODE_LINES, f"{name}: {source.splitlines()[0]} ..."
 
@@ -131,15 +131,23 @@ def test_checks_teach(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_enough_exercises(name):
     """Each with a solution, and after everything else: nothing later depends on them."""
-    exercises = cells(name, "exercise")
+    exercises, answers = cells(name, "exercise"), cells(name, "feedback")
     solutions = cells(f"solutions/{name[:2]}_solutions", "solution")
-    assert 3 <= len(exercises) == len(solutions) <= 5
+    assert 3 <= len(exercises) == len(answers) == len(solutions) <= 5
     everything = [cell for cell in cells(name) if cell.cell_type == "code"]
-    assert everything[-len(exercises) :] == exercises
+    pairs = [cell for pair in zip(exercises, answers, strict=True) for cell in pair]
+    assert everything[-len(pairs) :] == pairs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exercise_does_not_show_its_answer(name):
+    """The cell that answers knows it, so it is folded, and the student's cell does not call it."""
+    assert all(cell.metadata.jupyter.source_hidden for cell in cells(name, "feedback"))
+    assert all("exercise(" not in cell.source for cell in cells(name, "exercise"))
 
 
 def run(source: str) -> str:
-    """Execute a cell alone, as in a fresh kernel; returns what it prints."""
+    """Execute cells alone, as in a fresh kernel; returns what they print."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(source, "exercise", "exec"), {"__name__": "exercise"})
     return printed.getvalue()
@@ -152,11 +160,12 @@ def run(source: str) -> str:
 def test_exercise_knows_right_from_wrong(name, number, tmp_path, monkeypatch):
     """Needs nothing but itself; nothing tried passes, the solution passes, the tempting one fails."""
     monkeypatch.chdir(tmp_path)
-    source = cells(name, "exercise")[number].source
+    both = (cells(name, tag)[number].source for tag in ("exercise", "feedback"))
+    source = "\n".join(both)
     solution = cells(f"solutions/{name[:2]}_solutions", "solution")[number].source
     stub = re.compile(r"^answer = None\b.*$", re.MULTILINE)
     assert len(stub.findall(source)) == 1
-    assert run(source).endswith("not attempted: set `answer` and run the cell again\n")
+    assert run(source).endswith("not attempted: set `answer` and run both cells again\n")
     assert run(stub.sub(lambda _: solution, source)).endswith("right\n")
     with pytest.raises(AssertionError, match="not yet: "):
         run(stub.sub(lambda _: f"{solution}\nanswer = wrong", source))

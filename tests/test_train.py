@@ -374,7 +374,10 @@ def test_scratch_has_no_cnn_to_freeze(voices, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_the_log_names_the_bottleneck(voices, tmp_path, capsys):
+def test_the_log_names_the_bottleneck(voices, tmp_path, capsys, monkeypatch):
+    train.train(smoke(voices), tmp_path / "short")
+    assert "bottleneck" not in capsys.readouterr().err
+    monkeypatch.setattr(train, "WORTH_TUNING_S", 0.0)
     report = train.train(smoke(voices), tmp_path / "r")
     assert meter.bottleneck(report["waiting_for_data"], 0) in capsys.readouterr().err
     assert meter.bottleneck(0.1, 0).startswith("the model is the bottleneck: 10 % of the time")
