@@ -17,7 +17,7 @@ from oskdft import audio
 from oskdft.augment import Augment, change_speed, generator, one_thread
 from oskdft.corpora import Utterances
 from oskdft.inspect_corpus import scan
-from oskdft.mishaps import leave_signals_to_the_main_process
+from oskdft.mishaps import begin_data_worker
 
 CROP, KD, ORDER = 3, 4, 5  # first word of a seed: one stream per purpose
 SHORTEST_S = 0.1  # a shorter file is no speech; it would be wrapped twenty times into a crop
@@ -185,7 +185,7 @@ def loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=leave_signals_to_the_main_process,
+        worker_init_fn=begin_data_worker,
     )
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TypeVar
 
@@ -85,14 +87,22 @@ class Interrupts:
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(STOPPED)
 
 
-def leave_signals_to_the_main_process(_: int) -> None:
+def begin_data_worker(_: int) -> None:
     """For data workers: a signal to the whole group must not raise an error in the midst of a step.
 
     A worker that exits with 0 is missed only when the next batch is wanted, and by then the main
-    process has stopped. (Ignoring SIGTERM would keep it from ending its workers at exit.)
+    process has stopped. (Ignoring SIGTERM would keep it from ending its workers at exit.) And where
+    that was killed without a chance to do so, a worker ends by itself: torch looks at the process
+    that started it, and that is a server of its own.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(0)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from faults import harness
 
@@ -32,6 +34,13 @@ def starved(self, at, batch):
 
 
 train.StageLoop.step = starved
+cli.main()
+"""
+# as Python does it from 3.14 on: workers come from a server, which outlives the training
+SERVED = """
+import multiprocessing
+multiprocessing.set_start_method("forkserver")
+from oskdft import cli
 cli.main()
 """
 SHORT = [
@@ -140,6 +149,36 @@ def test_one_changed_byte_is_noticed(whole, tmp_path, capsys):
     newest.write_bytes(data)
     assert harness.place_of(tmp_path / "r") == (0, 13)
     assert "is damaged (its checksum" in capsys.readouterr().err
+
+
+def test_data_workers_end_with_a_training_that_is_killed(smoke, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    changes = {"train.epochs": 3000, "data.workers": 2, "train.steps_per_epoch": 1}
+    recipe.write_text(config.to_yaml(smoke.override(changes)))
+    words = [sys.executable, "-c", SERVED, "train", "--profile", str(recipe)]
+    run = subprocess.Popen([*words, "--out", str(tmp_path / "r")], stderr=subprocess.DEVNULL)
+    until(lambda: (tmp_path / "r/metrics.csv").is_file())  # the workers have read something
+    family = psutil.Process(run.pid).children(recursive=True)
+    assert len(family) >= 2
+    run.kill()
+    run.wait()
+    until(lambda: not any(alive(process) for process in family))
+
+
+def until(holds):
+    """Wait for it, at most a minute."""
+    ends = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < ends, "waited a minute"
+        time.sleep(0.1)
+
+
+def alive(process):
+    """Whether a process is there and no zombie."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_second_writer_is_refused_and_a_dead_one_is_not_waited_for(smoke, whole, tmp_path):
