@@ -116,6 +116,7 @@ class LossConfig:
     kd_weight: float = 100.0
     kd_schedule: Literal["linear", "constant"] = "linear"  # linear: x (1 - epoch / epochs)
     kd_layers: tuple[int, ...] = (4, 8, 12)  # teacher layers for distilhubert and fithubert
+    kd_targets: Literal["raw", "standardised"] = "raw"  # per dimension over the batch (our choice)
     kd_cosine: float = 1.0  # weight of the cosine term (DistilHuBERT's lambda)
     kd_hint: float = 0.1  # weight of the lower layers (FitHuBERT)
     sv: Literal["aam", "cross_entropy"] = "aam"

@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from oskdft.distributed import mean_over_processes
 from oskdft.model import SpeakerModel
 from oskdft.teacher import Teacher, cnn, states_of_features
+
+LEAST = 1e-8  # variance, so that a dimension without any stays finite
 
 
 class TunedTeacher(Teacher):
@@ -42,6 +45,24 @@ def states_and_embedding(
     if not tuned:
         return states, None
     return torch.stack([states[i] for i in keep]), teacher.backend(states)
+
+
+@torch.no_grad()
+def standardised(states: Tensor) -> Tensor:
+    """Each dimension of each layer with mean 0 and deviation 1 over the frames of the global batch.
+
+    States of a pre-norm model hold a large constant: a student that guesses it alone has a small
+    loss, and has forgotten the speakers (README, results).
+
+    Args:
+        states: [K, B, T, D].
+
+    >>> standardised(torch.tensor([7.0, 9.0]).view(1, 2, 1, 1)).flatten()
+    tensor([-1.,  1.])
+    """
+    apart = states - mean_over_processes(states.mean((1, 2), keepdim=True))
+    variance = mean_over_processes(apart.square().mean((1, 2), keepdim=True))
+    return apart / (variance + LEAST).sqrt()
 
 
 @torch.no_grad()

@@ -29,7 +29,13 @@ from oskdft.model import SpeakerModel, annotate, load_model, new_model, save_mod
 from oskdft.objective import Objective
 from oskdft.run import Run, check_cnn
 from oskdft.strategies import Stage, stage_config, stages
-from oskdft.targets import TunedTeacher, features_of_both, same_cnn, states_and_embedding
+from oskdft.targets import (
+    TunedTeacher,
+    features_of_both,
+    same_cnn,
+    standardised,
+    states_and_embedding,
+)
 from oskdft.teacher import Teacher, frame_count
 from oskdft.validation import Best, calibration
 
@@ -209,8 +215,12 @@ class StageLoop:
             if self.one_cnn:
                 listened = heard if other is None else other
                 features, own = features_of_both(teacher.encoder, clean, listened)
-            said = states_and_embedding(teacher, clean, self.objective.kd.layers, features)
-        return *said, other, own
+            states, wanted = states_and_embedding(
+                teacher, clean, self.objective.kd.layers, features
+            )
+        if self.cfg.loss.kd_targets == "standardised":
+            states = standardised(states.float())
+        return states, wanted, other, own
 
     def total(
         self, out: dict[str, Tensor], epoch: int, samples: int

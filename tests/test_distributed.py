@@ -22,6 +22,7 @@ import torch
 from torch import distributed as dist
 from oskdft import checkpoint
 from oskdft.distributed import BatchNorm1d, mean_over_processes
+from oskdft.targets import standardised
 
 meeting, rank, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
@@ -38,6 +39,8 @@ for name, shape in (("flat", (8, 3)), ("frames", (8, 3, 5))):
     made |= {f"{name}.out": y, f"{name}.x": x.grad}
     # the mean over processes, as training averages gradients; twice that is the sum
     made |= {f"{name}.grad_{k}": 2 * mean_over_processes(p.grad) for k, p in norm.named_parameters()}
+states = 9 + torch.randn(8, 2, 5, 3)[4 * rank : 4 * rank + 4].transpose(0, 1)
+made["targets.out"] = standardised(states).transpose(0, 1).contiguous()
 checkpoint.save_tensors(out, made)
 dist.destroy_process_group()
 """
@@ -128,6 +131,8 @@ def whole_batch() -> dict[str, torch.Tensor]:
         made |= {f"{name}.{k}": v for k, v in norm.state_dict().items()}
         made |= {f"{name}.out": y.detach(), f"{name}.x": x.grad}
         made |= {f"{name}.grad_{k}": p.grad for k, p in norm.named_parameters()}
+    x = 9 + torch.randn(8, 2, 5, 3)  # [B, K, T, D]
+    made["targets.out"] = (x - x.mean((0, 2), True)) / x.std((0, 2), correction=0, keepdim=True)
     return made
 
 

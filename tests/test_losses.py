@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from oskdft import losses
+from oskdft import losses, targets
 from oskdft.config import BUNDLES, LossConfig
 
 PUBLISHED, CORRECTED = BUNDLES["published"], BUNDLES["corrected"]
@@ -112,6 +112,20 @@ def test_summed_cosine_grows_with_the_crop_and_averaged_does_not():
     assert cosine_part(PUBLISHED, 50) == pytest.approx(10 * cosine_part(PUBLISHED, 5))
     assert cosine_part(CORRECTED, 50) == pytest.approx(cosine_part(CORRECTED, 5))
     assert cosine_part(PUBLISHED, 5) == pytest.approx(5 * cosine_part(CORRECTED, 5))
+
+
+def test_standardised_targets_do_not_reward_a_constant():
+    """Raw, a guess of nothing but the mean is nearly perfect where the states hold a large constant."""
+    torch.manual_seed(0)
+    raw = 100 + torch.randn(1, 4, 50, 8)
+    for states, near in ((raw, True), (targets.standardised(raw), False)):
+        guess = states.mean((1, 2), keepdim=True)
+        error = (states - guess).norm() / states.norm()
+        assert (error < 0.02) == near and (error > 0.99) != near
+
+
+def test_a_dimension_that_never_changes_stays_finite():
+    assert torch.equal(targets.standardised(torch.ones(1, 2, 3, 4)), torch.zeros(1, 2, 3, 4))
 
 
 def test_class_weights_are_total_over_count():

@@ -368,6 +368,16 @@ def test_frozen_cnn_has_no_backward_pass(strategy, voices):
     assert trained and not trained & {id(p) for p in encoder.feature_extractor.parameters()}
 
 
+def test_standardised_targets_change_what_is_imitated_and_nothing_else(voices, tmp_path):
+    raw, made = tmp_path / "raw", tmp_path / "standardised"
+    train.train(smoke(voices), raw)
+    train.train(smoke(voices, loss__kd_targets="standardised"), made)
+    one, other = (runfolder.read_metrics(out / "metrics.csv")[0] for out in (raw, made))
+    kd = [name for name in one if name.startswith("kd_")]
+    assert kd and all(one[name] != other[name] for name in kd)
+    assert one["lr_body"] == other["lr_body"] and one["sv"] == pytest.approx(other["sv"], rel=0.1)
+
+
 def test_scratch_has_no_cnn_to_freeze(voices, tmp_path):
     with pytest.raises(ValueError, match="the CNN of strategy scratch random; set it to false"):
         train.train(smoke(voices, strategy="scratch", **FROZEN), tmp_path / "r")
