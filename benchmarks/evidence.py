@@ -5,6 +5,7 @@
     python benchmarks/evidence.py table --out runs/evidence [--name evidence] [--figure]
     python benchmarks/evidence.py tried --out runs/tried [--name evidence-tried]
     python benchmarks/evidence.py teachers
+    python benchmarks/evidence.py states
 
 `run` trains and evaluates what is missing and may be stopped at any time. Development speakers choose
 the checkpoint; the test speakers' list is scored once per run. `table` gathers what is there into
@@ -12,6 +13,7 @@ benchmarks/results/NAME.json, beside rows of the same recipe that other machines
 with --figure, into figures/. `tried` gathers run folders of any
 settings, with their development EER only, into benchmarks/results/evidence-tried.json. `teachers`
 draws the zero-shot EER that the pre-training of the shipped teachers has measured (pretrain.json).
+`states` measures how much of their states differs between the utterances of the development speakers.
 """
 
 import argparse
@@ -293,6 +295,23 @@ def teachers() -> None:
     )  # fmt: skip
 
 
+def states() -> dict:
+    """Share of each layer's energy that differs between utterances, development speakers."""
+    from oskdft import audio, config, probes, provenance, task
+    from oskdft.files import ASSETS
+    from oskdft.teacher import load_encoder
+
+    cfg = config.load("classroom").override({"data.corpus": CORPUS})
+    table = task.prepare(cfg).dev
+    waves = [audio.read(table.path(i)) for i in range(len(table))]
+    shares = {}
+    for path in sorted(ASSETS.glob("*/pretrain.json")):
+        encoder = load_encoder(path.parent.name)
+        tables = probes.pooled(lambda wave, e=encoder: probes.states_of(e, wave)[1:], waves)
+        shares[path.parent.name] = [probes.told_apart(table) for table in tables]
+    return {"corpus": CORPUS, "utterances": len(waves), "shares": shares} | provenance.facts()
+
+
 def main() -> None:
     """Train and evaluate, or gather."""
     from oskdft.files import write_json
@@ -302,7 +321,7 @@ def main() -> None:
     keep_freed_memory()  # as the commands do; without it a forward pass takes half as long again
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "table", "tried", "teachers"))
+    parser.add_argument("what", choices=("run", "table", "tried", "teachers", "states"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs/evidence")
     parser.add_argument("--teachers", nargs="+", default=["classroom-hubert", "classroom-wav2vec2"])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
@@ -314,6 +333,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "teachers":
         return teachers()
+    results = ROOT / "benchmarks/results"
+    results.mkdir(exist_ok=True)
+    if given.what == "states":
+        made = states()
+        write_json(results / f"{given.name or 'evidence-states'}.json", made)
+        for name, shares in made["shares"].items():
+            print(name, *(f"{100 * share:.2f}" for share in shares), "%")
+        return
     given.out.mkdir(parents=True, exist_ok=True)
     if given.what == "run":
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(os.cpu_count() // given.jobs, 1)
@@ -321,14 +348,13 @@ def main() -> None:
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda job: one(given.out, job, given.changes, threads), jobs))
         return
-    (ROOT / "benchmarks/results").mkdir(exist_ok=True)
     if given.what == "tried":
         made = tried(given.out)
-        write_json(ROOT / f"benchmarks/results/{given.name or 'evidence-tried'}.json", made)
+        write_json(results / f"{given.name or 'evidence-tried'}.json", made)
         for row in made["rows"]:
             print(f"{100 * row['dev_eer']:6.2f} %  {row['changes']}")
         return
-    path = ROOT / f"benchmarks/results/{given.name or 'evidence'}.json"
+    path = results / f"{given.name or 'evidence'}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     result = gather(given.out, before)
     write_json(path, result)

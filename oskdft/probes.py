@@ -104,6 +104,21 @@ def frames(
     return [np.concatenate(table) for table in zip(*rows, strict=True)]
 
 
+def told_apart(table: np.ndarray) -> float:
+    """Share of a state's energy that differs from utterance to utterance, in [0, 1].
+
+    What is left is common to all of them, or changes within each.
+
+    Args:
+        table: [n, 2 D] mean and deviation over time, as `pooled` makes it.
+
+    >>> told_apart(np.array([[1.0, 0.0], [3.0, 0.0]]))
+    0.2
+    """
+    mean, deviation = np.split(np.asarray(table, dtype=float), 2, axis=1)
+    return float(mean.var(0).sum() / (mean**2 + deviation**2).mean(0).sum())
+
+
 def standardised(table: np.ndarray) -> np.ndarray:
     """Each column of [n, F] with mean 0 and deviation 1 over the rows.
 
