@@ -247,8 +247,11 @@ def show(result: dict) -> str:
 
 
 def figure(result: dict) -> None:
-    """figures/05_strategies_speechocean762, and those of few labels and of the other teacher."""
+    """figures/05_strategies_speechocean762; few labels, the other teacher, other targets: with a suffix."""
     from oskdft import figures
+
+    targets = result["config"]["loss"].get("kd_targets", "raw")
+    kind, told = ("", "") if targets == "raw" else (f"_{targets}", f", targets {targets}")
 
     drawn = {
         ("classroom-hubert", "all"): "",
@@ -264,12 +267,12 @@ def figure(result: dict) -> None:
         if chosen:
             who = "all labelled speakers" if labelled == "all" else f"{FEW} labelled speakers"
             caption = (
-                f"EER on {result['trials']:,} same-gender trials of {CORPUS} test, {who}, teacher {teacher}, "
-                "equal student updates; interval: bootstrap over speakers"
+                f"EER on {result['trials']:,} same-gender trials of {CORPUS} test, {who}, teacher {teacher}"
+                f"{told}, equal student updates; interval: bootstrap over speakers"
             )
             figures.save(
-                f"05_strategies_{CORPUS}{suffix}", ROOT / "figures", "intervals", {"results": chosen}, caption,
-                config=result["config"], replace=True,
+                f"05_strategies_{CORPUS}{suffix}{kind}", ROOT / "figures", "intervals",
+                {"results": chosen}, caption, config=result["config"], replace=True,
             )  # fmt: skip
 
 
