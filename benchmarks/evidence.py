@@ -22,13 +22,16 @@ import os
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 CORPUS, LIST = "speechocean762", "trials_test_samegender.txt"
 FEW = 40  # labelled speakers of the second table
+RIVAL = "os-kdft"  # the strategy that the others are held against
 PLACES = ("data.root", "data.trials", "data.trials_root", "data.workers")  # of this machine
 
 
@@ -87,16 +90,20 @@ def gather(out: Path, before: dict | None = None) -> dict:
     for path in sorted(out.glob("*/test.json")):
         teacher, strategy, labelled, _ = path.parent.name.rsplit("_", 3)
         groups.setdefault((teacher, labelled, strategy), []).append(path.parent)
+    drawn = draws(path for folders in groups.values() for path in folders)
+    spent = latencies({group: folders[0] for group, folders in groups.items()})
     rows = []
     for (teacher, labelled, strategy), folders in groups.items():
+        rival = [] if strategy == RIVAL else groups.get((teacher, labelled, RIVAL), [])
         reports = [read_json(folder / "report.json") for folder in folders]
         rates = [read_json(folder / "test.json")["eer"] for folder in folders]
-        low, high = interval(folders)
         rows.append({
             "teacher": teacher, "labelled_speakers": labelled, "strategy": strategy,
-            "mean": statistics.mean(rates), "seeds": rates, "low": low, "high": high,
+            "mean": statistics.mean(rates), "seeds": rates,
+            **middle(sum(drawn[path] for path in folders) / len(folders)),
+            "minus_os_kdft": minus(folders, rival, drawn) if rival else None,
             "dev_eer": [r["validations"][-1]["dev_eer"] for r in reports],
-            "parameters": reports[0]["parameters"], "ms_per_utterance": latency(folders[0]),
+            "parameters": reports[0]["parameters"], "ms_per_utterance": spent[teacher, labelled, strategy],
             "train_s": [r["seconds"] for r in reports],
             "precision": reports[0]["config"]["train"]["precision"],
             **{fact: reports[0][fact] for fact in ("versions", "python", "commit", "device", "cores", "date")},
@@ -173,26 +180,37 @@ def flat(tree: dict, prefix: str = "") -> dict:
     return out
 
 
-def interval(folders: list[Path]) -> tuple[float, float]:
-    """95 % interval of the mean over seeds: the same resamples of speakers for every seed."""
-    import numpy as np
-
+def draws(folders: Iterable[Path]) -> dict[Path, np.ndarray]:
+    """EER of each run over draws of the test speakers, the same draws for all of them."""
     from oskdft import corpora, evaluate, metrics
 
     corpus = Path(os.environ["OSKDFT_DATA"]) / CORPUS
     speakers = evaluate.trial_speakers(corpora.read_trials(corpus / LIST))
-    drawn = [
-        metrics.bootstrap(*metrics.read_scores(folder / "scores.txt"), speakers)
+    return {
+        folder: metrics.bootstrap(*metrics.read_scores(folder / "scores.txt"), speakers)
         for folder in folders
-    ]
-    low, high = np.quantile(np.mean(drawn, 0), [0.025, 0.975])
-    return float(low), float(high)
+    }
+
+
+def middle(drawn: np.ndarray) -> dict[str, float]:
+    """The central 95 % of draws."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"low": float(low), "high": float(high)}
+
+
+def minus(folders: list[Path], others: list[Path], drawn: dict[Path, np.ndarray]) -> dict:
+    """Difference of two strategies, seed by seed and draw by draw, of the seeds that both have."""
+    from oskdft.files import read_json
+
+    of = {path.name.rsplit("_", 1)[1]: path for path in others}
+    pairs = [(path, of[n]) for path in folders if (n := path.name.rsplit("_", 1)[1]) in of]
+    rates = [[read_json(path / "test.json")["eer"] for path in pair] for pair in pairs]
+    apart = np.mean([drawn[one] - drawn[other] for one, other in pairs], 0)
+    return {"seeds": [one - other for one, other in rates]} | middle(apart)
 
 
 def untrained() -> dict[str, float]:
     """EER of mean and deviation of 13 MFCC, standardised, on the development and the test list."""
-    import numpy as np
-
     from oskdft import audio, config, probes, selfsupervised, task
 
     made = task.prepare(config.load("classroom").override({"data.corpus": CORPUS}))
@@ -212,27 +230,24 @@ def untrained() -> dict[str, float]:
     return rates
 
 
-def latency(folder: Path, seconds: float = 3.0, turns: int = 15) -> float:
-    """Median time [ms] to embed one utterance, one thread, float32."""
-    import numpy as np
+def latencies(runs: dict[tuple, Path], seconds: float = 3.0, turns: int = 15) -> dict[tuple, float]:
+    """Median time [ms] of each to embed one utterance, one thread, float32; they take turns."""
     import torch
 
-    from oskdft import load
+    from oskdft import cost, load
 
     torch.set_num_threads(1)
-    verifier, wave = load(folder), np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds))
-    times = []
-    for _ in range(turns):
-        began = time.perf_counter()
-        verifier.embed(wave.astype(np.float32))
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
+    wave = np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds)).astype(np.float32)
+    loaded = [load(folder) for folder in runs.values()]
+    calls = {str(n): lambda v=verifier: v.embed(wave) for n, verifier in enumerate(loaded)}
+    spent = cost.median_seconds(calls, turns)
+    return {name: 1000 * spent[str(n)] for n, name in enumerate(runs)}
 
 
 def show(result: dict) -> str:
     """Markdown table of the gathered rows."""
     head = ("teacher", "labelled speakers", "strategy", "EER % (mean)", "seeds", "95 % interval",
-            "parameters", "ms per 3 s")  # fmt: skip
+            "minus os-kdft (95 %)", "parameters", "ms per 3 s")  # fmt: skip
     lines = [head, ("---",) * len(head)]
     for row in sorted(
         result["rows"], key=lambda r: (r["teacher"], r["labelled_speakers"], r["mean"])
@@ -240,10 +255,18 @@ def show(result: dict) -> str:
         lines.append((
             row["teacher"], row["labelled_speakers"], row["strategy"], f"{100 * row['mean']:.2f}",
             ", ".join(f"{100 * rate:.2f}" for rate in row["seeds"]),
-            f"{100 * row['low']:.2f} to {100 * row['high']:.2f}", f"{row['parameters']:,}",
+            f"{100 * row['low']:.2f} to {100 * row['high']:.2f}", against(row), f"{row['parameters']:,}",
             f"{row['ms_per_utterance']:.0f}",
         ))  # fmt: skip
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def against(row: dict) -> str:
+    """Difference to os-kdft in points, where it was measured."""
+    if not (found := row.get("minus_os_kdft")):
+        return ""
+    mean = 100 * statistics.mean(found["seeds"])
+    return f"{mean:+.2f} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"
 
 
 def figure(result: dict) -> None:
