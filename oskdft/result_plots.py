@@ -227,7 +227,9 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False)
             ax.plot([p["x"], p["x"]], [p["low"], p["high"]], color=colour, lw=3, ls="-", alpha=0.5)
         marker, edge = MARKERS[index % len(MARKERS)], "black" if name in best else "white"
         ax.plot(p["x"], p["y"], marker, ms=11, color=colour, mec=edge, ls="")
-        ax.annotate(plain(name), (p["x"], p["y"]), (0, 10), textcoords="offset points", ha="center")
+        above = 10 if index % 2 == 0 else -24  # in turns, for neighbours would overlap
+        at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
+        ax.annotate(plain(name), (p["x"], p["y"]), **at)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         ax.set_xscale("log")
