@@ -44,7 +44,8 @@ def code(name: str) -> list[str]:
 
 
 def test_the_series_is_complete():
-    found = {p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.ipynb")}
+    files = [p for p in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
+    found = {p.relative_to(FOLDER).with_suffix("").as_posix() for p in files}
     assert found == {*NAMES, *SOLUTIONS}
 
 
