@@ -101,7 +101,7 @@ def gather(out: Path, before: dict | None = None) -> dict:
             "teacher": teacher, "labelled_speakers": labelled, "strategy": strategy,
             "mean": statistics.mean(rates), "seeds": rates,
             **middle(sum(drawn[path] for path in folders) / len(folders)),
-            "minus_os_kdft": minus(folders, rival, drawn) if rival else None,
+            "minus_os_kdft": minus(folders, rival, drawn),
             "dev_eer": [r["validations"][-1]["dev_eer"] for r in reports],
             "parameters": reports[0]["parameters"], "ms_per_utterance": spent[teacher, labelled, strategy],
             "train_s": [r["seconds"] for r in reports],
@@ -198,12 +198,14 @@ def middle(drawn: np.ndarray) -> dict[str, float]:
     return {"low": float(low), "high": float(high)}
 
 
-def minus(folders: list[Path], others: list[Path], drawn: dict[Path, np.ndarray]) -> dict:
+def minus(folders: list[Path], others: list[Path], drawn: dict[Path, np.ndarray]) -> dict | None:
     """Difference of two strategies, seed by seed and draw by draw, of the seeds that both have."""
     from oskdft.files import read_json
 
     of = {path.name.rsplit("_", 1)[1]: path for path in others}
     pairs = [(path, of[n]) for path in folders if (n := path.name.rsplit("_", 1)[1]) in of]
+    if not pairs:
+        return None
     rates = [[read_json(path / "test.json")["eer"] for path in pair] for pair in pairs]
     apart = np.mean([drawn[one] - drawn[other] for one, other in pairs], 0)
     return {"seeds": [one - other for one, other in rates]} | middle(apart)
@@ -275,7 +277,6 @@ def figure(result: dict) -> None:
 
     targets = result["config"]["loss"].get("kd_targets", "raw")
     kind, told = ("", "") if targets == "raw" else (f"_{targets}", f", targets {targets}")
-
     drawn = {
         ("classroom-hubert", "all"): "",
         ("classroom-hubert", str(FEW)): "_few_labels",

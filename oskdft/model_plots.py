@@ -302,13 +302,8 @@ def paths(rows: list[dict]) -> Picture:
     top = 1.1 * max(0.1, *(row["difference"] for row in rows))
     left.set(xlabel="layer", ylabel="relative difference of the paths", xticks=at, ylim=(0, top))
     looks = (("distillation", COLOURS[0], "o-", 15, 4), ("verification", COLOURS[1], "s--", 8, 2))
-    for (
-        key,
-        colour,
-        form,
-        size,
-        width,
-    ) in looks:  # where they are equal, the first is seen around the other
+    # where both are equal, the first is seen around the second
+    for key, colour, form, size, width in looks:
         right.plot(
             at, [row[key] for row in rows], form, ms=size, lw=width, color=colour, label=f"{key} path"
         )  # fmt: skip
