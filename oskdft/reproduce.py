@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import html
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,6 @@ from oskdft.notebook import ROOT
 from oskdft.runfolder import Lock
 
 NOTEBOOKS = ROOT / "notebooks"
-# over TCP whoever is on this machine could read along, and the kernel warns of it
-UNSEEN = TraitletsConfig({"KernelManager": {"transport": "ipc"}})
 LIVE_S, LOG_S = 1.0, 60.0  # between two lines on what runs: on a terminal, in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
@@ -161,16 +160,28 @@ def _refuse_unknown(given: dict[str, Any], known: dict[Path, set[str]]) -> None:
 def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            str(path), str(copy), parameters, kernel_name="python3", progress_bar=False,
-            cwd=str(path.parent), on_cell_start=at_cell, config=UNSEEN,
-        )  # fmt: skip
+        with _local_sockets() as sockets:
+            papermill.execute_notebook(
+                str(path), str(copy), parameters, kernel_name="python3", progress_bar=False,
+                cwd=str(path.parent), on_cell_start=at_cell, config=sockets,
+            )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
         raise ValueError(
             f"{path.stem} stopped at cell {error.cell_index}: {reason}; what ran is in {copy}; "
             "mend it and add --resume"
         ) from None
+
+
+@contextlib.contextmanager
+def _local_sockets() -> Iterator[TraitletsConfig]:
+    """Settings by which a kernel is talked to over sockets in a private folder of its own.
+
+    Over TCP whoever is on this machine could read along, and the kernel warns of it. Without a
+    folder the sockets would lie among the notebooks, on whatever file system those are.
+    """
+    with tempfile.TemporaryDirectory(prefix="oskdft-") as folder:
+        yield TraitletsConfig({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -134,6 +135,23 @@ def test_resume_says_that_the_package_is_another(folder, tmp_path, capsys):
     reproduce.reproduce("smoke", out=out, resume=True)
     said = capsys.readouterr().err
     assert "at commit 0ld; here is " in said and "choose another --out" in said
+
+
+def test_kernel_listens_to_nobody_else(folder, tmp_path):
+    """Its sockets lie in a folder that only their owner can enter, and that goes with the kernel."""
+    look = """import os
+from pathlib import Path
+from ipykernel.connect import get_connection_info
+info = get_connection_info(unpack=True)
+private = Path(info["ip"]).parent
+print(info["transport"], oct(private.stat().st_mode)[-3:], os.listdir("."), private, sep="\\n")
+"""
+    write(folder, "01_one", look)
+    reproduce.reproduce("smoke", out=tmp_path / "batch")
+    executed = nbformat.read(tmp_path / "batch" / "notebooks" / "01_one.ipynb", as_version=4)
+    transport, mode, beside, private = executed.cells[-1].outputs[0].text.splitlines()
+    assert (transport, mode, beside) == ("ipc", "700", "['01_one.ipynb']")
+    assert not Path(private).exists()
 
 
 def test_failing_notebook_then_resume(folder, tmp_path, capsys):
