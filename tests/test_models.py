@@ -78,6 +78,22 @@ def test_padding_changes_no_state(encoder):
         torch.testing.assert_close(states[:, i, : alone.shape[2]], alone[:, 0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("samples", [400, 4000, 30_000, 80_000])  # 1 to 249 frames, a kernel of 16
+def test_positions_by_spectra_are_the_convolution(encoder, samples):
+    """A single row goes through transformers' convolution, several through spectra; so do gradients."""
+    frames, conv = teacher.frame_count(encoder.config, samples), encoder.encoder.pos_conv_embed.conv
+    rows = torch.randn(3, frames, encoder.config.hidden_size, requires_grad=True)
+    wanted = torch.cat([encoder.encoder.pos_conv_embed(row[None]) for row in rows])
+    given = teacher._positions(encoder.encoder.pos_conv_embed, rows)
+    torch.testing.assert_close(given, wanted, atol=1e-6, rtol=1e-5)
+    assert not torch.equal(given, wanted), "the two ways round differently: this took the same one"
+    onto = torch.randn_like(wanted)
+    parts = [rows, *conv.parameters()]
+    there, here = (torch.autograd.grad(y, parts, onto) for y in (wanted, given))
+    for one, other in zip(there, here, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
+
+
 def test_student_starts_as_the_teacher(encoder):
     made = student.from_teacher(encoder, MODEL, switch(student_init="copied"))
     own, theirs = made.encoder.state_dict(), encoder.state_dict()
