@@ -306,6 +306,7 @@ class StageLoop:
             if run.main:
                 self.save(step)
         self._stop_together()
+        self.meter.reset()  # validating and saving is no waiting for data
         stop = bool(patience) and self.best.stale() >= patience
         if stop and run.main:
             say(f"no better development EER for {patience} validations: stopped at epoch {epoch}")

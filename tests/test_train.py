@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -394,6 +395,25 @@ def test_the_log_names_the_bottleneck(voices, tmp_path, capsys, monkeypatch):
     line = meter.bottleneck(0.41, 3)
     assert line.startswith("data is the bottleneck: 41 % of the time went into waiting for it; ")
     assert "raise data.workers (3 on " in line
+
+
+def test_validation_is_not_waiting_for_data(voices, tmp_path, monkeypatch):
+    measure, slow_s = validation.Best.measure, 3.0
+
+    def slowly(best, made):
+        time.sleep(slow_s)
+        return measure(best, made)
+
+    monkeypatch.setattr(validation.Best, "measure", slowly)
+    cfg = smoke(voices, train__epochs=3)
+    report = train.train(cfg, tmp_path / "r")
+    read = runfolder.read_metrics(tmp_path / "r" / "metrics.csv")
+    assert len(report["validations"]) == len(read) == 3, "a row and a validation each epoch"
+    utterances = cfg.train.batch * cfg.train.steps_per_epoch
+    spent = [utterances / row["utterances_per_s"] for row in read]
+    assert sum(spent) < report["seconds"] - 3 * slow_s
+    waited = [row["waiting_for_data"] * s for row, s in zip(read, spent, strict=True)]
+    assert max(waited) < slow_s
 
 
 def test_seeds_and_ranks():
