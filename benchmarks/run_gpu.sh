@@ -11,7 +11,7 @@ python="${PYTHON:-$( [ -x ../.venv/bin/python ] && echo ../.venv/bin/python || e
 [ -n "$quick" ] || "$python" -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "no CUDA device: its rows stay not measured")'
 parts="$(mktemp -d)"
 trap 'rm -rf "$parts"' EXIT
-for name in training embedding deployment pipeline; do
+for name in training positions embedding deployment pipeline; do
     echo "$name" >&2
     "$python" "$name.py" $quick --out "$parts/$name.json" >&2 || echo "$name failed" >&2
 done

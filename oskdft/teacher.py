@@ -30,6 +30,7 @@ from transformers.utils import logging
 from oskdft import checkpoint
 from oskdft.files import inside, read_json
 from oskdft.layouts import some
+from oskdft.positions import convolve_positions
 from oskdft.weights import WEIGHTS, hub_files, local_folder
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
@@ -259,40 +260,8 @@ def add_positions(encoder: PreTrainedModel, hidden: Tensor, mask: Tensor | None)
         hidden = (
             hidden * mask[..., None]
         )  # the convolution must see the zeros it sees at a true end
-    hidden = hidden + _positions(body.pos_conv_embed, hidden)
+    hidden = hidden + convolve_positions(body.pos_conv_embed, hidden)
     return body.dropout(hidden if is_pre_norm(encoder) else body.layer_norm(hidden))
-
-
-def _positions(embed: nn.Module, hidden: Tensor) -> Tensor:
-    """The positional convolution of [B, T, D]: transformers' own, or on a CPU the same by way of spectra.
-
-    Its kernel is longer (128 frames) than most of what it sees, and its groups are too narrow for a
-    CPU's matrix product: a product of spectra takes a third to an eighth of the time. It pays from two
-    rows on, as the kernel's spectrum serves them all. GPUs were not measured and keep the convolution;
-    so does what is traced for export.
-    """
-    plain = (
-        hidden.device.type != "cpu"
-        or hidden.dtype != torch.float32
-        or len(hidden) == 1
-        or torch.jit.is_tracing()
-        or getattr(embed, "batch_norm", None) is not None
-    )
-    return embed(hidden) if plain else embed.activation(_by_spectra(embed.conv, hidden))
-
-
-def _by_spectra(conv: nn.Conv1d, hidden: Tensor) -> Tensor:
-    """Grouped convolution over time by the convolution theorem: [B, T, D] -> [B, T, D]."""
-    frames, before = hidden.shape[1], conv.kernel_size[0] // 2
-    size = -(-(frames + before) // 32) * 32  # what wraps around meets zeros; 32: few prime factors
-    spectrum = torch.fft.rfft(nn.functional.pad(hidden, (0, 0, before, 0)), size, dim=1)
-    kernel = torch.fft.rfft(conv.weight, size).conj()  # [D, D / groups, F]
-    spectrum, kernel = (
-        spectrum.unflatten(2, (conv.groups, -1)),
-        kernel.unflatten(0, (conv.groups, -1)),
-    )
-    product = torch.einsum("bfgi,goif->bfgo", spectrum, kernel).flatten(2)
-    return torch.fft.irfft(product, size, dim=1)[:, :frames] + conv.bias
 
 
 def fold_weight_norm(module: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import HubertModel, Wav2Vec2Model, WavLMModel
 
-from oskdft import backends, probes, student, teacher
+from oskdft import backends, positions, probes, student, teacher
 from oskdft.config import BUNDLES, ModelConfig
 
 FAMILIES = {"hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel}
@@ -84,7 +84,7 @@ def test_positions_by_spectra_are_the_convolution(encoder, samples):
     frames, conv = teacher.frame_count(encoder.config, samples), encoder.encoder.pos_conv_embed.conv
     rows = torch.randn(3, frames, encoder.config.hidden_size, requires_grad=True)
     wanted = torch.cat([encoder.encoder.pos_conv_embed(row[None]) for row in rows])
-    given = teacher._positions(encoder.encoder.pos_conv_embed, rows)
+    given = positions.convolve_positions(encoder.encoder.pos_conv_embed, rows)
     torch.testing.assert_close(given, wanted, atol=1e-6, rtol=1e-5)
     assert not torch.equal(given, wanted), "the two ways round differently: this took the same one"
     onto = torch.randn_like(wanted)
