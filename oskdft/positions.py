@@ -36,9 +36,7 @@ def convolve_by_spectra(conv: nn.Conv1d, hidden: Tensor) -> Tensor:
     size = -(-(frames + before) // 32) * 32  # what wraps around meets zeros; 32: few prime factors
     spectrum = torch.fft.rfft(nn.functional.pad(hidden, (0, 0, before, 0)), size, dim=1)
     kernel = torch.fft.rfft(conv.weight, size).conj()  # [D, D / groups, F]
-    spectrum, kernel = (
-        spectrum.unflatten(2, (conv.groups, -1)),
-        kernel.unflatten(0, (conv.groups, -1)),
-    )
+    spectrum = spectrum.unflatten(2, (conv.groups, -1))
+    kernel = kernel.unflatten(0, (conv.groups, -1))
     product = torch.einsum("bfgi,goif->bfgo", spectrum, kernel).flatten(2)
     return torch.fft.irfft(product, size, dim=1)[:, :frames] + conv.bias
