@@ -88,7 +88,7 @@ class AugmentConfig:
     clipping: float = 0.3  # probability inside an augmented crop
     easing: float = 0.3  # probability inside an augmented crop
     easing_curve: Literal["published", "bounded"] = "published"
-    speed: tuple[float, ...] = ()  # playback factors, one drawn per crop; empty: off
+    speed: tuple[float, ...] = ()  # one per crop, each a speaker of its own; empty: off
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +371,10 @@ def _check(cfg: Config) -> None:
         if not 0 <= getattr(a, name) <= 1:
             raise ValueError(f"augment.{name} is {getattr(a, name)}; it is a probability, 0 to 1")
     rules = (
+        (
+            all(0.5 <= factor <= 2 for factor in a.speed) and len(set(a.speed)) == len(a.speed),
+            f"augment.speed is {list(a.speed)}; give different factors from 0.5 to 2",
+        ),
         (t.batch >= 2, f"train.batch is {t.batch}; batch normalisation needs at least 2"),
         (0 <= los.margin < 1.5, f"loss.margin is {los.margin}; it is an angle in [0, 1.5) rad"),
         (t.lr_min <= t.lr, f"train.lr_min is {t.lr_min}; it must not exceed train.lr ({t.lr})"),

@@ -36,7 +36,9 @@ class SpeakerDataset(Dataset):
         crop_s: length of a crop [s]; shorter recordings are repeated.
         seed: of the run.
         whole_second: crops start on whole seconds only (release P).
-        augment: what the student's crop gets; None: nothing.
+        augment: what the student's crop gets; None: nothing. Its speeds, where it has any, are
+            drawn per crop, for both listeners. A voice played faster is higher: it is labelled as
+            a speaker of its own, label + K x place of the speed in the list.
         kd_utterances: second corpus for distillation; None: the same crop for both.
         kd_laps: laps of the whole run, over which that probability rises (release: epochs).
 
@@ -65,40 +67,46 @@ class SpeakerDataset(Dataset):
         self.samples = round(crop_s * audio.SAMPLE_RATE)
         self.augment, self.kd_laps = augment, kd_laps
         self.kd_utterances = kd_utterances and kd_utterances.measured()
-        self.speeds = augment.config.speed if augment else ()
+        self.speeds = (augment and augment.config.speed) or (1.0,)
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
         lap, index = place
-        clean = self._crop(self.utterances, lap, index)
+        clean, speed = self._crop(self.utterances, lap, index)
         changed = clean
         if self.augment is not None:
             changed = self.augment(clean[None], lap, [index])[0]
         if self.kd_utterances is not None:
             clean = self._kd_crop(lap, index)
-        return clean, changed, int(self.utterances.speaker[index]), index
+        label = int(self.utterances.speaker[index]) + speed * len(self.utterances.speakers)
+        return clean, changed, label, index
 
-    def _crop(self, table: Utterances, lap: int, index: int) -> Tensor:
-        """[N], at a speed of its own if speeds are set: the same for both listeners."""
+    def counts(self) -> np.ndarray:
+        """Utterances of each label."""
+        return np.tile(self.utterances.counts(), len(self.speeds))
+
+    def _crop(self, table: Utterances, lap: int, index: int) -> tuple[Tensor, int]:
+        """[N] and the place of its speed in the list."""
         rng = generator(CROP, self.seed, lap, index)
-        factor = float(rng.choice(self.speeds)) if self.speeds else 1.0
+        speed = int(rng.integers(len(self.speeds)))
+        factor = self.speeds[speed]
         wanted = round(self.samples * factor)
         total = round(float(table.seconds[index]) * audio.SAMPLE_RATE)
         start = audio.crop_start(total, wanted, rng, self.whole_second)
         wave = torch.from_numpy(audio.wrap(audio.read(table.path(index), start, wanted), wanted))
-        if factor == 1.0:
-            return wave
-        with one_thread():
-            return change_speed(wave[None], factor, self.samples)[0]
+        if factor != 1.0:
+            with one_thread():
+                wave = change_speed(wave[None], factor, self.samples)[0]
+        return wave, speed
 
     def _kd_crop(self, lap: int, index: int) -> Tensor:
         """[N] of the second corpus, or more and more often of a random utterance of the first."""
         rng = generator(KD, self.seed, lap, index)
         from_target = rng.random() < (lap + 1) / self.kd_laps
         table = self.utterances if from_target else self.kd_utterances
-        return self._crop(table, lap, int(rng.integers(len(table))))
+        return self._crop(table, lap, int(rng.integers(len(table))))[0]
 
 
 class Batches(Sampler):

@@ -55,7 +55,8 @@ def prepare(cfg: Config) -> Task:
     """
     root = corpus_root(cfg)
     # what can be missing comes before a million files are looked at
-    augment = Augment(cfg.augment, cfg.seed) if cfg.augment.probability else None
+    heard = cfg.augment.probability or cfg.augment.speed
+    augment = Augment(cfg.augment, cfg.seed) if heard else None
     second = kd_corpus(cfg)
     everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
     train, dev = dev_split(everyone, cfg.data.dev_speakers, DEV_SEED)

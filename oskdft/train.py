@@ -107,7 +107,12 @@ class StageLoop:
         if cfg.train.freeze_cnn:
             model.student.encoder.feature_extractor.requires_grad_(False)
         self.model = model
-        counts = torch.from_numpy(run.task.train.counts()).float()
+        recordings = len(run.task.train)
+        self.per_epoch = cfg.train.steps_per_epoch or max(recordings // cfg.train.batch, 1)
+        self.epochs = max(round(cfg.train.epochs * stage.share), 1)
+        self.steps = self.epochs * self.per_epoch
+        self.data = task.dataset(cfg, run.task, self.steps * cfg.train.batch // recordings)
+        counts = torch.from_numpy(self.data.counts()).float()
         widths = model.config.hidden_size, run.teacher.encoder.config.hidden_size
         sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, counts)
         kd = losses.build_kd_loss(cfg.loss, cfg.switches, *widths)
@@ -117,10 +122,6 @@ class StageLoop:
         decay = 0.0 if rebuilt else cfg.train.weight_decay
         groups = optim.parameter_groups(model.student, heads)
         self.optimiser = torch.optim.Adam(groups, weight_decay=decay)
-        train_table = run.task.train
-        self.per_epoch = cfg.train.steps_per_epoch or max(len(train_table) // cfg.train.batch, 1)
-        self.epochs = max(round(cfg.train.epochs * stage.share), 1)
-        self.steps = self.epochs * self.per_epoch
         self.best = Best(cfg, run.task, run.validations, number)
         self.meter = Meter()
 
@@ -136,10 +137,9 @@ class StageLoop:
         self.wrapped, self.prepared = run.accelerator.prepare(self.objective, self.optimiser)
         encoders = self.model.student.encoder, run.teacher.encoder
         self.one_cnn = cfg.train.freeze_cnn and same_cnn(*encoders)  # run once for both
-        laps = self.steps * cfg.train.batch // len(run.task.train)
         ranks = run.accelerator.process_index, run.accelerator.num_processes
-        data = task.dataset(cfg, run.task, laps)
-        batches = loader(data, cfg.train.batch, self.steps, cfg.data.workers, self.done, *ranks)
+        batch, workers = cfg.train.batch, cfg.data.workers
+        batches = loader(self.data, batch, self.steps, workers, self.done, *ranks)
         self.objective.train()
         self.meter.reset(place["window"] if place else None)
         left = f"the last good state is in {run.out}/checkpoints; go on with --resume"

@@ -1,5 +1,6 @@
 """dataset: the same batches for any number of workers and processes, and after a resume."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -155,6 +156,20 @@ def test_speed_changes_both_crops_alike(table):
     clean, changed, *_ = SpeakerDataset(table, 1.0, seed=5, augment=fast)[0, 4]
     assert clean.shape == (RATE,) and torch.equal(clean, changed)
     assert not torch.equal(clean, SpeakerDataset(table, 1.0, seed=5)[0, 4][0])
+
+
+def test_another_speed_is_another_speaker(table):
+    heard = Augment(AugmentConfig(probability=0.0, speed=(0.9, 1.0, 1.1)), seed=5)
+    data = SpeakerDataset(table, 1.0, seed=5, augment=heard)
+    assert data.counts().tolist() == 3 * table.counts().tolist()
+    found = np.zeros(9, int)
+    for place in itertools.product(range(12), range(len(table))):
+        clean, _, label, index = data[place]
+        found[label] += 1
+        assert label % 3 == table.speaker[index]
+        whole = torch.from_numpy(audio.read(table.path(index)))
+        assert bool(torch.isin(clean[:99], whole).all()) == (3 <= label < 6), "1.0 is as recorded"
+    assert (found > 10).all() and len(data) == len(table), "a lap holds each recording once"
 
 
 def test_second_corpus_for_distillation_gives_way_to_the_first(table, tmp_path):
