@@ -1,7 +1,7 @@
 """All strategies on real speech: several seeds, one recipe, the test list read once per run.
 
     python benchmarks/evidence.py run --out runs/evidence [--teachers classroom-hubert] [--seeds 3]
-        [--strategies os-kdft scratch] [--jobs 2] [--set KEY=VALUE ...]
+        [--strategies os-kdft scratch] [--labelled 0] [--jobs 2] [--set KEY=VALUE ...]
     python benchmarks/evidence.py table --out runs/evidence [--name evidence] [--figure]
     python benchmarks/evidence.py tried --out runs/tried [--name evidence-tried]
     python benchmarks/evidence.py teachers
@@ -35,11 +35,21 @@ RIVAL = "os-kdft"  # the strategy that the others are held against
 PLACES = ("data.root", "data.trials", "data.trials_root", "data.workers")  # of this machine
 
 
-def plan(teachers: list[str], strategies: list[str], seeds: int) -> list[tuple[str, str, int, int]]:
-    """(teacher, strategy, labelled speakers or 0 for all, seed), whole tables first."""
-    full = [(t, s, 0, seed) for t in teachers for seed in range(seeds) for s in strategies]
-    wanted = [s for s in ("os-kdft", "student-ft", "scratch", "teacher-ft") if s in strategies]
-    return full + [(teachers[0], s, FEW, seed) for seed in range(seeds) for s in wanted]
+def plan(
+    teachers: list[str], strategies: list[str], seeds: int, labelled: list[int]
+) -> list[tuple[str, str, int, int]]:
+    """(teacher, strategy, labelled speakers or 0 for all, seed), whole tables first.
+
+    With few labels: the first teacher, and the strategies that distil nothing beforehand.
+    """
+    few = [s for s in ("os-kdft", "student-ft", "scratch", "teacher-ft") if s in strategies]
+    return [
+        (teacher, strategy, speakers, seed)
+        for speakers in labelled
+        for teacher in (teachers[:1] if speakers else teachers)
+        for seed in range(seeds)
+        for strategy in (few if speakers else strategies)
+    ]
 
 
 def one(out: Path, job: tuple[str, str, int, int], changes: list[str], threads: int) -> None:
@@ -353,6 +363,7 @@ def main() -> None:
     parser.add_argument("--teachers", nargs="+", default=["classroom-hubert", "classroom-wav2vec2"])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--labelled", nargs="+", type=int, default=[0, FEW], help="0: all")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--name", help="of the file in benchmarks/results")
     parser.add_argument("--figure", action="store_true")
@@ -371,7 +382,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     if given.what == "run":
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(os.cpu_count() // given.jobs, 1)
-        jobs = plan(given.teachers, given.strategies, given.seeds)
+        jobs = plan(given.teachers, given.strategies, given.seeds, given.labelled)
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda job: one(given.out, job, given.changes, threads), jobs))
         return

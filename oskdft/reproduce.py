@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import html
+import logging
 import sys
 import tempfile
 import threading
@@ -171,6 +172,9 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
             f"{path.stem} stopped at cell {error.cell_index}: {reason}; what ran is in {copy}; "
             "mend it and add --resume"
         ) from None
+    except SystemExit:  # SIGTERM; asyncio would print a traceback of the kernel that was stopped
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
 
 
 @contextlib.contextmanager
