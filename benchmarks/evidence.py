@@ -32,7 +32,6 @@ ROOT = Path(__file__).parents[1]
 CORPUS, LIST = "speechocean762", "trials_test_samegender.txt"
 FEW = 40  # labelled speakers of the second table
 RIVAL = "os-kdft"  # the strategy that the others are held against
-PLACES = ("data.root", "data.trials", "data.trials_root", "data.workers")  # of this machine
 
 
 def plan(
@@ -94,6 +93,7 @@ def gather(out: Path, before: dict | None = None) -> dict:
     Raises:
         ValueError: the earlier result has another recipe.
     """
+    from oskdft.config import flat
     from oskdft.files import read_json
 
     groups: dict[tuple[str, str, str], list[Path]] = {}
@@ -143,13 +143,10 @@ def key(row: dict) -> tuple[str, str, str]:
 
 def same_in_all(settings: dict) -> dict:
     """The settings that all rows share: without what a row has of its own and what is of the machine."""
-    own = {
-        "train.precision",
-        "model.teacher",
-        "model.adapter_units",
-        "data.labelled_speakers",
-        *PLACES,
-    }
+    from oskdft.config import PLACES
+
+    own = {"train.precision", "model.teacher", "model.adapter_units", "data.labelled_speakers"}
+    own |= set(PLACES)
     shared = {"mode": settings["mode"]}
     for part in ("train", "augment", "loss", "model", "data"):
         shared[part] = {k: v for k, v in settings[part].items() if f"{part}.{k}" not in own}
@@ -161,12 +158,10 @@ def tried(out: Path) -> dict:
     from oskdft import config, provenance
     from oskdft.files import read_json
 
-    plain = flat(config.to_dict(config.load("classroom")))
     rows = []
     for path in sorted(out.glob("*/report.json")):
         report = read_json(path)
-        settings = flat(report["config"])
-        changes = {k: v for k, v in settings.items() if v != plain.get(k) and k not in PLACES}
+        changes = config.changes(config.from_dict(report["config"]))
         rates = [validation["dev_eer"] for validation in report["validations"]]
         rows.append({
             "changes": changes, "dev_eer": min(rates), "dev_speakers": report["dev_speakers"],
@@ -179,15 +174,6 @@ def tried(out: Path) -> dict:
         row["changes"] = {k: v for k, v in row["changes"].items() if k not in same}
     rows.sort(key=lambda row: (row["changes"].get("model.teacher", ""), row["dev_eer"]))
     return {"changed in all": same, "rows": rows} | provenance.facts()
-
-
-def flat(tree: dict, prefix: str = "") -> dict:
-    """Nested settings by dotted name."""
-    out = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict)
-        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return out
 
 
 def draws(folders: Iterable[Path]) -> dict[Path, np.ndarray]:

@@ -16,6 +16,9 @@ import yaml
 
 PRESETS = Path(__file__).parent / "presets"
 PROFILES = ("smoke", "classroom", "desk", "vox1", "vox2")
+PLACES = (  # settings of a machine, not of a recipe
+    "device", "data.root", "data.trials", "data.trials_root", "data.kd_root", "data.workers",
+)  # fmt: skip
 Mode = Literal["published", "corrected"]
 
 
@@ -267,6 +270,33 @@ def to_dict(config: Config) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     return plain(dataclasses.asdict(config))
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name.
+
+    >>> flat({"seed": 0, "data": {"corpus": "synthetic"}})
+    {'seed': 0, 'data.corpus': 'synthetic'}
+    """
+    out = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict)
+        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return out
+
+
+def changes(cfg: Config) -> dict[str, Any]:
+    """What a recipe changes in its profile, by dotted name; a profile of one's own changes nothing.
+
+    >>> changes(load("smoke").override({"train.lr": 1e-3, "mode": "published", "data.root": "here"}))
+    {'mode': 'published', 'train.lr': 0.001}
+    """
+    if cfg.name not in PROFILES:
+        return {}
+    base = load(cfg.name)
+    followed = flat(to_dict(base.override({"mode": cfg.mode}))) | {"mode": base.mode}
+    settings = flat(to_dict(cfg)).items()
+    return {k: v for k, v in settings if v != followed[k] and k not in PLACES}
 
 
 def to_yaml(config: Config) -> str:

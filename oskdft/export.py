@@ -21,7 +21,7 @@ from torch import nn
 from oskdft import provenance
 from oskdft.analysis import count
 from oskdft.audio import SAMPLE_RATE
-from oskdft.config import Config, to_dict
+from oskdft.config import Config, changes, to_dict
 from oskdft.files import ASSETS, atomic, write_json
 from oskdft.model import SpeakerModel, load_model, save_model
 from oskdft.onnxmodel import FILE, require, session
@@ -208,6 +208,7 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
         "teacher": settings.teacher, "speech": cfg.data.corpus,
         "training speakers": facts["training_speakers"], "steps": facts.get("step", "not recorded"),
         "distillation loss": cfg.loss.kd, "speaker loss": cfg.loss.sv,
+        "changed in the profile": ", ".join(f"{k}={v}" for k, v in changes(cfg).items()) or "nothing",
     }  # fmt: skip
     shape = (
         f"{config.model_type}, {config.num_hidden_layers} layers of width {config.hidden_size}, adapters "
