@@ -93,7 +93,7 @@ def gather(out: Path, before: dict | None = None) -> dict:
     Raises:
         ValueError: the earlier result has another recipe.
     """
-    from oskdft.config import flat
+    from oskdft.described import flat
     from oskdft.files import read_json
 
     groups: dict[tuple[str, str, str], list[Path]] = {}
@@ -143,7 +143,7 @@ def key(row: dict) -> tuple[str, str, str]:
 
 def same_in_all(settings: dict) -> dict:
     """The settings that all rows share: without what a row has of its own and what is of the machine."""
-    from oskdft.config import PLACES
+    from oskdft.described import PLACES
 
     own = {"train.precision", "model.teacher", "model.adapter_units", "data.labelled_speakers"}
     own |= set(PLACES)
@@ -155,13 +155,13 @@ def same_in_all(settings: dict) -> dict:
 
 def tried(out: Path) -> dict:
     """What each run folder in ``out`` changed in profile classroom, and its development EER."""
-    from oskdft import config, provenance
+    from oskdft import config, described, provenance
     from oskdft.files import read_json
 
     rows = []
     for path in sorted(out.glob("*/report.json")):
         report = read_json(path)
-        changes = config.changes(config.from_dict(report["config"]))
+        changes = described.changes(config.from_dict(report["config"]))
         rates = [validation["dev_eer"] for validation in report["validations"]]
         rows.append({
             "changes": changes, "dev_eer": min(rates), "dev_speakers": report["dev_speakers"],

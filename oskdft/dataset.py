@@ -67,7 +67,7 @@ class SpeakerDataset(Dataset):
         self.samples = round(crop_s * audio.SAMPLE_RATE)
         self.augment, self.kd_laps = augment, kd_laps
         self.kd_utterances = kd_utterances and kd_utterances.measured()
-        self.speeds = (augment and augment.config.speed) or (1.0,)
+        self.speeds = tuple(dict.fromkeys(augment.config.speed if augment else ())) or (1.0,)
 
     def __len__(self) -> int:
         return len(self.utterances)

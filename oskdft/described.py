@@ -1,11 +1,14 @@
-"""model.json: what a model folder says about its model, checked before anyone relies on it. No torch."""
+"""What a model folder says about its model, and what its recipe changes in the profile. No torch."""
 
 from pathlib import Path
 from typing import Any
 
-from oskdft.config import Config, from_dict, shown
+from oskdft.config import PROFILES, Config, from_dict, load, shown, to_dict
 from oskdft.files import inside, read_json
 
+PLACES = (  # settings of a machine, not of a recipe
+    "device", "data.root", "data.trials", "data.trials_root", "data.kd_root", "data.workers",
+)  # fmt: skip
 KINDS = {"speakers": list, "dev_eer": (int, float), "calibration": dict}  # where they are there
 FITTED = (
     "threshold",
@@ -50,3 +53,30 @@ def _check(described: dict[str, Any]) -> None:
                     f"calibration of {shown(policy)} has {name} {shown(value)}, not a finite number; "
                     "export the model again"
                 )
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name.
+
+    >>> flat({"seed": 0, "data": {"corpus": "synthetic"}})
+    {'seed': 0, 'data.corpus': 'synthetic'}
+    """
+    out = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict)
+        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return out
+
+
+def changes(cfg: Config) -> dict[str, Any]:
+    """What a recipe changes in its profile, by dotted name; a profile of one's own changes nothing.
+
+    >>> changes(load("smoke").override({"train.lr": 1e-3, "mode": "published", "data.root": "here"}))
+    {'mode': 'published', 'train.lr': 0.001}
+    """
+    if cfg.name not in PROFILES:
+        return {}
+    base = load(cfg.name)
+    followed = flat(to_dict(base.override({"mode": cfg.mode}))) | {"mode": base.mode}
+    settings = flat(to_dict(cfg)).items()
+    return {k: v for k, v in settings if v != followed[k] and k not in PLACES}

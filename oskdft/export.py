@@ -21,7 +21,8 @@ from torch import nn
 from oskdft import provenance
 from oskdft.analysis import count
 from oskdft.audio import SAMPLE_RATE
-from oskdft.config import Config, changes, to_dict
+from oskdft.config import Config, to_dict
+from oskdft.described import changes
 from oskdft.files import ASSETS, atomic, write_json
 from oskdft.model import SpeakerModel, load_model, save_model
 from oskdft.onnxmodel import FILE, require, session

@@ -102,6 +102,7 @@ def test_yaml_number_read_as_text_becomes_a_number():
         ),
         ({"model.adapter_layers": [5]}, "the student has layers 1 to 4"),
         ({"model.backend_channels": 100}, "splits it by 8"),
+        ({"augment.speed": [0.9, 3]}, "give each 0.5 to 2"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
