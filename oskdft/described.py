@@ -69,7 +69,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changes(cfg: Config) -> dict[str, Any]:
-    """What a recipe changes in its profile, by dotted name; a profile of one's own changes nothing.
+    """What a recipe changes in its profile, by dotted name; a profile of one's own is not known.
 
     >>> changes(load("smoke").override({"train.lr": 1e-3, "mode": "published", "data.root": "here"}))
     {'mode': 'published', 'train.lr': 0.001}

@@ -209,7 +209,8 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
         "teacher": settings.teacher, "speech": cfg.data.corpus,
         "training speakers": facts["training_speakers"], "steps": facts.get("step", "not recorded"),
         "distillation loss": cfg.loss.kd, "speaker loss": cfg.loss.sv,
-        "changed in the profile": ", ".join(f"{k}={v}" for k, v in changes(cfg).items()) or "nothing",
+        "changed in the profile": ", ".join(f"{k}={v}" for k, v in changes(cfg).items())
+        or "nothing known; model.json has all settings",
     }  # fmt: skip
     shape = (
         f"{config.model_type}, {config.num_hidden_layers} layers of width {config.hidden_size}, adapters "
