@@ -25,7 +25,7 @@ reproduce: $(READY) ## run all notebooks, profile classroom; goes on where it st
 
 # Notebook 7 brings an extension that only its own pages can load
 demo: $(READY) ## start the browser app on this machine (PORT=8866) and print its address; Ctrl-C ends it
-	@$(PY) -W ignore::DeprecationWarning -m voila oskdft/demo.ipynb --no-browser --port=$(PORT) --template=lab \
+	@$(PY) -W ignore::DeprecationWarning -m voila oskdft/lessons/demo.ipynb --no-browser --port=$(PORT) --template=lab \
 	--Voila.tornado_settings="$(LARGE)" \
 	--VoilaConfiguration.extension_denylist="['@jupyter-notebook/lab-extension']"
 
@@ -75,5 +75,5 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing everything else from requirements.lock"
 	@$(PIP) install --quiet --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
-	@$(PY) -m oskdft.doctor --fix
+	@$(PY) -m oskdft.commands.doctor --fix
 	@touch $@

@@ -16,10 +16,12 @@ from pathlib import Path
 import measure
 import numpy as np
 
-from oskdft import audio
-from oskdft.check import check
-from oskdft.corpora import load_corpus, read_trials, table
-from oskdft.layouts import Row
+from oskdft import config
+from oskdft.speech import audio
+from oskdft.speech.corpora.check import check
+from oskdft.speech.corpora.layouts import Row
+from oskdft.speech.corpora.tables import load_corpus, table
+from oskdft.speech.corpora.trials import read_trials
 
 UTTERANCES, FILES = 1_000_000, 100_000
 TRIALS = 579_818  # Vox1-E cleaned
@@ -55,7 +57,7 @@ def scan(files: int, suffix: str, folder: Path) -> tuple[list, list]:
     """Check a corpus of that many files (hard links to 100 recordings of 1 s), twice."""
     rng, root = np.random.default_rng(0), folder / suffix[1:]
     for i in range(100):
-        audio.write(folder / f"{i}{suffix}", rng.normal(0, 0.1, audio.SAMPLE_RATE))
+        audio.write(folder / f"{i}{suffix}", rng.normal(0, 0.1, config.SAMPLE_RATE))
     for i in range(files):
         place = root / f"s{i % 1_000:04}" / f"v{i // 1_000 % 10}"
         if i < 10_000:

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oskdft import evaluate, export, onnxmodel, provenance
-from oskdft.analysis import multiply_adds
-from oskdft.files import read_json
-from oskdft.student import Student
-from oskdft.teacher import architecture, build_encoder, fold_weight_norm, hidden_states
+from oskdft.evaluation import evaluate
+from oskdft.lessons.costs import multiply_adds
+from oskdft.method.encoder import architecture, build_encoder, fold_weight_norm, hidden_states
+from oskdft.method.student import Student
+from oskdft.storage import export, onnx_model
+from oskdft.utils import provenance
+from oskdft.utils.files import read_json
 
 DEVICE = measure.DEVICE
 SECONDS = 3.0
@@ -84,7 +86,7 @@ def case_rows(
     exact = export.to_onnx(LastState(deepcopy(student).cpu()), "states")
     for kind, content in {"float32": exact, "int8": export.to_int8(exact)}.items():
         key = f"{label} student, ONNX {kind}, CPU"
-        session = onnxmodel.session(content)
+        session = onnx_model.session(content)
         feed = {"wave": wave.cpu().numpy()}
         works[key] = lambda session=session, feed=feed: session.run(None, feed)
         sizes[key] = len(content) / 1e6

@@ -16,11 +16,13 @@ import measure
 import numpy as np
 import torch
 
-from oskdft import audio, teacher
-from oskdft.analysis import multiply_adds
+from oskdft import config
 from oskdft.config import EvalConfig
-from oskdft.evaluate import Embeddings, embed_files
-from oskdft.model import SpeakerModel
+from oskdft.evaluation.embedding import Embeddings, embed_files
+from oskdft.lessons.costs import multiply_adds
+from oskdft.method import teacher
+from oskdft.method.model import SpeakerModel
+from oskdft.speech import audio
 
 RECIPE = EvalConfig()
 LENGTHS = {"2 to 10 s": (2.0, 10.0), "4 to 20 s": (4.0, 20.0)}
@@ -39,7 +41,7 @@ def recordings(folder: Path, count: int, low: float, high: float) -> list[Path]:
     paths = []
     for number, seconds in enumerate(rng.permutation(np.geomspace(low, high, count))):
         paths.append(folder / f"{low:g}-{number}.flac")
-        audio.write(paths[-1], rng.normal(0, 0.1, int(seconds * audio.SAMPLE_RATE)))
+        audio.write(paths[-1], rng.normal(0, 0.1, int(seconds * config.SAMPLE_RATE)))
     return paths
 
 
@@ -50,7 +52,7 @@ def one_by_one(model: SpeakerModel, paths: list[Path], recipe: EvalConfig) -> Em
     with mock.patch.object(teacher, "convolve_positions", lambda embed, hidden: embed(hidden)):
         for path in paths:
             wave = audio.read(path)
-            cut = audio.segments(wave, round(recipe.crop_s * audio.SAMPLE_RATE), recipe.crops)
+            cut = audio.segments(wave, round(recipe.crop_s * config.SAMPLE_RATE), recipe.crops)
             full.append(model(torch.from_numpy(wave)[None].to(model.device))[0].cpu().numpy())
             crops.append(model(torch.from_numpy(cut).to(model.device)).cpu().numpy())
     return Embeddings(np.stack(full), np.stack(crops))

@@ -56,7 +56,7 @@ def one(out: Path, job: tuple[str, str, int, int], changes: list[str], threads: 
     teacher, strategy, labelled, seed = job
     folder = out / f"{teacher}_{strategy}_{labelled or 'all'}_{seed}"
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "oskdft.cli"]
+    command = [sys.executable, "-m", "oskdft.commands.cli"]
 
     def call(*words: str) -> str:
         with open(folder.with_suffix(".log"), "a", encoding="utf-8") as log:
@@ -93,8 +93,8 @@ def gather(out: Path, before: dict | None = None) -> dict:
     Raises:
         ValueError: the earlier result has another recipe.
     """
-    from oskdft.described import flat
-    from oskdft.files import read_json
+    from oskdft.config import flat
+    from oskdft.utils.files import read_json
 
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for path in sorted(out.glob("*/test.json")):
@@ -143,7 +143,7 @@ def key(row: dict) -> tuple[str, str, str]:
 
 def same_in_all(settings: dict) -> dict:
     """The settings that all rows share: without what a row has of its own and what is of the machine."""
-    from oskdft.described import PLACES
+    from oskdft.config import PLACES
 
     own = {"train.precision", "model.teacher", "model.adapter_units", "data.labelled_speakers"}
     own |= set(PLACES)
@@ -155,13 +155,14 @@ def same_in_all(settings: dict) -> dict:
 
 def tried(out: Path) -> dict:
     """What each run folder in ``out`` changed in profile classroom, and its development EER."""
-    from oskdft import config, described, provenance
-    from oskdft.files import read_json
+    from oskdft import config
+    from oskdft.utils import provenance
+    from oskdft.utils.files import read_json
 
     rows = []
     for path in sorted(out.glob("*/report.json")):
         report = read_json(path)
-        changes = described.changes(config.from_dict(report["config"]))
+        changes = config.changes(config.from_dict(report["config"]))
         rates = [validation["dev_eer"] for validation in report["validations"]]
         rows.append({
             "changes": changes, "dev_eer": min(rates), "dev_speakers": report["dev_speakers"],
@@ -178,12 +179,13 @@ def tried(out: Path) -> dict:
 
 def draws(folders: Iterable[Path]) -> dict[Path, np.ndarray]:
     """EER of each run over draws of the test speakers, the same draws for all of them."""
-    from oskdft import corpora, evaluate, metrics
+    from oskdft.evaluation import bootstrap, score_file
+    from oskdft.speech.corpora import trials
 
     corpus = Path(os.environ["OSKDFT_DATA"]) / CORPUS
-    speakers = evaluate.trial_speakers(corpora.read_trials(corpus / LIST))
+    speakers = bootstrap.trial_speakers(trials.read_trials(corpus / LIST))
     return {
-        folder: metrics.bootstrap(*metrics.read_scores(folder / "scores.txt"), speakers)
+        folder: bootstrap.bootstrap(*score_file.read_scores(folder / "scores.txt"), speakers)
         for folder in folders
     }
 
@@ -196,7 +198,7 @@ def middle(drawn: np.ndarray) -> dict[str, float]:
 
 def minus(folders: list[Path], others: list[Path], drawn: dict[Path, np.ndarray]) -> dict | None:
     """Difference of two strategies, seed by seed and draw by draw, of the seeds that both have."""
-    from oskdft.files import read_json
+    from oskdft.utils.files import read_json
 
     of = {path.name.rsplit("_", 1)[1]: path for path in others}
     pairs = [(path, of[n]) for path in folders if (n := path.name.rsplit("_", 1)[1]) in of]
@@ -209,9 +211,12 @@ def minus(folders: list[Path], others: list[Path], drawn: dict[Path, np.ndarray]
 
 def untrained() -> dict[str, float]:
     """EER of mean and deviation of 13 MFCC, standardised, on the development and the test list."""
-    from oskdft import audio, config, probes, selfsupervised, task
+    from oskdft import config
+    from oskdft.evaluation import probes
+    from oskdft.speech import audio, protocol
+    from oskdft.training.pretraining import objectives
 
-    made = task.prepare(config.load("classroom").override({"data.corpus": CORPUS}))
+    made = protocol.prepare(config.load("classroom").override({"data.corpus": CORPUS}))
     lists = {
         "development": (made.dev_trials, made.dev.root),
         "test": (made.test_trials, made.test_root),
@@ -221,7 +226,7 @@ def untrained() -> dict[str, float]:
         waves = [
             np.int16(np.clip(audio.read(root / p) * 32768, -32768, 32767)) for p in trials.paths
         ]
-        features = [selfsupervised.mfcc(w, normalised=False)[:, :13] for w in waves]
+        features = [objectives.mfcc(w, normalised=False)[:, :13] for w in waves]
         table = np.stack([np.concatenate([f.mean(0), f.std(0)]) for f in features])
         pairs = np.stack([trials.enrol, trials.test], 1)
         rates[name] = probes.speaker_eer(table, pairs, trials.label)
@@ -232,13 +237,14 @@ def latencies(runs: dict[tuple, Path], seconds: float = 3.0, turns: int = 15) ->
     """Median time [ms] of each to embed one utterance, one thread, float32; they take turns."""
     import torch
 
-    from oskdft import cost, load
+    from oskdft import load
+    from oskdft.lessons import costs
 
     torch.set_num_threads(1)
     wave = np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds)).astype(np.float32)
     loaded = [load(folder) for folder in runs.values()]
     calls = {str(n): lambda v=verifier: v.embed(wave) for n, verifier in enumerate(loaded)}
-    spent = cost.median_seconds(calls, turns)
+    spent = costs.median_seconds(calls, turns)
     return {name: 1000 * spent[str(n)] for n, name in enumerate(runs)}
 
 
@@ -269,7 +275,7 @@ def against(row: dict) -> str:
 
 def figure(result: dict) -> None:
     """figures/05_strategies_speechocean762; few labels, the other teacher, other targets: with a suffix."""
-    from oskdft import figures
+    from oskdft.lessons.figures import store
 
     targets = result["config"]["loss"].get("kd_targets", "raw")
     kind, told = ("", "") if targets == "raw" else (f"_{targets}", f", targets {targets}")
@@ -290,7 +296,7 @@ def figure(result: dict) -> None:
                 f"EER on {result['trials']:,} same-gender trials of {CORPUS} test, {who}, teacher {teacher}"
                 f"{told}, equal student updates; interval: bootstrap over speakers"
             )
-            figures.save(
+            store.save(
                 f"05_strategies_{CORPUS}{suffix}{kind}", ROOT / "figures", "intervals",
                 {"results": chosen}, caption, config=result["config"], replace=True,
             )  # fmt: skip
@@ -298,8 +304,8 @@ def figure(result: dict) -> None:
 
 def teachers() -> None:
     """figures/02_zero_shot_speechocean762: EER of each layer of the shipped teachers, before any label."""
-    from oskdft import figures
-    from oskdft.files import ASSETS, read_json
+    from oskdft.lessons.figures import store
+    from oskdft.utils.files import ASSETS, read_json
 
     made = {path.parent.name: read_json(path) for path in sorted(ASSETS.glob("*/pretrain.json"))}
     recipes = {name: report["recipe"] for name, report in made.items()}
@@ -311,7 +317,7 @@ def teachers() -> None:
         f"Zero-shot EER of each hidden state of the shipped teachers, on {recipes[first]['dev_speakers']} "
         f"development speakers of {CORPUS} train: mean and deviation over time, standardised, cosine."
     )
-    figures.save(
+    store.save(
         f"02_zero_shot_{CORPUS}", ROOT / "figures", "layers",
         {"probes": lines, "ylabel": "EER", "best": "min", "baselines": plain}, caption,
         config=recipes, seed=recipes[first]["seed"], replace=True,
@@ -320,12 +326,15 @@ def teachers() -> None:
 
 def states() -> dict:
     """Share of each layer's energy that differs between utterances, development speakers."""
-    from oskdft import audio, config, probes, provenance, task
-    from oskdft.files import ASSETS
-    from oskdft.teacher import load_encoder
+    from oskdft import config
+    from oskdft.evaluation import probes
+    from oskdft.speech import audio, protocol
+    from oskdft.storage.pretrained import load_encoder
+    from oskdft.utils import provenance
+    from oskdft.utils.files import ASSETS
 
     cfg = config.load("classroom").override({"data.corpus": CORPUS})
-    table = task.prepare(cfg).dev
+    table = protocol.prepare(cfg).dev
     waves = [audio.read(table.path(i)) for i in range(len(table))]
     shares = {}
     for path in sorted(ASSETS.glob("*/pretrain.json")):
@@ -337,9 +346,9 @@ def states() -> dict:
 
 def main() -> None:
     """Train and evaluate, or gather."""
-    from oskdft.files import write_json
-    from oskdft.memory import keep_freed_memory
-    from oskdft.strategies import STRATEGIES
+    from oskdft.method.strategies import STRATEGIES
+    from oskdft.utils.files import write_json
+    from oskdft.utils.process import keep_freed_memory
 
     keep_freed_memory()  # as the commands do; without it a forward pass takes half as long again
 

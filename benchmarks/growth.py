@@ -19,8 +19,10 @@ import measure
 import numpy as np
 import scoring as pairwise
 
-from oskdft import audio, scoring
-from oskdft.evaluate import embed_files
+from oskdft import config
+from oskdft.evaluation import scoring
+from oskdft.evaluation.embedding import embed_files
+from oskdft.speech import audio
 
 SIZES = {"embedding": (5, 50, 500, 5_000), "scoring": (1_000, 10_000, 100_000, 1_000_000)}
 QUICK = {"embedding": (5, 10), "scoring": (100, 200)}
@@ -74,7 +76,7 @@ def run(quick: bool) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
         for number in range(100):
-            wave = rng.normal(0, 0.1, FILE_S * audio.SAMPLE_RATE)
+            wave = rng.normal(0, 0.1, FILE_S * config.SAMPLE_RATE)
             audio.write(Path(folder) / f"{number}.wav", wave)
         for kind, sizes in (QUICK if quick else SIZES).items():
             for size in sizes:

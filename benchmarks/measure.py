@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from oskdft import provenance
-from oskdft.backends import build_backend
 from oskdft.config import ModelConfig, Switches
-from oskdft.files import write_json
-from oskdft.model import SpeakerModel
-from oskdft.student import Student, student_config
-from oskdft.teacher import architecture
+from oskdft.method.backends import build_backend
+from oskdft.method.encoder import architecture
+from oskdft.method.model import SpeakerModel
+from oskdft.method.student import Student, student_config
+from oskdft.utils import provenance
+from oskdft.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,7 +12,7 @@ from pathlib import Path
 import measure
 import numpy as np
 
-from oskdft import metrics
+from oskdft.evaluation import bootstrap, calibration, metrics, score_file
 
 TRIALS, QUICK, TURNS = 1_000_000, 2_000, 5
 TARGET_S, TARGET_MB = 0.6, 300.0
@@ -58,13 +58,13 @@ def long_rows(folder: Path) -> dict[str, measure.Work]:
     path = folder / "scores.txt"
     names = [f"id{10_000 + i % 1_251}/{i:011}/00001.wav" for i in range(TRIALS)]
     rows: dict[str, measure.Work] = {
-        "calibrate": lambda: metrics.calibrate(scores, labels),
-        "write_scores": lambda: metrics.write_scores(path, scores, labels, names, names),
-        "read_scores": lambda: metrics.read_scores(path),
+        "calibrate": lambda: calibration.calibrate(scores, labels),
+        "write_scores": lambda: score_file.write_scores(path, scores, labels, names, names),
+        "read_scores": lambda: score_file.read_scores(path),
     }
     for name, size in LISTS.items():
         listed = trials(*size)
-        rows[f"bootstrap, {name} x 1,000"] = lambda listed=listed: metrics.bootstrap_ci(*listed)
+        rows[f"bootstrap, {name} x 1,000"] = lambda listed=listed: bootstrap.bootstrap_ci(*listed)
     return rows
 
 

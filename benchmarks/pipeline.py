@@ -21,12 +21,14 @@ import measure
 import numpy as np
 from training import Case, Trainer
 
-from oskdft import audio, corpora, layouts
-from oskdft.augment import Augment
+from oskdft import config
 from oskdft.config import AugmentConfig
-from oskdft.dataset import SpeakerDataset, loader
+from oskdft.speech import audio
+from oskdft.speech.augment import Augment
+from oskdft.speech.corpora import layouts, tables
+from oskdft.speech.dataset import SpeakerDataset, loader
 
-RATE = audio.SAMPLE_RATE
+RATE = config.SAMPLE_RATE
 CROP_S, BATCH, BATCHES = 2.0, 32, 20  # batches per worker and turn
 STEPS = (
     Case("desk", "desk", measure.BASE, 2, CROP_S, {"cpu": 2, "cuda": 64}, ""),
@@ -48,12 +50,12 @@ def make_noise(folder: Path, count: int, seconds: float, decay_s: float = 0.0) -
         audio.write(folder / f"{number}.wav", wave / np.abs(wave).max() / 2)
 
 
-def sources(folder: Path, made: bool) -> tuple[corpora.Utterances, AugmentConfig]:
+def sources(folder: Path, made: bool) -> tuple[tables.Utterances, AugmentConfig]:
     """Speech, and release P's augmentation: real recordings where they are, unless ``made``."""
     data = Path(os.environ.get("OSKDFT_DATA", ""))
     names = ("speechocean762", "noise", "rir")
     if not made and os.environ.get("OSKDFT_DATA") and all((data / n).is_dir() for n in names):
-        table = corpora.load_corpus("speechocean762", data / names[0], "train")
+        table = tables.load_corpus("speechocean762", data / names[0], "train")
         return table, AugmentConfig(noise_root=str(data / names[1]), rir_root=str(data / names[2]))
     count = 2 if made else 10
     for category in ("noise", "speech", "music"):
@@ -62,7 +64,7 @@ def sources(folder: Path, made: bool) -> tuple[corpora.Utterances, AugmentConfig
     embedding.recordings(folder / "speech", 2 * count, 2.0, 10.0)
     rows = [(name, name, "", np.nan) for name in layouts.audio_below(folder / "speech")]
     config = AugmentConfig(noise_root=str(folder / "noise"), rir_root=str(folder / "rir"))
-    return corpora.table(folder / "speech", rows), config
+    return tables.table(folder / "speech", rows), config
 
 
 def loading(data: SpeakerDataset, batch: int, batches: int, workers: int) -> float:

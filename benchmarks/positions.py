@@ -10,8 +10,7 @@ Fourier transforms, and counts the gradients of a grouped convolution as if it h
 import measure
 import torch
 
-from oskdft.positions import convolve_by_spectra
-from oskdft.teacher import architecture, build_encoder
+from oskdft.method.encoder import architecture, build_encoder, convolve_by_spectra
 
 # name -> (architecture, changes, rows, frames)
 CASES = {

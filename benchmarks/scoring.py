@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from oskdft import scoring
+from oskdft.evaluation import scoring
 
 E, CROPS, TOP = 192, 5, 300
 LISTS = {  # trials, utterances, and the seconds that are wanted

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft import audio, synthetic
+from oskdft import config
+from oskdft.speech import audio
+from oskdft.speech.synthetic import corpus
 
-CROP = 2 * audio.SAMPLE_RATE
+CROP = 2 * config.SAMPLE_RATE
 FILE_S, FILES, CROPS = 15, 20, 1_000  # crops are drawn from files as long as LibriSpeech's
 WANTED = {".flac": 400, ".wav": 2_000}  # crops per second
 CORPUS_S = 30.0  # that 60 x 20 may take on 2 cores
@@ -25,7 +27,7 @@ CORPUS_S = 30.0  # that 60 x 20 may take on 2 cores
 def corpus_time(folder: Path, speakers: int, utterances: int, seed: int) -> float:
     """Seconds to make the corpus, processes and tables included."""
     start = time.perf_counter()
-    synthetic.make_corpus(folder, speakers, utterances, seed)
+    corpus.make_corpus(folder, speakers, utterances, seed)
     return time.perf_counter() - start
 
 
@@ -37,11 +39,11 @@ def mfcc_eer(folder: Path) -> float:
     import torch
     from torchaudio.transforms import MFCC
 
-    from oskdft.metrics import eer
+    from oskdft.evaluation.metrics import eer
 
     lines = [line.split() for line in (folder / "trials.txt").read_text().splitlines()]
     places = {path: n for n, path in enumerate(sorted({p for line in lines for p in line[1:]}))}
-    mfcc = MFCC(audio.SAMPLE_RATE, 30, melkwargs={"n_fft": 512, "hop_length": 160, "n_mels": 80})
+    mfcc = MFCC(config.SAMPLE_RATE, 30, melkwargs={"n_fft": 512, "hop_length": 160, "n_mels": 80})
     features = []
     for path in places:
         cepstra = mfcc(torch.from_numpy(audio.read(folder / path)))[1:]  # [29, T]
@@ -56,7 +58,7 @@ def mfcc_eer(folder: Path) -> float:
 def reader(corpus: Path, folder: Path, suffix: str, crops: int) -> Callable[[], None]:
     """A call that reads so many random 2-s crops from 15-s files of synthetic speech."""
     speech = np.concatenate([audio.read(path) for path in sorted(corpus.glob("*/*/*.flac"))[:30]])
-    total = FILE_S * audio.SAMPLE_RATE
+    total = FILE_S * config.SAMPLE_RATE
     speech = audio.wrap(speech, total + FILES * CROP)
     paths = [folder / f"{number}{suffix}" for number in range(FILES)]
     for number, path in enumerate(paths):

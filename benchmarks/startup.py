@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 import oskdft
-from oskdft import audio, config
-from oskdft.analysis import multiply_adds
-from oskdft.files import ASSETS
-from oskdft.model import annotate, save_model
+from oskdft import config
+from oskdft.lessons.costs import multiply_adds
+from oskdft.speech import audio
+from oskdft.storage.model_folder import annotate, save_model
+from oskdft.utils.files import ASSETS
 
 LIBRARIES = "import torch, transformers.models.hubert.modeling_hubert"
 
@@ -38,7 +39,7 @@ def model_for(folder: Path) -> tuple[str, str]:
 def further_pair(model: str, pair: list[str], quick: bool) -> dict:
     """Row of one more pair in a process that has verified before."""
     verifier = oskdft.load(model, "cpu")
-    wave = torch.zeros(2, 3 * audio.SAMPLE_RATE)
+    wave = torch.zeros(2, 3 * config.SAMPLE_RATE)
     verifier.model.student.encoder.set_attn_implementation("eager")  # the counter sees its products
     with torch.no_grad():
         count = multiply_adds(lambda: verifier.model(wave))
@@ -56,9 +57,9 @@ def run(quick: bool) -> dict:
         folder = Path(name)
         pair = [str(folder / f"{i}.wav") for i in range(2)]
         for path in pair:
-            audio.write(path, rng.normal(0, 0.1, 3 * audio.SAMPLE_RATE))
+            audio.write(path, rng.normal(0, 0.1, 3 * config.SAMPLE_RATE))
         model, title = model_for(folder)
-        verify = [sys.executable, "-m", "oskdft.cli", "verify", *pair, "--model", model]
+        verify = [sys.executable, "-m", "oskdft.commands.cli", "verify", *pair, "--model", model]
         verify += ["--device", "cpu", "--json"]
         starts = {
             "importing torch and transformers": [sys.executable, "-c", LIBRARIES],

@@ -14,11 +14,13 @@ import measure
 import torch
 from torch import Tensor, nn
 
-from oskdft import config, losses
-from oskdft.analysis import multiply_adds
-from oskdft.model import SpeakerModel, new_model
-from oskdft.student import Student
-from oskdft.teacher import Teacher, architecture, build_encoder, cnn, states_of_features
+from oskdft import config
+from oskdft.lessons.costs import multiply_adds
+from oskdft.method import losses
+from oskdft.method.encoder import architecture, build_encoder, cnn, states_of_features
+from oskdft.method.model import SpeakerModel, new_model
+from oskdft.method.student import Student
+from oskdft.method.teacher import Teacher
 
 DEVICE = measure.DEVICE
 ON_GPU = "needs a GPU"

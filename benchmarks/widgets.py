@@ -22,11 +22,14 @@ import measure
 import numpy as np
 
 import oskdft
-from oskdft import bench, demo, widgets
-from oskdft.map_widget import EmbeddingMap
-from oskdft.paths_widget import TwoPaths
-from oskdft.teacher import architecture, build_encoder
-from oskdft.who_widget import WhoIsIt
+from oskdft.commands import bench
+from oskdft.lessons import demo
+from oskdft.lessons.widgets import embeddings, paths
+from oskdft.lessons.widgets.det import det_explorer
+from oskdft.lessons.widgets.embeddings import EmbeddingMap
+from oskdft.lessons.widgets.paths import TwoPaths
+from oskdft.lessons.widgets.who import WhoIsIt, who_is_it
+from oskdft.method.encoder import architecture, build_encoder
 
 MOVE_S, SCORE_S, START_S = 0.1, 3.0, 15.0  # allowed
 WHOLE = "application/vnd.jupyter.widget-view+json"  # in the page when all cells have run
@@ -49,7 +52,7 @@ def embedding_map(waves: list[np.ndarray], points: int) -> EmbeddingMap:
     names = [f"{n}.wav" for n in range(points)]
     clips = [waves[n % len(waves)] for n in range(points)]
     speakers = [f"speaker {n // 10}" for n in range(points)]
-    return widgets.embedding_map(flat, space, clips, {"speaker": speakers}, names)
+    return embeddings.embedding_map(flat, space, clips, {"speaker": speakers}, names)
 
 
 def two_paths(wave: np.ndarray) -> TwoPaths:
@@ -57,14 +60,14 @@ def two_paths(wave: np.ndarray) -> TwoPaths:
     sizes = measure.STILL | measure.CLASSROOM
     student = measure.random_student(measure.BASE, 2, "linear", **measure.CLASSROOM).cpu().student
     encoder = build_encoder(architecture(measure.BASE, **sizes)).eval()
-    return widgets.two_paths(student, encoder, {"voice": wave})
+    return paths.two_paths(student, encoder, {"voice": wave})
 
 
 def moves(who: WhoIsIt, waves: list[np.ndarray], quick: bool) -> dict[str, measure.Work]:
     """One control of each kind: name -> work that ends with a new picture."""
     rng = np.random.default_rng(0)
     labels = np.repeat([1, 0], [500, 2_000])
-    det = widgets.det_explorer({n: (rng.normal(labels * 2.0), labels) for n in ("a", "b", "c")})
+    det = det_explorer({n: (rng.normal(labels * 2.0), labels) for n in ("a", "b", "c")})
     drawn, paths = embedding_map(waves, 20 if quick else 120), two_paths(waves[0])
     return {
         "who, noise": set_to(who.noise, (20.0, 10.0, 0.0)),
@@ -123,7 +126,7 @@ def run(quick: bool) -> dict:
     """All rows and comparisons."""
     waves = demo.recordings(3, 1)
     clips = {f"voice {n}": wave for n, wave in enumerate(waves)}
-    who = widgets.who_is_it(oskdft.load("classroom", "cpu", quick=True), clips)
+    who = who_is_it(oskdft.load("classroom", "cpu", quick=True), clips)
     taken = measure.interleaved(moves(who, waves, quick), 2 if quick else 40)
     score = measure.interleaved({"score": first_score(who)}, 2 if quick else 20)["score"]
     start = measure.interleaved({"app": app_start}, 1 if quick else 5, clock=lambda work: work())

@@ -18,9 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oskdft import audio, backends, losses, metrics, optim, scoring, teacher
 from oskdft.config import LossConfig, ModelConfig, Switches
-from oskdft.student import Student
+from oskdft.evaluation import metrics, scoring
+from oskdft.method import backends, encoder, losses, teacher
+from oskdft.method.encoder import build_encoder, cnn
+from oskdft.method.student import Student
+from oskdft.speech import audio
+from oskdft.training import optim
 
 PUBLISHED = Switches(eval_path="half_batch", adapter_residual="doubled", adapter_init="normal")
 SINGLE = Switches(eval_path="all", adapter_residual="single", adapter_init="normal")
@@ -75,7 +79,7 @@ class Fixture:
 
 def hf_config(family: str, settings: dict):
     """transformers' configuration of a fixture; masking off unless the fixture says otherwise."""
-    return teacher.FAMILIES[family][0](**({"mask_time_prob": 0.0, "layerdrop": 0.0} | settings))
+    return encoder.FAMILIES[family][0](**({"mask_time_prob": 0.0, "layerdrop": 0.0} | settings))
 
 
 def encoder_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -88,7 +92,7 @@ def encoder_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def student_name(name: str) -> str:
-    """Parameter name of a released student -> name in `oskdft.student.Student`."""
+    """Parameter name of a released student -> name in `oskdft.method.student.Student`."""
     name = next(iter(encoder_names({name: None})))
     adapter = re.match(r"encoder\.layers\.(\d+)\.\w*adapter\.(.*)", name)
     if adapter:
@@ -111,7 +115,7 @@ def f1_student(f: Fixture) -> Iterator[Row]:
     )
     student = build_student("wav2vec2", f.meta["config"], f.state("sd."), model, PUBLISHED).train()
     encoder = student.encoder
-    features = encoder.feature_projection.layer_norm(teacher.cnn(encoder, f["x"]))
+    features = encoder.feature_projection.layer_norm(cnn(encoder, f["x"]))
     kd, sv = student.forward_two_paths(f["x"])
     yield f.row("train.extract_features", features)
     yield f.row("train.kd_last_hidden", kd[-1])
@@ -128,15 +132,13 @@ def f1_student(f: Fixture) -> Iterator[Row]:
 
 
 def f2_teacher(f: Fixture, family: str) -> Iterator[Row]:
-    encoder = teacher.build_encoder(hf_config(family, f.meta["config"]))
+    encoder = build_encoder(hf_config(family, f.meta["config"]))
     encoder.load_state_dict(encoder_names(f.state("sd.")))
     states = teacher.Teacher(encoder)(f["x"])
     yield f.row("hidden_states", states.transpose(0, 1))
     yield f.row("last_hidden_state", states[-1])
     if "extract_features" in f.arrays:
-        yield f.row(
-            "extract_features", encoder.feature_projection.layer_norm(teacher.cnn(encoder, f["x"]))
-        )
+        yield f.row("extract_features", encoder.feature_projection.layer_norm(cnn(encoder, f["x"])))
     if "position_bias_raw" in f.arrays:
         frames = states.shape[2]
         bias = encoder.encoder.layers[0].attention.compute_bias(frames, frames)
@@ -285,7 +287,7 @@ def recipe_state(seed: int, recipe: list) -> dict[str, Tensor]:
 
 
 def ecapa_name(name: str) -> str:
-    """Parameter name of the released ECAPA-TDNN -> name in `oskdft.backends.EcapaTdnn`."""
+    """Parameter name of the released ECAPA-TDNN -> name in `oskdft.method.backends.EcapaTdnn`."""
     for block in (1, 2, 3):
         name = name.replace(f"layer{block}.", f"blocks.{block - 1}.")
     if name.startswith("blocks."):
@@ -458,7 +460,7 @@ class PaperStep:
 
     def __init__(self, f: Fixture) -> None:
         spec = f.meta["ecapa"]
-        encoder = teacher.build_encoder(hf_config("wav2vec2", f.meta["config_teacher"]))
+        encoder = build_encoder(hf_config("wav2vec2", f.meta["config_teacher"]))
         encoder.load_state_dict(encoder_names(f.state("teacher.")))
         self.teacher = teacher.Teacher(encoder)
         self.student = build_student(
@@ -576,9 +578,9 @@ def _f8_weights(f: Fixture, run: PaperStep) -> Iterator[Row]:
 
 
 def f9_sizes(f: Fixture) -> Iterator[Row]:
-    from oskdft import analysis
+    from oskdft.lessons import costs
 
-    sizes = {s["name"]: s["parameters"] for s in analysis.sizes()["parts"]}
+    sizes = {s["name"]: s["parameters"] for s in costs.sizes()["parts"]}
     want = f.meta["parameters"]
     base = want["base"]
     expected = {

@@ -37,12 +37,13 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SPEAKER/FILE.wav of 4 speakers x 3 lengths (0.7 to 2.9 s) of hum and noise; trials.txt."""
     import numpy as np
 
-    from oskdft import audio
+    from oskdft import config
+    from oskdft.speech import audio
 
     root, rng, names = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0), []
     for speaker in range(4):
         for number, seconds in enumerate((0.7, 1.6, 2.9)):
-            time = np.arange(round(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
+            time = np.arange(round(seconds * config.SAMPLE_RATE)) / config.SAMPLE_RATE
             hum = np.sin(2 * np.pi * (100 + 60 * speaker) * time)
             names.append(f"s{speaker}/{number}.wav")
             audio.write(root / names[-1], 0.2 * hum + 0.05 * rng.standard_normal(len(time)))
@@ -57,16 +58,19 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved speaker model of random weights, with a threshold and calibration."""
     import torch
 
-    from oskdft import config, model, teacher
+    from oskdft import config
+    from oskdft.method import model
+    from oskdft.storage import pretrained
+    from oskdft.storage.model_folder import save_model
 
     folder = tmp_path_factory.mktemp("model")
     cfg = config.load("smoke").override({"eval.crops": 5})
     torch.manual_seed(0)
-    made = model.new_model(cfg, teacher.load_encoder(cfg.model.teacher))
+    made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher))
     torch.nn.init.normal_(made.student.adapters[0].up.weight, std=0.3)  # zero: no effect at all
     fitted = {"threshold": 0.5, "llr_scale": 2.0, "llr_offset": -1.0}
     facts = {"step": 7, "calibration": {"full": fitted, "both": fitted}}
-    model.save_model(folder, made, cfg, ["a", "b"], facts)
+    save_model(folder, made, cfg, ["a", "b"], facts)
     return folder
 
 

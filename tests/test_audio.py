@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from oskdft import audio, files
+from oskdft import config
+from oskdft.speech import audio, quality
+from oskdft.utils import files
 
 FIXTURES = Path(__file__).parent / "fixtures"
-RATE = audio.SAMPLE_RATE
+RATE = config.SAMPLE_RATE
 
 
 def tone(seconds=1.0, hz=440.0, rate=RATE):
@@ -27,7 +29,7 @@ def test_what_is_written_is_read_back_to_16_bits(tmp_path, name):
     assert found.dtype == np.float32
     assert np.abs(found - wave).max() <= 1 / 2**15
     assert audio.info(tmp_path / name) == audio.AudioInfo(RATE, RATE, 1)
-    assert audio.problems(tmp_path / name) == []
+    assert quality.problems(tmp_path / name) == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_other_formats_are_read(tmp_path, name, subtype, error):
     soundfile.write(tmp_path / name, wave, RATE, subtype=subtype)
     found = audio.read(tmp_path / name)
     assert len(found) == len(wave) and np.abs(found - wave).max() < error
-    assert audio.problems(tmp_path / name) == []
+    assert quality.problems(tmp_path / name) == []
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg", ".mp3"])
@@ -89,7 +91,7 @@ def test_another_rate_is_resampled_with_one_warning_per_file(tmp_path, rate):
     assert np.abs(audio.read(path, 30_000, 9_000) - whole[30_000:]).max() < 1e-5
     with pytest.raises(ValueError, match=r"a\.wav.* none at"):
         audio.read(path, 40_000)
-    assert audio.problems(path) == [f"{rate} Hz instead of 16000 Hz"]
+    assert quality.problems(path) == [f"{rate} Hz instead of 16000 Hz"]
 
 
 def test_no_resampling_is_needed_for_a_rate_asked_for(tmp_path):
@@ -151,7 +153,7 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, kind):
     with pytest.raises((ValueError, OSError), match=refusal) as caught:
         audio.read(path)
     assert path.name in str(caught.value) and "\n" not in str(caught.value)
-    found = audio.problems(path)
+    found = quality.problems(path)
     assert any(problem in text for text in found) and not any("\n" in text for text in found)
 
 
@@ -167,17 +169,17 @@ def test_a_name_that_is_no_utf8_is_refused_and_printed(tmp_path):
 
 
 def test_problems_of_a_wave():
-    assert audio.problems(tone()) == []
-    assert audio.problems(np.zeros(0)) == ["empty (no samples)"]
-    assert audio.problems(tone(0.01)) == ["too short (160 samples, at least 400 needed)"]
-    assert audio.problems(tone() * 1e-4) == ["silent (peak below -60 dBFS)"]
-    assert audio.problems(np.full(999, np.nan)) == ["not finite (NaN or infinite samples)"]
-    assert audio.is_silent(np.full(9, 9e-4)) and not audio.is_silent(np.full(9, -1.1e-3))
+    assert quality.problems(tone()) == []
+    assert quality.problems(np.zeros(0)) == ["empty (no samples)"]
+    assert quality.problems(tone(0.01)) == ["too short (160 samples, at least 400 needed)"]
+    assert quality.problems(tone() * 1e-4) == ["silent (peak below -60 dBFS)"]
+    assert quality.problems(np.full(999, np.nan)) == ["not finite (NaN or infinite samples)"]
+    assert quality.is_silent(np.full(9, 9e-4)) and not quality.is_silent(np.full(9, -1.1e-3))
 
 
 def test_all_problems_of_a_file_are_listed(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((150, 2)), 8_000)
-    assert audio.problems(tmp_path / "a.wav") == [
+    assert quality.problems(tmp_path / "a.wav") == [
         "2 channels instead of 1",
         "8000 Hz instead of 16000 Hz",
         "too short (300 samples, at least 400 needed)",
@@ -265,6 +267,6 @@ def test_real_recordings_are_read(data_root, tmp_path):
     if not paths:
         pytest.skip(f"no recordings below {corpus}")
     for path in paths:
-        assert audio.problems(path) == []
+        assert quality.problems(path) == []
         shutil.copy(path, tmp_path)
         assert len(audio.read(tmp_path / path.name)) == audio.info(path).samples

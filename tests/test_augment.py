@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import audio, augment, clips
-from oskdft.augment import Augment
+from oskdft import config
 from oskdft.config import AugmentConfig
+from oskdft.speech import audio, augment
+from oskdft.speech import noise as noise_module
+from oskdft.speech.augment import Augment
+from oskdft.speech.noise import noise_files, room_files
 
-RATE = audio.SAMPLE_RATE
+RATE = config.SAMPLE_RATE
 FULL = AugmentConfig(probability=1.0, clipping=0.5, easing=0.5, white_snr_db=(10.0, 30.0))
 
 
@@ -177,14 +180,14 @@ def test_epoch_index_and_seed_each_matter(roots):
 def test_memory_of_files_is_bounded_and_does_not_change_what_is_heard(roots, monkeypatch):
     cfg, wave = dataclasses.replace(FULL, **roots), noise(5, 30, 16_000)
     kept = Augment(cfg, seed=3)(wave, 0, range(30))
-    monkeypatch.setattr(clips, "KEPT_BYTES", 70_000)
+    monkeypatch.setattr(noise_module, "KEPT_BYTES", 70_000)
     seeking = Augment(cfg, seed=3)
     assert torch.equal(seeking(wave, 0, range(30)), kept)
     assert sum(w.nbytes for w in seeking.clips["speech"]._kept.values()) <= 70_000
 
 
 def test_category_is_the_folder_below_the_root(roots):
-    files = clips.noise_files(roots["noise_root"])  # .../music0/speech/musan/
+    files = noise_files(roots["noise_root"])  # .../music0/speech/musan/
     assert {c: len(names) for c, names in files.items()} == {"noise": 3, "speech": 9, "music": 2}
     assert all(
         name.startswith(f"{c}/noise-source/") for c, names in files.items() for name in names
@@ -192,7 +195,7 @@ def test_category_is_the_folder_below_the_root(roots):
 
 
 def test_rooms_leave_the_noises_of_their_corpus_out(roots):
-    assert clips.room_files(roots["rir_root"]) == [f"small_rirs/a/{n}.wav" for n in range(3)]
+    assert room_files(roots["rir_root"]) == [f"small_rirs/a/{n}.wav" for n in range(3)]
 
 
 def test_missing_categories_are_left_out_and_said_once(roots, tmp_path, capsys):

@@ -12,9 +12,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from oskdft import bench, cli, config, losses, model, scoring
-from oskdft.evaluate import embed_files
-from oskdft.teacher import Teacher, architecture, build_encoder, cnn
+from oskdft import config
+from oskdft.commands import bench, cli
+from oskdft.evaluation import scoring
+from oskdft.evaluation.embedding import embed_files
+from oskdft.method import losses, model
+from oskdft.method.encoder import architecture, build_encoder, cnn
+from oskdft.method.teacher import Teacher
 
 sys.path.append(str(bench.FOLDER))
 import deployment

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from oskdft import audio, inspect_corpus
-from oskdft.check import check
-from oskdft.corpora import load_corpus
+from oskdft.speech import audio
+from oskdft.speech.corpora import catalogue, headers
+from oskdft.speech.corpora.check import check
+from oskdft.speech.corpora.tables import load_corpus
 
 SPEECH = np.random.default_rng(0).normal(0, 0.1, 16_000)
 
@@ -133,7 +134,7 @@ def test_more_than_was_published_is_a_fault(tmp_path: Path, monkeypatch: pytest.
     for category in ("noise", "speech", "music"):
         audio.write(root / category / "1.wav", SPEECH[:800])  # noise may be short
     assert check("musan", root).ok
-    monkeypatch.setitem(inspect_corpus.CORPORA["musan"].expected, "", (3, 2))
+    monkeypatch.setitem(catalogue.CORPORA["musan"].expected, "", (3, 2))
     report = check("musan", root)
     assert report.counts == ["musan: 3 utterances of 2"] and not report.ok
 
@@ -188,8 +189,8 @@ def test_the_scan_is_remembered_outside_the_corpus(
 
 
 def test_an_interrupted_scan_goes_on(vox: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inspect_corpus, "CHUNK", 1)
-    monkeypatch.setattr(inspect_corpus, "THREADS", 2)
+    monkeypatch.setattr(headers, "CHUNK", 1)
+    monkeypatch.setattr(headers, "THREADS", 2)
     info, calls = audio.info, []
 
     def interrupted(path: Path) -> audio.AudioInfo:

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oskdft import cli, doctor, provenance, strategies
+from oskdft.commands import cli, doctor
+from oskdft.method import strategies
+from oskdft.utils import provenance
 
 FIXTURE = Path(__file__).parent / "fixtures" / "F9_sizes_and_times.json"
 FORMS = (
@@ -238,7 +240,7 @@ def test_what_ends_a_command_is_one_line(oskdft, monkeypatch, error, says):
     def ended(*_):
         raise error
 
-    monkeypatch.setattr("oskdft.metrics.score_file", ended)
+    monkeypatch.setattr("oskdft.evaluation.score_file.score_file", ended)
     code, out, err = oskdft("score", "x")
     assert (code, out) == (1, "") and err.endswith(says) and err.count("\n") == 1
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oskdft import audio, corpora, layouts
-from oskdft.corpora import dev_split, load_corpus, make_trials, read_trials, table, write_trials
-from oskdft.trials import Trials, list_name
+from oskdft.speech import audio
+from oskdft.speech.corpora import catalogue, layouts, tables
+from oskdft.speech.corpora.tables import dev_split, load_corpus, table
+from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 12_000)  # 0.75 s
 
@@ -43,7 +44,7 @@ def text(path: Path, *lines: str) -> Path:
     return path
 
 
-def rows(utterances: corpora.Utterances) -> list[tuple[str, str, str]]:
+def rows(utterances: tables.Utterances) -> list[tuple[str, str, str]]:
     """(path, speaker, session) of each utterance."""
     sessions = [*utterances.sessions, ""]
     return [
@@ -57,7 +58,7 @@ def rows(utterances: corpora.Utterances) -> list[tuple[str, str, str]]:
 # --- tables
 
 
-def small_table() -> corpora.Utterances:
+def small_table() -> tables.Utterances:
     return table(
         "/data",
         [
@@ -112,7 +113,7 @@ def test_folder(root: Path):
     t = load_corpus("folder", root)
     assert rows(t) == [("Zoë K/day 1/a b.wav", "Zoë K", "day 1"), ("ann/1.flac", "ann", "")]
     assert np.isnan(t.seconds).all() and t.measured().seconds.tolist() == [0.75, 0.75]
-    assert corpora.read_table("folder", root)[1] == ["loose.wav"]
+    assert tables.read_table("folder", root)[1] == ["loose.wav"]
 
 
 def test_a_link_to_a_folder_above_ends(root: Path):
@@ -156,7 +157,7 @@ def test_voxceleb1(root: Path, prefix: str):
     ]
     assert load_corpus("voxceleb1", root, "dev").speakers == ["id10001"]
     put(root, f"{prefix}id10001/stray.wav")
-    assert corpora.read_table("voxceleb1", root)[1] == [f"{prefix}id10001/stray.wav"]
+    assert tables.read_table("voxceleb1", root)[1] == [f"{prefix}id10001/stray.wav"]
 
 
 def test_voxceleb2_m4a_and_wav_trees(root: Path):
@@ -174,7 +175,7 @@ def test_voxceleb2_m4a_and_wav_trees(root: Path):
 def test_musan_category_is_the_folder_below_the_root(tmp_path: Path):
     root = tmp_path / "music" / "noise"  # the whole path must not decide
     put(root, "speech/us-gov/1.wav", "noise/free-sound/music/2.wav", "other/3.wav")
-    t, extra = corpora.read_table("musan", root)
+    t, extra = tables.read_table("musan", root)
     assert [who for _, who, _ in rows(t)] == ["noise", "speech"]
     assert t.sessions == ["free-sound/music", "us-gov"] and extra == ["other/3.wav"]
 
@@ -295,25 +296,25 @@ def test_scanned_seconds_are_used_until_the_file_changes(root: Path):
 def test_find_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="CC BY 4.0; 11 GB.*oskdft data get musan"):
-        corpora.find_root("musan")
+        catalogue.find_root("musan")
     with pytest.raises(FileNotFoundError, match="register at https"):
-        corpora.find_root("voxceleb1")
+        catalogue.find_root("voxceleb1")
     (tmp_path / "data" / "musan").mkdir(parents=True)
-    assert corpora.find_root("musan") == Path("data/musan")
+    assert catalogue.find_root("musan") == Path("data/musan")
     (tmp_path / "disk" / "RIRS_NOISES").mkdir(parents=True)
     monkeypatch.setenv("OSKDFT_DATA", str(tmp_path / "disk"))
-    assert corpora.find_root("rirs_noises") == tmp_path / "disk" / "RIRS_NOISES"
-    assert corpora.find_root("musan", tmp_path) == tmp_path
-    here = {row["name"]: row["here"] for row in corpora.list_corpora()}
+    assert catalogue.find_root("rirs_noises") == tmp_path / "disk" / "RIRS_NOISES"
+    assert catalogue.find_root("musan", tmp_path) == tmp_path
+    here = {row["name"]: row["here"] for row in catalogue.list_corpora()}
     assert here["musan"] and here["rirs_noises"] and not here["voxceleb2"]
     with pytest.raises(FileNotFoundError, match="--root"):
-        corpora.find_root("folder")
+        catalogue.find_root("folder")
 
 
 # --- development speakers
 
 
-def many(speakers: int = 12, each: int = 6, sessions: int = 3) -> corpora.Utterances:
+def many(speakers: int = 12, each: int = 6, sessions: int = 3) -> tables.Utterances:
     names = (
         (f"s{k:02}/{i % sessions}/{i}.wav", k, i) for k in range(speakers) for i in range(each)
     )

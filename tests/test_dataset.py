@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import audio, corpora, dataset
-from oskdft.augment import Augment
+from oskdft import config
 from oskdft.config import AugmentConfig
-from oskdft.dataset import Batches, SpeakerDataset, loader
-from oskdft.evaluate import batches_by_length
+from oskdft.evaluation.embedding import batches_by_length
+from oskdft.speech import audio, dataset
+from oskdft.speech.augment import Augment
+from oskdft.speech.corpora import tables
+from oskdft.speech.dataset import Batches, SpeakerDataset, loader
 
-RATE = audio.SAMPLE_RATE
+RATE = config.SAMPLE_RATE
 LENGTHS_S = (0.3, 0.6, 1.5, 2.0, 2.7)  # the first two are shorter than a crop
 LOUD = AugmentConfig(probability=0.8, white_snr_db=(10.0, 30.0), clipping=0.5, easing=0.5)
 
@@ -38,10 +40,10 @@ def table(tmp_path_factory):
     return folder_table(root)
 
 
-def folder_table(root) -> corpora.Utterances:
+def folder_table(root) -> tables.Utterances:
     """SPEAKER/FILE.flac below a folder."""
     names = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.flac"))
-    return corpora.table(root, [(name, name.split("/")[0], "", float("nan")) for name in names])
+    return tables.table(root, [(name, name.split("/")[0], "", float("nan")) for name in names])
 
 
 def items(table, **options) -> SpeakerDataset:

@@ -13,16 +13,20 @@ from pathlib import Path
 import torch
 from faults import harness
 
-from oskdft import checkpoint, cli, distributed, synthetic, train, validation
+from oskdft.commands import cli
+from oskdft.speech.synthetic import corpus
+from oskdft.storage import tensors
+from oskdft.training import loop, validation
+from oskdft.utils import distributed
 
 # One process of two: half of the batch; the sum of the losses of both is the loss of the whole.
 PROCESS = """
 import sys
 import torch
 from torch import distributed as dist
-from oskdft import checkpoint
-from oskdft.distributed import BatchNorm1d, mean_over_processes
-from oskdft.targets import standardised
+from oskdft.storage import tensors as checkpoint
+from oskdft.utils.distributed import BatchNorm1d, mean_over_processes
+from oskdft.method.teacher import standardised
 
 meeting, rank, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
@@ -54,7 +58,7 @@ def one_of_two(rank: int, port: int, strike: str, log: str, words: list[str]) ->
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
-    step, measure = train.StageLoop.step, validation.Best.measure
+    step, measure = loop.StageLoop.step, validation.Best.measure
 
     def terminate():
         print("struck at", time.monotonic(), flush=True)
@@ -71,7 +75,7 @@ def one_of_two(rank: int, port: int, strike: str, log: str, words: list[str]) ->
             print("this validation was not stopped")
         return measure(self, model)
 
-    train.StageLoop.step, validation.Best.measure = struck, validate
+    loop.StageLoop.step, validation.Best.measure = struck, validate
     sys.argv = ["oskdft", *words]
     cli.main()
 
@@ -82,7 +86,7 @@ def two(strike: str, out: Path, *words: str) -> tuple[list[int], str, float]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["oskdft.train", "oskdft.cli"])
+    server.set_forkserver_preload(["oskdft.training.train", "oskdft.commands.cli"])
     log = out.with_suffix(f".{strike}.log")
     words = ["train", "--profile", "smoke", "--out", str(out), *words, "device=cpu"]
     started = [
@@ -103,7 +107,7 @@ def two(strike: str, out: Path, *words: str) -> tuple[list[int], str, float]:
 def test_a_signal_to_one_process_stops_both_behind_the_same_step(tmp_path):
     """First in a step of the second process, then in a validation of the first; nothing is lost."""
     whole, out = tmp_path / "whole", tmp_path / "out"
-    synthetic.make_corpus(tmp_path / "voices", speakers=8, utterances=6, seed=3, workers=1)
+    corpus.make_corpus(tmp_path / "voices", speakers=8, utterances=6, seed=3, workers=1)
     words = ["train.steps_per_epoch=13", f"data.root={tmp_path / 'voices'}"]
     codes, said, _ = two("none", whole, *words)
     assert codes == [0, 0], said
@@ -145,7 +149,7 @@ def test_two_processes_equal_the_whole_batch(tmp_path):
     finally:
         for process in started:
             process.kill()
-    halves = [checkpoint.load_tensors(tmp_path / str(rank)) for rank in (0, 1)]
+    halves = [tensors.load_tensors(tmp_path / str(rank)) for rank in (0, 1)]
     for name, want in whole_batch().items():
         by_row = name.endswith((".out", ".x"))
         both = [torch.cat([half[name] for half in halves])] if by_row else [h[name] for h in halves]

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from oskdft import config
-from oskdft.cli import app
+from oskdft.commands.cli import app
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "teaching.md").read_text()

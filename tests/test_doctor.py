@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oskdft import doctor
+from oskdft.commands import doctor
 
 EXTENSION = "_torchaudio.abi3.so"
 
@@ -37,7 +37,7 @@ def test_a_torchaudio_that_cannot_load_is_repaired(broken: Path):
     assert before.stdout == "oskdft loads\n"
     assert before.returncode != 0 and "OSError" in before.stderr and EXTENSION in before.stderr
 
-    fixed = python("from oskdft import doctor; print(doctor.repair())", broken.parent)
+    fixed = python("from oskdft.commands import doctor; print(doctor.repair())", broken.parent)
     assert fixed.returncode == 0, fixed.stderr
     assert f"set aside {EXTENSION}" in fixed.stdout
     assert [path.name for path in (broken / "lib").glob("_torchaudio*")] == [EXTENSION + ".aside"]
@@ -52,7 +52,9 @@ def test_a_torchaudio_that_cannot_load_is_repaired(broken: Path):
 
 def test_a_broken_torchaudio_is_reported_with_the_fix(broken: Path):
     (broken.parent / "transformers.py").write_text("raise ImportError('torchaudio')")  # faster
-    told = python("import sys; from oskdft import doctor; sys.exit(doctor.main([]))", broken.parent)
+    told = python(
+        "import sys; from oskdft.commands import doctor; sys.exit(doctor.main([]))", broken.parent
+    )
     assert told.returncode == 1
     text = told.stdout.splitlines()
     at = next(i for i, line in enumerate(text) if line.startswith("BROKEN  torchaudio "))
@@ -90,7 +92,7 @@ def test_a_library_that_crashes_does_not_silence_the_others(tmp_path: Path):
     (tmp_path / "soundfile.py").write_text("import os; os.abort()")
     for name in ("torch", "torchaudio", "transformers"):  # light stand-ins: only the order matters
         (tmp_path / f"{name}.py").write_text("raise ImportError('stand-in')")
-    told = python("from oskdft import doctor; print(doctor._libraries())", tmp_path)
+    told = python("from oskdft.commands import doctor; print(doctor._libraries())", tmp_path)
     assert "name='torch', ok=False, detail='ImportError: stand-in'" in told.stdout
     assert "name='soundfile', ok=False, detail='the test process ended" in told.stdout
 

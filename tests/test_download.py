@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from oskdft import download, inspect_corpus
-from oskdft.download import get
+from oskdft.speech.corpora import catalogue, download
+from oskdft.speech.corpora.download import get
 
 WAVE = os.urandom(300_000)  # does not shrink, so that a cut falls into it
 
@@ -101,16 +101,14 @@ def offer(
     checked: bool = True,
 ) -> bytes:
     """Put an archive on the server, under the name and checksum that the corpus is known by."""
-    corpus = inspect_corpus.CORPORA[name]
+    corpus = catalogue.CORPORA[name]
     archives = tuple(
         dataclasses.replace(
             archive, md5=hashlib.md5(body).hexdigest() if checked else None, size=len(body)
         )
         for archive in corpus.archives
     )
-    monkeypatch.setitem(
-        inspect_corpus.CORPORA, name, dataclasses.replace(corpus, archives=archives)
-    )
+    monkeypatch.setitem(catalogue.CORPORA, name, dataclasses.replace(corpus, archives=archives))
     for archive in archives:
         server.files[archive.path.rpartition("/")[2]] = body
     return body
@@ -357,7 +355,7 @@ def test_addresses_that_fail(server, tmp_path):
 
 
 def test_registered_archives_are_well_formed():
-    for corpus in inspect_corpus.CORPORA.values():
+    for corpus in catalogue.CORPORA.values():
         for archive in corpus.archives:
             assert archive.path.endswith((".tar.gz", ".zip"))
             assert archive.md5 is None or re.fullmatch("[0-9a-f]{32}", archive.md5)

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import audio, checkpoint, config, evaluate, metrics, model, scoring, teacher, verifier
-from oskdft.corpora import Trials, read_trials
+from oskdft import config
+from oskdft.evaluation import bootstrap, embedding, evaluate, metrics, score_file, scoring, verifier
+from oskdft.evaluation.verifier import load
+from oskdft.method import model
+from oskdft.speech import audio, quality
+from oskdft.speech.corpora.trials import Trials, read_trials
+from oskdft.storage import model_folder, pretrained
+from oskdft.storage.model_folder import load_model
+from oskdft.storage.tensors import load_tensors, save_tensors
 
-RATE = audio.SAMPLE_RATE
+RATE = config.SAMPLE_RATE
 KEYS = {"eer", "min_dcf_0.01", "min_dcf_0.05", "cllr", "eer_ci", "trials", "targets", "recipe"}
 
 
@@ -35,7 +42,7 @@ def unequal(net: torch.nn.Module) -> torch.nn.Module:
 def build(family: str, backend: str) -> model.SpeakerModel:
     changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
     cfg = config.load("smoke").override(changes)
-    return unequal(model.new_model(cfg, teacher.load_encoder(f"tiny-random-{family}")))
+    return unequal(model.new_model(cfg, pretrained.load_encoder(f"tiny-random-{family}")))
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def test_companions_and_padding_change_no_embedding(family, backend):
 
 def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
     """Also: no score depends on how many recordings are embedded at once."""
-    net, cfg, _ = model.load_model(model_folder)
+    net, cfg, _ = load_model(model_folder)
     trials = read_trials(recordings / "trials.txt", recordings)
     scores = evaluate.score_list(net, trials, recordings, cfg.eval)
     for batch_s in (0.1, 9.0):
@@ -78,9 +85,9 @@ def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
 
 def test_half_batch_spares_two_of_five_crops_the_adapters(model_folder, recordings):
     """Surprise 1, from the switch in a model's configuration to its scores."""
-    net, cfg, _ = model.load_model(model_folder)
+    net, cfg, _ = load_model(model_folder)
     paths = [recordings / "s0/2.wav", recordings / "s1/2.wav"]
-    all_, half = (evaluate.embed_files(net, paths, cfg.eval, choice) for choice in (False, True))
+    all_, half = (embedding.embed_files(net, paths, cfg.eval, choice) for choice in (False, True))
     assert np.array_equal(all_.full, half.full)
     changed = np.abs(all_.crops - half.crops).max((0, 2)) > 1e-4
     assert changed.tolist() == [True, True, False, False, False]
@@ -94,7 +101,7 @@ def test_published_evaluation_differs_from_the_corrected(model_folder, copied, r
     for folder in (model_folder, copied):
         out = copied / "scores.txt"
         evaluate.evaluate(folder, recordings / "trials.txt", recordings, out, device="cpu")
-        found[folder] = metrics.read_scores(out)[0]
+        found[folder] = score_file.read_scores(out)[0]
     assert np.abs(found[copied] - found[model_folder]).max() > 1e-4
 
 
@@ -103,7 +110,7 @@ def test_report_equals_its_score_file(model_folder, recordings, tmp_path):
     out = tmp_path / "scores.txt"
     result = evaluate.evaluate(model_folder, recordings / "trials.txt", recordings, out)
     assert result.keys() >= KEYS
-    scores, labels = metrics.read_scores(out)
+    scores, labels = score_file.read_scores(out)
     again = metrics.summary(scores, labels)
     same = KEYS & again.keys() - {"cllr"}
     assert {key: result[key] for key in same} == {key: again[key] for key in same}
@@ -133,13 +140,13 @@ def test_cohort_normalises_and_is_named(model_folder, recordings, tmp_path):
     )
     assert result["recipe"]["score normalisation"] == "AS-norm, top 5 of 5"
     assert result["recipe"]["Cllr of"] == "uncalibrated scores"
-    verifier, listed = evaluate.load(model_folder), read_trials(trials)
+    verifier, listed = load(model_folder), read_trials(trials)
     rows = np.stack([verifier.embed(recordings / path) for path in listed.paths])
     cohort = np.stack([verifier.embed(tmp_path / f"cohort/p{i}/a.wav") for i in range(5)])
     pairs = np.stack([listed.enrol, listed.test], 1)
     want = scoring.as_norm(scoring.score_trials(rows, None, pairs), pairs, rows, cohort, 5)
     # float32 embeddings, divided by the small deviations of five cohort scores
-    assert metrics.read_scores(out)[0] == pytest.approx(want, rel=1e-4, abs=1e-3)
+    assert score_file.read_scores(out)[0] == pytest.approx(want, rel=1e-4, abs=1e-3)
     shutil.rmtree(tmp_path / "cohort/p0")
     for i in (1, 2, 3):
         shutil.rmtree(tmp_path / f"cohort/p{i}")
@@ -187,14 +194,14 @@ def test_repeated_trials_are_said_and_kept(model_folder, recordings, tmp_path, c
 def test_speakers_are_what_targets_link():
     enrol, test = np.array([[0, 1], [1, 2], [3, 4], [0, 3], [5, 0]]).T
     made = Trials(np.array([1, 1, 1, 0, 0]), enrol, test, list("abcdef"), "mine")
-    who = evaluate.trial_speakers(made)
+    who = bootstrap.trial_speakers(made)
     assert who[0, 0] == who[0, 1] == who[1, 1] == who[3, 0]
     assert who[2, 0] == who[2, 1] == who[3, 1]
     assert len({who[0, 0], who[2, 0], who[4, 0]}) == 3
 
 
 def test_verifier(model_folder, recordings):
-    verifier = evaluate.load(model_folder, "cpu")
+    verifier = load(model_folder, "cpu")
     a, b = recordings / "s0/0.wav", recordings / "s1/1.wav"
     row = verifier.embed(a)
     assert row.shape == (32,) and row.dtype == np.float32
@@ -212,14 +219,14 @@ def test_verifier(model_folder, recordings):
 
 
 def test_a_whole_recording_has_a_longest_length(model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(verifier, "LONGEST_S", 2.0)
+    monkeypatch.setattr(quality, "LONGEST_S", 2.0)
     long, said = (
         tmp_path / "long.wav",
         r"is 3 s long; at most 2 s are embedded whole; cut it",
     )
     wave = waves(3.0)[0]
     audio.write(long, wave)
-    loaded = evaluate.load(model_folder, "cpu")
+    loaded = verifier.load(model_folder, "cpu")
     for source, name in ((long, r"long\.wav"), (wave, "wave")):
         with pytest.raises(ValueError, match=f"{name} {said}"):
             loaded.embed(source)
@@ -227,19 +234,19 @@ def test_a_whole_recording_has_a_longest_length(model_folder, tmp_path, monkeypa
         loaded.verify(long, long)
     for tta in ("full", "both"):
         with pytest.raises(ValueError, match=said):
-            evaluate.embed_files(loaded.model, [long], config.EvalConfig(tta=tta))
-    crops = evaluate.embed_files(loaded.model, [long], config.EvalConfig(tta="crops", crop_s=1.0))
+            embedding.embed_files(loaded.model, [long], config.EvalConfig(tta=tta))
+    crops = embedding.embed_files(loaded.model, [long], config.EvalConfig(tta="crops", crop_s=1.0))
     assert crops.full is None and crops.crops.shape[:2] == (1, 5)
 
 
 def test_recordings_that_are_too_short_or_broken(model_folder, recordings, tmp_path):
-    verifier = evaluate.load(model_folder)
+    verifier = load(model_folder)
     audio.write(tmp_path / "short.wav", waves(0.4)[0])
     short, list_ = tmp_path / "short.wav", [recordings / "s0/0.wav", tmp_path / "short.wav"]
     with pytest.raises(ValueError, match=r"short\.wav is 0\.40 s long; give at least 0\.5 s"):
         verifier.embed(short)
     with pytest.raises(ValueError, match=r"short\.wav is 0\.40 s long"):
-        evaluate.embed_files(verifier.model, list_, verifier.recipe)
+        embedding.embed_files(verifier.model, list_, verifier.recipe)
     for wave, says in (
         (waves(0.4)[0], "at least 0.5 s"),
         (np.zeros((2, RATE)), "give \\[N\\] samples"),
@@ -257,7 +264,7 @@ def test_another_rate_is_accepted(model_folder, tmp_path):
     tones = {r: 0.3 * np.sin(2 * np.pi * 200 * np.arange(2 * r) / r) for r in (RATE, 24_000)}
     for rate, tone in tones.items():
         audio.write(tmp_path / f"{rate}.wav", tone, rate)
-    verifier = evaluate.load(model_folder)
+    verifier = load(model_folder)
     with pytest.warns(UserWarning, match="24000 Hz; resampled"):
         assert verifier.score(*(tmp_path / f"{rate}.wav" for rate in tones)) > 0.99
 
@@ -270,16 +277,16 @@ def test_embed_to_writes_rows_and_names(model_folder, recordings, tmp_path):
         rows, paths = made["embeddings"], made["paths"]
     assert rows.shape == (4, 32) and rows.dtype == np.float32
     assert paths.tolist() == [str(path) for path in files]
-    assert np.abs(rows[2] - evaluate.load(model_folder).embed(files[2])).max() <= 1e-5
+    assert np.abs(rows[2] - verifier.load(model_folder).embed(files[2])).max() <= 1e-5
 
 
 def test_weights_that_do_not_fit_are_listed(copied):
     path = copied / "model.safetensors"
-    tensors = checkpoint.load_tensors(path)
+    tensors = load_tensors(path)
     tensors["stray"] = tensors.pop("backend.weights")
-    checkpoint.save_tensors(path, tensors)
+    save_tensors(path, tensors)
     with pytest.raises(ValueError, match="missing backend.weights; left over stray") as caught:
-        evaluate.load(copied)
+        verifier.load(copied)
     assert str(path) in str(caught.value)
 
 
@@ -301,28 +308,28 @@ def test_weights_that_do_not_fit_are_listed(copied):
 def test_damaged_models_are_one_line(copied, name, text, says):
     (copied / name).write_text(text)
     with pytest.raises(ValueError, match=says) as caught:
-        evaluate.load(copied)
+        verifier.load(copied)
     assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
 def test_a_saved_model_does_not_tell_where_its_teacher_was(tmp_path):
-    teacher.load_encoder("tiny-random-hubert").save_pretrained(tmp_path / "teacher")
+    pretrained.load_encoder("tiny-random-hubert").save_pretrained(tmp_path / "teacher")
     cfg = config.load("smoke")
-    made = model.new_model(cfg, teacher.load_encoder(str(tmp_path / "teacher")))
-    model.save_model(tmp_path / "model", made, cfg, [], {})
+    made = model.new_model(cfg, pretrained.load_encoder(str(tmp_path / "teacher")))
+    model_folder.save_model(tmp_path / "model", made, cfg, [], {})
     text = "".join(path.read_text() for path in (tmp_path / "model").glob("*.json"))
-    assert str(tmp_path) not in text and evaluate.load(tmp_path / "model").threshold is None
+    assert str(tmp_path) not in text and verifier.load(tmp_path / "model").threshold is None
 
 
 def test_folders_that_hold_no_model(tmp_path):
     for folder in (tmp_path, tmp_path / "gone"):
         with pytest.raises(ValueError, match="is no model: neither a run folder"):
-            evaluate.load(folder)
+            verifier.load(folder)
 
 
 def test_device(model_folder):
     with pytest.raises(ValueError, match="device is 'gpu'; choose auto, cpu or cuda"):
-        evaluate.load(model_folder, "gpu")
+        verifier.load(model_folder, "gpu")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no GPU here; choose auto or cpu"):
-            evaluate.load(model_folder, "cuda")
+            verifier.load(model_folder, "cuda")

@@ -10,12 +10,16 @@ import torch
 from typer.testing import CliRunner
 
 import oskdft
-from oskdft import audio, config, evaluate, export, model, onnxmodel, teacher
-from oskdft.cli import app
-from oskdft.model import load_model
-from oskdft.scoring import normalise
+from oskdft import config
+from oskdft.commands.cli import app
+from oskdft.evaluation import evaluate
+from oskdft.evaluation.scoring import normalise
+from oskdft.method import encoder, model
+from oskdft.speech.corpora.trials import read_trials
+from oskdft.storage import export, onnx_model, pretrained
+from oskdft.storage.model_folder import load_model
 
-RATE = audio.SAMPLE_RATE
+RATE = config.SAMPLE_RATE
 
 
 def noise(*seconds) -> list[np.ndarray]:
@@ -55,7 +59,7 @@ def test_onnx_equals_torch_at_any_batch_and_length(family, backend):
     changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
     cfg = config.load("smoke").override(changes)
     torch.manual_seed(0)
-    net = model.new_model(cfg, teacher.load_encoder(f"tiny-random-{family}")).eval()
+    net = model.new_model(cfg, pretrained.load_encoder(f"tiny-random-{family}")).eval()
     content = export.to_onnx(net)
     cosine, largest = export.compare(net, content)  # batches of 2 and 1, of 1.0 and 2.6 s
     assert largest <= 1e-5 and cosine >= 1 - 1e-5
@@ -74,7 +78,7 @@ def test_onnx_folder_is_a_verifier(model_folder, exported):
 
 
 def test_int8_is_smaller_and_close(model_folder, exported):
-    sizes = {to: (exported[to] / onnxmodel.FILE).stat().st_size for to in ("onnx", "int8")}
+    sizes = {to: (exported[to] / onnx_model.FILE).stat().st_size for to in ("onnx", "int8")}
     check = json.loads((exported["int8"] / "model.json").read_text())["check"]
     assert check["float32_bytes"] == sizes["onnx"] and check["bytes"] == sizes["int8"]
     assert sizes["int8"] < sizes["onnx"]
@@ -86,13 +90,13 @@ def test_int8_is_smaller_and_close(model_folder, exported):
 
 def test_int8_keeps_a_quarter_of_the_weights_of_a_model_that_is_mostly_weights():
     cfg = config.load("smoke").override({"model.backend": "ecapa", "model.backend_channels": 256})
-    net = model.new_model(cfg, teacher.load_encoder("tiny-random-hubert")).eval()
+    net = model.new_model(cfg, pretrained.load_encoder("tiny-random-hubert")).eval()
     exact = export.to_onnx(net)
     assert len(export.to_int8(exact)) <= 0.3 * len(exact)
 
 
 def test_evaluation_of_an_onnx_folder_gives_the_same_scores(model_folder, exported, recordings):
-    trials = evaluate.read_trials(recordings / "trials.txt", recordings)
+    trials = read_trials(recordings / "trials.txt", recordings)
     scores = []
     for folder in (model_folder, exported["onnx"]):
         verifier = oskdft.load(folder, "cpu")
@@ -139,10 +143,10 @@ def test_refusals_name_the_fix(model_folder, exported, tmp_path, monkeypatch):
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "model.json").write_text((exported["onnx"] / "model.json").read_text())
-    (damaged / onnxmodel.FILE).write_bytes(b"no model")
+    (damaged / onnx_model.FILE).write_bytes(b"no model")
     with pytest.raises(ValueError, match="model.onnx cannot be loaded .*export it again"):
         oskdft.load(damaged)
-    monkeypatch.setattr(onnxmodel.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_model.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="do: pip install onnx onnxruntime"):
         export.export(model_folder, "onnx", tmp_path / "out")
     with pytest.raises(ImportError, match="do: pip install onnxruntime"):
@@ -161,7 +165,7 @@ def test_export_and_verify_on_the_command_line(model_folder, recordings, tmp_pat
 
 def test_folded_weight_norm_changes_no_state(model_folder):
     net = load_model(model_folder)[0]
-    folded = teacher.fold_weight_norm(copy.deepcopy(net))
+    folded = encoder.fold_weight_norm(copy.deepcopy(net))
     wave = torch.randn(2, RATE)
     with torch.no_grad():
         assert torch.equal(net(wave), folded(wave))

@@ -13,7 +13,10 @@ import psutil
 import pytest
 from faults import harness
 
-from oskdft import config, files, mishaps, reproduce, runfolder, train, validation
+from oskdft import config
+from oskdft.commands import reproduce
+from oskdft.training import loop, meter, run_folder, train, validation
+from oskdft.utils import files, process
 
 # tensorboard writes in a thread of its own, which ends with an error where the disk is gone
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -21,7 +24,7 @@ MEMORY = """
 import resource, sys
 import torch
 from faults import inject
-from oskdft import cli, train
+from oskdft.commands import cli; from oskdft.training import train
 
 step = train.StageLoop.step
 
@@ -40,7 +43,7 @@ cli.main()
 SERVED = """
 import multiprocessing
 multiprocessing.set_start_method("forkserver")
-from oskdft import cli
+from oskdft.commands import cli
 cli.main()
 """
 SHORT = [
@@ -50,7 +53,7 @@ SHORT = [
 LOCKING = """
 import sys
 from pathlib import Path
-from oskdft.runfolder import Lock
+from oskdft.training.run_folder import Lock
 lock = Lock(Path(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()
@@ -92,7 +95,7 @@ def test_a_signal_inside_a_step_saves_the_state_behind_it(
     smoke, whole, tmp_path, monkeypatch, number, stop
 ):
     """In the middle of an epoch and of a row of metrics.csv; the resumed run is the untouched one."""
-    step = train.StageLoop.step
+    step = loop.StageLoop.step
 
     def signalled(self, at, batch):
         if at == 16:
@@ -100,7 +103,7 @@ def test_a_signal_inside_a_step_saves_the_state_behind_it(
         step(self, at, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.StageLoop, "step", signalled)
+        patch.setattr(loop.StageLoop, "step", signalled)
         with pytest.raises(stop) as ended:
             train.train(smoke, tmp_path / "r")
     assert stop is KeyboardInterrupt or ended.value.code == 143
@@ -193,15 +196,15 @@ def test_a_second_writer_is_refused_and_a_dead_one_is_not_waited_for(smoke, whol
         reproduce.reproduce("smoke", ["01"], str(tmp_path / "r"), resume=True)
     first.kill()
     first.communicate()
-    runfolder.Lock(tmp_path / "r").release()
+    run_folder.Lock(tmp_path / "r").release()
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     def unsupported(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(runfolder.fcntl, "lockf", unsupported)
-    runfolder.Lock(tmp_path).release()
+    monkeypatch.setattr(run_folder.fcntl, "lockf", unsupported)
+    run_folder.Lock(tmp_path).release()
     assert "cannot be locked (No locks available)" in capsys.readouterr().err
 
 
@@ -215,14 +218,14 @@ def test_room_is_asked_for_before_the_first_step(smoke, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_vanishes_stops_the_run_and_is_not_made_again(smoke, tmp_path, monkeypatch):
-    step = train.StageLoop.step
+    step = loop.StageLoop.step
 
     def moved(self, at, batch):
         if at == 20:
             (tmp_path / "r").rename(tmp_path / "away")
         step(self, at, batch)
 
-    monkeypatch.setattr(train.StageLoop, "step", moved)
+    monkeypatch.setattr(loop.StageLoop, "step", moved)
     with pytest.raises(FileNotFoundError, match="has vanished .*bring the folder back"):
         train.train(smoke, tmp_path / "r")
     assert harness.place_of(tmp_path / "away") == (0, 13) and not (tmp_path / "r").exists()
@@ -231,7 +234,7 @@ def test_a_folder_that_vanishes_stops_the_run_and_is_not_made_again(smoke, tmp_p
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_a_disk_that_refuses_leaves_the_state_before(smoke, tmp_path, monkeypatch, number):
     """Full, read-only, broken: from the second epoch on nothing can be written."""
-    save, real = runfolder.save_state, os.fsync
+    save, real = run_folder.save_state, os.fsync
 
     def refused(out, place, *rest):
         if place["step"] > 13:
@@ -242,7 +245,7 @@ def test_a_disk_that_refuses_leaves_the_state_before(smoke, tmp_path, monkeypatc
             )
         save(out, place, *rest)
 
-    monkeypatch.setattr(runfolder, "save_state", refused)
+    monkeypatch.setattr(run_folder, "save_state", refused)
     with pytest.raises(
         OSError, match=rf"{os.strerror(number)}; free some space or write elsewhere.*safetensors"
     ):
@@ -267,19 +270,19 @@ def test_too_little_memory_is_said_and_the_run_can_be_resumed(smoke, whole, tmp_
 
 
 def test_sigterm_before_the_training_begins_has_the_same_exit_code():
-    code = "import os, signal, sys\nfrom oskdft import cli, config\n"
+    code = "import os, signal, sys\nfrom oskdft.commands import cli; from oskdft import config\n"
     code += "config.load = lambda _: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "train", "--out", "never"], capture_output=True, text=True
     )
-    assert done.returncode == mishaps.STOPPED == 143
+    assert done.returncode == process.STOPPED == 143
     assert done.stderr == "oskdft: stopped by SIGTERM\n" and not os.path.exists("never")
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
     smoke, runs, tmp_path, monkeypatch
 ):
-    norms = train.gradient_norms
+    norms = meter.gradient_norms
     monkeypatch.setattr(train, "gradient_norms", lambda o: norms(o) | {"grad_body": float("inf")})
     with pytest.raises(
         ValueError, match=r"the grad_body is inf at step 1 .*lower train\.lr"
@@ -300,10 +303,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(
     ids=str,
 )  # fmt: skip
 def test_errors_from_below_become_one_line(error, line):
-    with pytest.raises(ValueError, match=line), mishaps.explained("go on"):
+    with pytest.raises(ValueError, match=line), process.explained("go on"):
         raise error
 
 
 def test_errors_of_the_program_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="^shapes do not match$"), mishaps.explained("go on"):
+    with pytest.raises(RuntimeError, match="^shapes do not match$"), process.explained("go on"):
         raise RuntimeError("shapes do not match")

@@ -7,7 +7,9 @@ import os
 import pytest
 import torch
 
-from oskdft import checkpoint, files
+from oskdft.storage import tensors
+from oskdft.training import run_folder
+from oskdft.utils import files
 
 
 def test_failure_leaves_the_old_file(tmp_path):
@@ -77,7 +79,7 @@ def test_optimiser_round_trip():
     a, b = torch.randn(4, 3), torch.randn(4, 3)
     step(0, a)
     nets[1].load_state_dict(nets[0].state_dict())
-    checkpoint.restore_optimiser(adams[1], checkpoint.optimiser_tensors(adams[0]))
+    run_folder.restore_optimiser(adams[1], run_folder.optimiser_tensors(adams[0]))
     step(0, b)
     step(1, b)
     assert torch.equal(nets[0].weight, nets[1].weight)
@@ -87,12 +89,12 @@ def test_damaged_safetensors_are_named(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(ValueError, match=r"model\.safetensors is not a readable safetensors file"):
-        checkpoint.load_tensors(path)
-    checkpoint.save_tensors(path, {"a": torch.ones(2)})
+        tensors.load_tensors(path)
+    tensors.save_tensors(path, {"a": torch.ones(2)})
     with pytest.raises(ValueError, match="missing weight, bias|missing bias, weight; left over a"):
-        checkpoint.load_strictly(torch.nn.Linear(2, 1), checkpoint.load_tensors(path), str(path))
+        tensors.load_strictly(torch.nn.Linear(2, 1), tensors.load_tensors(path), str(path))
     with pytest.raises(ValueError, match="of another shape bias, weight"):
-        checkpoint.load_strictly(
+        tensors.load_strictly(
             torch.nn.Linear(2, 1),
             {"weight": torch.ones(3), "bias": torch.ones(3)},
             "model.safetensors",

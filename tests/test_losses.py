@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from oskdft import losses, targets
 from oskdft.config import BUNDLES, LossConfig
+from oskdft.method import losses, teacher
 
 PUBLISHED, CORRECTED = BUNDLES["published"], BUNDLES["corrected"]
 
@@ -118,14 +118,14 @@ def test_standardised_targets_do_not_reward_a_constant():
     """Raw, a guess of nothing but the mean is nearly perfect where the states hold a large constant."""
     torch.manual_seed(0)
     raw = 100 + torch.randn(1, 4, 50, 8)
-    for states, near in ((raw, True), (targets.standardised(raw), False)):
+    for states, near in ((raw, True), (teacher.standardised(raw), False)):
         guess = states.mean((1, 2), keepdim=True)
         error = (states - guess).norm() / states.norm()
         assert (error < 0.02) == near and (error > 0.99) != near
 
 
 def test_a_dimension_that_never_changes_stays_finite():
-    assert torch.equal(targets.standardised(torch.ones(1, 2, 3, 4)), torch.zeros(1, 2, 3, 4))
+    assert torch.equal(teacher.standardised(torch.ones(1, 2, 3, 4)), torch.zeros(1, 2, 3, 4))
 
 
 def test_class_weights_are_total_over_count():

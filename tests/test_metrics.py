@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from typer.testing import CliRunner
 
-from oskdft import cli, metrics
+from oskdft.commands import cli
+from oskdft.evaluation import bootstrap, calibration, metrics, score_file
 
 PUBLIC = (
     metrics.eer,
@@ -18,7 +19,7 @@ PUBLIC = (
     metrics.det_points,
     metrics.cllr,
     metrics.min_cllr,
-    metrics.calibrate,
+    calibration.calibrate,
     metrics.summary,
 )
 
@@ -190,7 +191,7 @@ def test_min_dcf_equals_brute_force(data, p_target):
 
 
 @pytest.mark.parametrize("p_target", [0, 1, -0.1, 5, math.nan])
-@pytest.mark.parametrize("metric", [metrics.min_dcf, metrics.calibrate])
+@pytest.mark.parametrize("metric", [metrics.min_dcf, calibration.calibrate])
 def test_prior_outside_the_open_interval_is_refused(metric, p_target):
     with pytest.raises(ValueError, match=f"p_target is {p_target}"):
         metric([1, 2], [0, 1], p_target)
@@ -270,7 +271,7 @@ def test_no_monotone_calibration_beats_min_cllr(data, log_scale, offset):
     scores, labels = data
     lowest = metrics.min_cllr(scores, labels)
     assert lowest <= metrics.cllr(np.exp(log_scale) * scores + offset, labels) + 1e-12
-    scale, shift = metrics.calibrate(scores, labels)
+    scale, shift = calibration.calibrate(scores, labels)
     if scale >= 0:  # else the fit turned the scores round, which PAV must not
         assert lowest <= metrics.cllr(scale * scores + shift, labels) + 1e-12
 
@@ -301,7 +302,7 @@ def test_calibration_recovers_gaussian_ratios(p_target, dtype):
     # N(m, v) against N(-m, v): llr = 2 m / v * s; here scores are 0.1 * s + 0.4
     scores, labels = gaussian(60_000, 2.0)
     scores = (0.1 * (scores - 1) + 0.4).astype(dtype)  # s: means -1 and 1, variance 1
-    scale, offset = metrics.calibrate(scores, labels, p_target)
+    scale, offset = calibration.calibrate(scores, labels, p_target)
     assert scale == pytest.approx(20, rel=0.04)  # 2 s = 2 (score - 0.4) / 0.1
     assert offset == pytest.approx(-8, rel=0.04)
     llrs = scale * scores.astype(float) + offset
@@ -311,8 +312,8 @@ def test_calibration_recovers_gaussian_ratios(p_target, dtype):
 @given(trials(), st.floats(0.01, 100), st.floats(-10, 10))
 def test_calibrated_ratios_do_not_depend_on_the_scale_of_the_scores(data, scale, offset):
     scores, labels = data
-    a, b = metrics.calibrate(scores, labels)
-    c, d = metrics.calibrate(scale * scores + offset, labels)
+    a, b = calibration.calibrate(scores, labels)
+    c, d = calibration.calibrate(scale * scores + offset, labels)
     assert np.allclose(a * scores + b, c * (scale * scores + offset) + d, atol=1e-4)
 
 
@@ -322,13 +323,13 @@ def test_calibrated_ratios_do_not_depend_on_the_scale_of_the_scores(data, scale,
     [([0, 1], [0, 1]), ([0, 1, 2, 3], [0, 0, 1, 1]), ([-1e6, 1e-6, 5, 6], [0, 0, 0, 1])],
 )
 def test_calibration_of_separable_scores_is_finite(scores, labels, p_target):
-    scale, offset = metrics.calibrate(scores, labels, p_target)
+    scale, offset = calibration.calibrate(scores, labels, p_target)
     assert math.isfinite(scale) and math.isfinite(offset) and scale > 0
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.3, -7.7])
 def test_calibration_of_equal_scores_says_nothing(value):
-    scale, offset = metrics.calibrate([value] * 7, [0, 1, 1, 1, 1, 1, 0])
+    scale, offset = calibration.calibrate([value] * 7, [0, 1, 1, 1, 1, 1, 0])
     assert scale * value + offset == pytest.approx(0, abs=1e-6)
 
 
@@ -410,7 +411,7 @@ def test_bootstrap_weights_worked_by_hand(monkeypatch):
         seen.append((p_miss.tolist(), p_fa.tolist()))
         return 0.25
 
-    found = metrics.bootstrap_ci(scores, labels, np.array([left, right]).T, metric, samples=1)
+    found = bootstrap.bootstrap_ci(scores, labels, np.array([left, right]).T, metric, samples=1)
     assert found == (0.25, 0.25)
     # 3 targets, 4 others; one point behind each distinct score .1 .2 .3 .4 .5 .9
     assert seen == [([0, 0, 0, 1 / 3, 1 / 3, 1, 1], [1, 1, 1, 1, 0.5, 0, 0])]
@@ -426,7 +427,7 @@ def test_bootstrap_of_every_speaker_once_is_the_plain_roc(monkeypatch):
         seen.append((p_miss, p_fa))
         return metrics.eer_of(p_miss, p_fa)
 
-    low, high = metrics.bootstrap_ci(scores, labels, pairs, metric, samples=1)
+    low, high = bootstrap.bootstrap_ci(scores, labels, pairs, metric, samples=1)
     for found, plain in zip(seen[0], metrics.det_points(scores, labels), strict=False):
         assert np.allclose(found, plain, atol=1e-12)
     assert low == high == pytest.approx(metrics.eer(scores, labels)[0], abs=1e-12)
@@ -449,32 +450,32 @@ def test_bootstrap_equals_repeating_the_trials(plain):
         weight = np.where(labels == 1, of_each[:, 0], of_each.prod(1))
         if weight[labels == 1].any() and weight[labels == 0].any():
             want.append(plain(np.repeat(scores, weight), np.repeat(labels, weight)))
-    found = metrics.bootstrap_ci(scores, labels, pairs, of_roc, samples=50, level=0.8, seed=3)
+    found = bootstrap.bootstrap_ci(scores, labels, pairs, of_roc, samples=50, level=0.8, seed=3)
     assert found == pytest.approx(np.quantile(want, [0.1, 0.9]), abs=1e-9)
 
 
 def test_bootstrap_interval_holds_the_rate_and_follows_the_seed():
     scores, labels, pairs = speaker_trials()
     rate = metrics.eer(scores, labels)[0]
-    low, high = metrics.bootstrap_ci(scores, labels, pairs, samples=200)
+    low, high = bootstrap.bootstrap_ci(scores, labels, pairs, samples=200)
     assert 0 <= low < rate < high <= 1
-    assert metrics.bootstrap_ci(scores, labels, pairs, samples=200, seed=0) == (low, high)
-    assert metrics.bootstrap_ci(scores, labels, pairs, samples=200, seed=1) != (low, high)
-    narrow = metrics.bootstrap_ci(scores, labels, pairs, samples=200, level=0.5)
+    assert bootstrap.bootstrap_ci(scores, labels, pairs, samples=200, seed=0) == (low, high)
+    assert bootstrap.bootstrap_ci(scores, labels, pairs, samples=200, seed=1) != (low, high)
+    narrow = bootstrap.bootstrap_ci(scores, labels, pairs, samples=200, level=0.5)
     assert low < narrow[0] < narrow[1] < high
 
 
 def test_bootstrap_does_not_depend_on_how_speakers_are_called():
     scores, labels, pairs = speaker_trials()
     names = np.array([f"id{10_000 + i}" for i in range(40)])[pairs]
-    want = metrics.bootstrap_ci(scores, labels, pairs, samples=20)
-    assert metrics.bootstrap_ci(scores, labels, names, samples=20) == want
-    assert metrics.bootstrap_ci(scores, labels, pairs[:, ::-1] * 3 + 7, samples=20) == want
+    want = bootstrap.bootstrap_ci(scores, labels, pairs, samples=20)
+    assert bootstrap.bootstrap_ci(scores, labels, names, samples=20) == want
+    assert bootstrap.bootstrap_ci(scores, labels, pairs[:, ::-1] * 3 + 7, samples=20) == want
 
 
 def test_bootstrap_over_speakers_is_wider_than_over_trials():
     scores, labels, pairs = speaker_trials()
-    low, high = metrics.bootstrap_ci(scores, labels, pairs, samples=300)
+    low, high = bootstrap.bootstrap_ci(scores, labels, pairs, samples=300)
     rng, rates = np.random.default_rng(0), []
     for _ in range(300):
         drawn = rng.integers(len(scores), size=len(scores))
@@ -487,12 +488,12 @@ def test_bootstrap_passes_over_draws_without_both_kinds(monkeypatch):
     # drawn twice the same speaker, no non-target trial is left; drawn once each, all are
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Draws([0, 0], [0, 1], [1, 1]))
     pairs = [[0, 0], [1, 1], [0, 1]]
-    found = metrics.bootstrap_ci([3, 1, 2], [1, 1, 0], pairs, samples=3)
+    found = bootstrap.bootstrap_ci([3, 1, 2], [1, 1, 0], pairs, samples=3)
     # targets 1 and 3 around the non-target 2: miss stays 1/2 while fa goes from 1 to 0
     assert found == (0.5, 0.5)
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Draws([0, 0], [1, 1]))
     with pytest.raises(ValueError, match="no draw of speakers has both kinds"):
-        metrics.bootstrap_ci([3, 1, 2], [1, 1, 0], pairs, samples=2)
+        bootstrap.bootstrap_ci([3, 1, 2], [1, 1, 0], pairs, samples=2)
 
 
 def test_two_systems_see_the_same_draws_of_speakers():
@@ -501,17 +502,17 @@ def test_two_systems_see_the_same_draws_of_speakers():
     labels = pairs[:, 0] == pairs[:, 1]
     scores = labels + rng.normal(size=300)
     a, b = (
-        metrics.bootstrap(values, labels, pairs, samples=100) for values in (scores, 3 * scores)
+        bootstrap.bootstrap(values, labels, pairs, samples=100) for values in (scores, 3 * scores)
     )
     assert np.array_equal(a, b)  # a rescaled system is the same system: its difference is 0
-    noisy = metrics.bootstrap(scores + rng.normal(size=300), labels, pairs, samples=100)
+    noisy = bootstrap.bootstrap(scores + rng.normal(size=300), labels, pairs, samples=100)
     assert np.std(noisy - a) < math.hypot(np.std(noisy), np.std(a))  # what is common cancels
 
 
 @pytest.mark.parametrize("speakers", [[1, 2], [[1, 2]], [[1, 2, 3], [1, 2, 3]], 5])
 def test_bootstrap_needs_two_speakers_per_trial(speakers):
     with pytest.raises(ValueError, match=r"speakers has shape .*give two per trial, \[2, 2\]"):
-        metrics.bootstrap_ci([1, 2], [0, 1], speakers)
+        bootstrap.bootstrap_ci([1, 2], [0, 1], speakers)
 
 
 @pytest.mark.parametrize(
@@ -520,7 +521,7 @@ def test_bootstrap_needs_two_speakers_per_trial(speakers):
 def test_bootstrap_refuses_settings_that_mean_nothing(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} .*{value}"):
-        metrics.bootstrap_ci([1, 2], [0, 1], [[0, 1], [0, 0]], **wrong)
+        bootstrap.bootstrap_ci([1, 2], [0, 1], [[0, 1], [0, 0]], **wrong)
 
 
 # Summary and score files
@@ -556,7 +557,7 @@ def written(tmp_path, text, encoding="utf-8"):
     ],
 )
 def test_score_files_are_read(tmp_path, text):
-    scores, labels = metrics.read_scores(written(tmp_path, text))
+    scores, labels = score_file.read_scores(written(tmp_path, text))
     assert (scores.tolist(), labels.tolist()) == ([0.5, -0.002, 7.0], [1, 0, 1])
     assert (scores.dtype, labels.dtype) == (np.float64, np.uint8)
 
@@ -586,21 +587,21 @@ def test_score_files_are_read(tmp_path, text):
 def test_bad_score_files_are_refused_by_file_and_line(tmp_path, text, says):
     path = written(tmp_path, text)
     with pytest.raises(ValueError, match=says) as caught:
-        metrics.read_scores(path)
+        score_file.read_scores(path)
     assert str(caught.value).startswith(str(path))
     assert len(str(caught.value)) < len(str(path)) + 200 and "\n" not in str(caught.value)
 
 
 def test_a_long_line_is_not_printed_whole(tmp_path):
     with pytest.raises(ValueError, match="line 1") as caught:
-        metrics.read_scores(written(tmp_path, "x" * 10**6))
+        score_file.read_scores(written(tmp_path, "x" * 10**6))
     assert len(str(caught.value)) < len(str(tmp_path)) + 250
 
 
 def test_a_long_score_file_is_read(tmp_path):
     scores, labels = gaussian(100_000)
     lines = (f"{y} {s!r}\n" for y, s in zip(labels.tolist(), scores.tolist(), strict=True))
-    found = metrics.read_scores(written(tmp_path, "".join(lines)))
+    found = score_file.read_scores(written(tmp_path, "".join(lines)))
     assert np.array_equal(found[0], scores) and np.array_equal(found[1], labels)
 
 
@@ -614,24 +615,24 @@ names |= st.lists(names, min_size=2, max_size=3).map(" ".join)
 def test_written_scores_are_read_back_bit_for_bit(tmp_path_factory, rows):
     labels, left, right, scores = zip(*rows, strict=True)
     path = tmp_path_factory.mktemp("scores") / "new folder" / "scores.txt"
-    metrics.write_scores(path, np.array(scores), np.array(labels), left, right)
-    found, read_labels = metrics.read_scores(path)
+    score_file.write_scores(path, np.array(scores), np.array(labels), left, right)
+    found, read_labels = score_file.read_scores(path)
     assert found.tobytes() == np.array(scores).tobytes()
     assert read_labels.tolist() == list(labels)
 
 
 def test_float32_scores_keep_every_bit(tmp_path):
     scores = np.array([0.1, 1 / 3, -7e-9], np.float32)
-    metrics.write_scores(tmp_path / "s", scores, np.array([True, False, True]), "abc", "def")
-    assert np.array_equal(metrics.read_scores(tmp_path / "s")[0].astype(np.float32), scores)
+    score_file.write_scores(tmp_path / "s", scores, np.array([True, False, True]), "abc", "def")
+    assert np.array_equal(score_file.read_scores(tmp_path / "s")[0].astype(np.float32), scores)
     assert (tmp_path / "s").read_text().startswith("1 a d 0.10000000149011612\n0 b e ")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "s"
-    metrics.write_scores(path, [0.5], [1], ["a"], ["b"])
+    score_file.write_scores(path, [0.5], [1], ["a"], ["b"])
     with pytest.raises(ValueError, match=r"scores, labels, left, right have \(2, 2, 1, 2\)"):
-        metrics.write_scores(path, [0.5, 1], [1, 0], ["a"], ["b", "c"])
+        score_file.write_scores(path, [0.5, 1], [1, 0], ["a"], ["b", "c"])
     assert path.read_text() == "1 a b 0.5\n"
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 

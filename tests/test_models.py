@@ -6,8 +6,11 @@ import pytest
 import torch
 from transformers import HubertModel, Wav2Vec2Model, WavLMModel
 
-from oskdft import backends, positions, probes, student, teacher
 from oskdft.config import BUNDLES, ModelConfig
+from oskdft.evaluation import probes
+from oskdft.method import backends, student, teacher
+from oskdft.method.encoder import cnn, convolve_positions, frame_count
+from oskdft.storage import pretrained
 
 FAMILIES = {"hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel}
 CORRECTED = BUNDLES["corrected"]
@@ -16,7 +19,7 @@ MODEL = ModelConfig(student_layers=2, adapter_units=8)
 
 @pytest.fixture(params=FAMILIES)
 def encoder(request):
-    return teacher.load_encoder(f"tiny-random-{request.param}")
+    return pretrained.load_encoder(f"tiny-random-{request.param}")
 
 
 def switch(**changes):
@@ -64,8 +67,8 @@ def test_teacher_is_frozen(encoder):
 
 @pytest.mark.parametrize("samples", [400, 719, 720, 16_000, 48_000])
 def test_frame_count_is_the_number_of_frames(encoder, samples):
-    frames = teacher.cnn(encoder, torch.zeros(1, samples)).shape[1]
-    assert frames == teacher.frame_count(encoder.config, samples) == (samples - 400) // 320 + 1
+    frames = cnn(encoder, torch.zeros(1, samples)).shape[1]
+    assert frames == frame_count(encoder.config, samples) == (samples - 400) // 320 + 1
 
 
 def test_padding_changes_no_state(encoder):
@@ -81,10 +84,10 @@ def test_padding_changes_no_state(encoder):
 @pytest.mark.parametrize("samples", [400, 4000, 30_000, 80_000])  # 1 to 249 frames, a kernel of 16
 def test_positions_by_spectra_are_the_convolution(encoder, samples):
     """A single row goes through transformers' convolution, several through spectra; so do gradients."""
-    frames, conv = teacher.frame_count(encoder.config, samples), encoder.encoder.pos_conv_embed.conv
+    frames, conv = frame_count(encoder.config, samples), encoder.encoder.pos_conv_embed.conv
     rows = torch.randn(3, frames, encoder.config.hidden_size, requires_grad=True)
     wanted = torch.cat([encoder.encoder.pos_conv_embed(row[None]) for row in rows])
-    given = positions.convolve_positions(encoder.encoder.pos_conv_embed, rows)
+    given = convolve_positions(encoder.encoder.pos_conv_embed, rows)
     torch.testing.assert_close(given, wanted, atol=1e-6, rtol=1e-5)
     assert not torch.equal(given, wanted), "the two ways round differently: this took the same one"
     onto = torch.randn_like(wanted)
@@ -313,28 +316,26 @@ def test_unknown_weights_say_what_to_put_where(monkeypatch, tmp_path):
     with pytest.raises(
         ValueError, match=r"put its config.json and model.safetensors into .*hubert-base-ls960"
     ) as error:
-        teacher.load_encoder("facebook/hubert-base-ls960")
+        pretrained.load_encoder("facebook/hubert-base-ls960")
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="no folder with config.json, no shipped teacher"):
-        teacher.load_encoder("my-model")
+        pretrained.load_encoder("my-model")
 
 
 def test_local_folder_round_trip_and_missing_tensors(tmp_path, encoder):
-    from oskdft import checkpoint
+    from oskdft.storage.tensors import load_tensors, save_tensors
 
     encoder.save_pretrained(tmp_path)
-    again = teacher.load_encoder(str(tmp_path))
+    again = pretrained.load_encoder(str(tmp_path))
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in encoder.state_dict().items())
-    tensors = checkpoint.load_tensors(tmp_path / "model.safetensors")
+    tensors = load_tensors(tmp_path / "model.safetensors")
     gone = "encoder.layers.1.final_layer_norm.weight"
-    checkpoint.save_tensors(
-        tmp_path / "model.safetensors", {k: v for k, v in tensors.items() if k != gone}
-    )
+    save_tensors(tmp_path / "model.safetensors", {k: v for k, v in tensors.items() if k != gone})
     with pytest.raises(ValueError, match=f"lacks 1 tensors: {gone}"):
-        teacher.load_encoder(str(tmp_path))
+        pretrained.load_encoder(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match="not a readable safetensors file") as error:
-        teacher.load_encoder(str(tmp_path))
+        pretrained.load_encoder(str(tmp_path))
     assert "\n" not in str(error.value)
 
 
@@ -342,4 +343,4 @@ def test_pickled_weights_are_refused(tmp_path, encoder):
     encoder.config.save_pretrained(tmp_path)
     torch.save(encoder.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="needs config.json and model.safetensors"):
-        teacher.load_encoder(str(tmp_path))
+        pretrained.load_encoder(str(tmp_path))

@@ -5,9 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from oskdft import evaluate, train
-from oskdft.files import read_json
-from oskdft.notebook import ROOT, SMOKE, Lesson, exercise, percent, setup, table
+from oskdft.evaluation import evaluate
+from oskdft.lessons.exercise import exercise, percent, table
+from oskdft.lessons.figures.store import SMOKE
+from oskdft.lessons.lesson import ROOT, Lesson, setup
+from oskdft.training import loop, train
+from oskdft.utils.files import read_json
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +64,13 @@ def test_one_configuration_one_folder(lesson):
 
 def test_interrupted_training_goes_on(lesson, monkeypatch):
     """Killed after the first epoch; the next call finishes the same folder."""
-    original = train.StageLoop.end_of_epoch
+    original = loop.StageLoop.end_of_epoch
 
     def killed(self, step):
         original(self, step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.StageLoop, "end_of_epoch", killed)
+    monkeypatch.setattr(loop.StageLoop, "end_of_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         lesson.train({"strategy": "scratch"})
     monkeypatch.undo()

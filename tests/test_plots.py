@@ -14,7 +14,10 @@ from matplotlib.text import Text
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from oskdft import cli, figures, metrics, plots
+from oskdft.commands import cli
+from oskdft.evaluation import metrics
+from oskdft.lessons.figures import models, plots, results, scores, store
+from oskdft.lessons.figures.scores import det_data
 
 rng = np.random.default_rng(0)
 LABELS = np.repeat([1, 0], [100, 400])
@@ -25,7 +28,7 @@ RESULTS = {
     "scratch": {"mean": 0.20, "low": 0.17, "high": 0.22, "seeds": [0.19, 0.21]},
 }
 EXAMPLES = {
-    "det": {"systems": {"a": plots.det_data(SCORES, LABELS)}},
+    "det": {"systems": {"a": scores.det_data(SCORES, LABELS)}},
     "histogram": {"scores": SCORES, "labels": LABELS, "threshold": 1.0},
     "trade_off": {"scores": SCORES, "labels": LABELS},
     "calibration": {"scores": SCORES, "labels": LABELS, "scale": 2.0, "offset": -2.0},
@@ -41,7 +44,7 @@ EXAMPLES = {
     "matrix": {"values": np.eye(3), "xlabel": "x", "ylabel": "y", "label": "CKA"},
     "gradient_flow": {"norms": {"adapters": {"KD": 0.0, "FT": 1.0}, "CNN": {"KD": 2.0, "FT": 1.0}}},
     "embedding_map": {"points": rng.normal(size=(24, 2)), "labels": [f"s{n % 12}" for n in range(24)]},
-    "waves": {"clips": plots.waves_data({"tone": WAVE, "half": WAVE / 2})},
+    "waves": {"clips": models.waves_data({"tone": WAVE, "half": WAVE / 2})},
     "heads": {"distances": [[10.0, 50.0], [100.0, 300.0]]},
     "trust": {"values": {"UMAP": [0.9, 0.8], "PCA": [0.7, 0.75]}, "k": [5, 10]},
     "method": {},
@@ -55,7 +58,7 @@ EXAMPLES = {
 
 def saved(folder, name="a", **changes):
     data = {"values": {"x": 2.0, "y": 1.0}, "unit": "s"}
-    figures.save(name, folder, "bars", data, "Two bars.", **changes)
+    store.save(name, folder, "bars", data, "Two bars.", **changes)
     return folder / f"{name}.json"
 
 
@@ -68,7 +71,7 @@ def pixels(figure) -> np.ndarray:
 ODD = ["$_$", r"a$\foo$", "_ann", "b$", r"c\$d"]  # formulas, and what a legend leaves out
 ONE = {"x": [1, 10], "y": [1, 100]}
 ODDLY_NAMED = {
-    "det": {"systems": dict.fromkeys(ODD, plots.det_data(SCORES, LABELS))},
+    "det": {"systems": dict.fromkeys(ODD, scores.det_data(SCORES, LABELS))},
     "curves": {"rows": [{"step": 1, "kd": 2.0}], "y": ["kd"] * len(ODD), "labels": ODD},
     "bars": {"values": dict.fromkeys(ODD, 1.0), "unit": "s"},
     "intervals": {"results": dict.fromkeys(ODD, RESULTS["scratch"])},
@@ -78,14 +81,14 @@ ODDLY_NAMED = {
     "layers": {"probes": dict.fromkeys(ODD, [0.1, 0.3]), "ylabel": "accuracy"},
     "matrix": {"values": np.eye(5), "xlabel": "x", "ylabel": "y", "label": "CKA", "xnames": ODD, "ynames": ODD},
     "embedding_map": {"points": np.eye(5)[:, :2], "labels": ODD, "title": ODD[1]},
-    "waves": {"clips": dict.fromkeys(ODD, plots.waves_data({"tone": WAVE})["tone"])},
+    "waves": {"clips": dict.fromkeys(ODD, models.waves_data({"tone": WAVE})["tone"])},
     "trust": {"values": dict.fromkeys(ODD, [0.9, 0.8]), "k": [5, 10]},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ODDLY_NAMED)
 def test_names_from_outside_are_shown_letter_by_letter(name: str):
-    figure = figures.draw(name, ODDLY_NAMED[name])
+    figure = store.draw(name, ODDLY_NAMED[name])
     with warnings.catch_warnings(action="error", category=UserWarning):  # a sign the font lacks
         pixels(figure)
     shown = [text.get_text().replace(r"\$", "$") for text in figure.findobj(Text)]
@@ -98,7 +101,7 @@ def test_every_plot_has_an_example():
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_picture_is_readable_and_described(name: str):
-    figure = figures.draw(name, EXAMPLES[name])
+    figure = store.draw(name, EXAMPLES[name])
     written = [text for text in figure.findobj(Text) if text.get_text().strip()]
     assert written and min(text.get_fontsize() for text in written) >= 11
     axes = [ax for ax in figure.axes if ax.axison]
@@ -115,7 +118,7 @@ def test_picture_is_readable_and_described(name: str):
 def test_no_state_leaks():
     settings = dict(mpl.rcParams)
     for name in EXAMPLES:
-        figures.draw(name, EXAMPLES[name])
+        store.draw(name, EXAMPLES[name])
     assert plt.get_fignums() == [] and dict(mpl.rcParams) == settings
 
 
@@ -137,21 +140,21 @@ def test_no_state_leaks():
 )
 def test_bad_input_is_refused_by_name(name: str, change: dict, word: str):
     with pytest.raises(ValueError, match=word):
-        figures.draw(name, EXAMPLES[name] | change)
+        store.draw(name, EXAMPLES[name] | change)
 
 
 def test_alternative_text_names_the_lowest_curve():
-    good, bad = plots.det_data(SCORES, LABELS), plots.det_data(-SCORES, LABELS)
+    good, bad = scores.det_data(SCORES, LABELS), scores.det_data(-SCORES, LABELS)
     for systems in ({"first": good, "second": bad}, {"second": bad, "first": good}):
-        assert f"Lowest EER: first, {100 * good['eer']:.2f} %" in plots.det(systems).alt
-    swapped = plots.det({"first": bad, "second": good})
+        assert f"Lowest EER: first, {100 * good['eer']:.2f} %" in scores.det(systems).alt
+    swapped = scores.det({"first": bad, "second": good})
     assert "Lowest EER: second" in swapped.alt
 
 
 def test_det_data_is_thinned_without_leaving_the_curve():
     labels = np.repeat([1, 0], [3000, 30000])
     scores = np.r_[rng.normal(2, 1, 3000), rng.normal(0, 1, 30000)]
-    thin = plots.det_data(scores, labels)
+    thin = det_data(scores, labels)
     assert len(thin["miss"]) == len(thin["false_alarm"]) <= 400
     assert thin["eer"] == metrics.eer(scores, labels)[0]
     miss, false_alarm, _ = metrics.det_points(scores, labels)
@@ -163,36 +166,36 @@ def test_det_data_is_thinned_without_leaving_the_curve():
 
 
 def test_unreached_parameters_show_a_zero():
-    figure = plots.gradient_flow(EXAMPLES["gradient_flow"]["norms"])
+    figure = models.gradient_flow(EXAMPLES["gradient_flow"]["norms"])
     assert [text.get_text() for text in figure.axes[0].texts].count("0") == 1
     assert "KD reaches CNN but not adapters; FT reaches everything" in figure.alt
-    none = plots.gradient_flow({"CNN": {"KD": 0.0}})
+    none = models.gradient_flow({"CNN": {"KD": 0.0}})
     assert none.alt == "Gradient norms: KD reaches nothing."
 
 
 def test_published_and_own_rates_never_share_axes():
-    assert len(plots.published_logs().axes) == 1
-    published, own = plots.published_logs({"epochs": [1], "eer": [0.3]}).axes
+    assert len(results.published_logs().axes) == 1
+    published, own = results.published_logs({"epochs": [1], "eer": [0.3]}).axes
     assert len(own.lines) == 1 and own.lines[0].get_ydata() == pytest.approx([30.0])
     assert "Vox1-O" in published.get_ylabel() and "not comparable" in own.get_title()
 
 
 def test_ablation_takes_differences_seed_by_seed():
-    lines = plots.ablation(RESULTS, "os-kdft").axes[0].lines
+    lines = scores.ablation(RESULTS, "os-kdft").axes[0].lines
     seeds = [line for line in lines if line.get_label() == "one seed"]
     assert seeds[0].get_xdata() == pytest.approx([10.0, 10.0])
 
 
 def test_waves_from_samples_and_from_stored_data_are_the_same():
     clips = {"tone": WAVE.tolist()}
-    stored = json.loads(json.dumps(figures.plain(plots.waves_data(clips))))
-    assert (pixels(plots.waves(clips)) == pixels(plots.waves(stored))).all()
-    long = plots.waves_data({"minute": np.tile(WAVE, 60)})
+    stored = json.loads(json.dumps(store.plain(models.waves_data(clips))))
+    assert (pixels(models.waves(clips)) == pixels(models.waves(stored))).all()
+    long = models.waves_data({"minute": np.tile(WAVE, 60)})
     assert len(json.dumps(long)) < 200_000
 
 
 def test_notebook_shows_the_alternative_text():
-    data, about = DisplayFormatter().format(figures.draw("bars", EXAMPLES["bars"]))
+    data, about = DisplayFormatter().format(store.draw("bars", EXAMPLES["bars"]))
     assert data["image/png"] and data["text/plain"].startswith("Bars in s")
     assert about["image/png"]["alt"] == data["text/plain"]
 
@@ -232,19 +235,19 @@ def test_nothing_is_overwritten_unless_asked(tmp_path):
 )
 def test_numbers_that_cannot_be_stored_are_named(tmp_path, value, where):
     with pytest.raises(ValueError, match=where):
-        figures.save("a", tmp_path, "bars", {"values": {"x": value}, "unit": "s"}, "")
+        store.save("a", tmp_path, "bars", {"values": {"x": value}, "unit": "s"}, "")
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_plot_is_refused():
     with pytest.raises(ValueError, match="no plot called 'pie'; there are det"):
-        figures.draw("pie", {})
+        store.draw("pie", {})
 
 
 def test_check_accepts_what_was_saved(tmp_path):
     for name in EXAMPLES:
-        figures.save(name, tmp_path, name, EXAMPLES[name], "")
-    results = figures.check(tmp_path)
+        store.save(name, tmp_path, name, EXAMPLES[name], "")
+    results = store.check(tmp_path)
     assert [result["name"] for result in results] == sorted(EXAMPLES)
     assert all(result["ok"] and result["difference"] == 0 for result in results)
 
@@ -256,7 +259,7 @@ def edit(path, **changes):
 def test_check_finds_a_changed_number(tmp_path):
     path = saved(tmp_path)
     edit(path, data={"values": {"x": 2.00001, "y": 1.0}, "unit": "s"})  # not a pixel moves
-    (result,) = figures.check(tmp_path)
+    (result,) = store.check(tmp_path)
     assert not result["ok"] and "a.json does not hold the numbers" in result["why"]
 
 
@@ -267,19 +270,19 @@ def test_check_finds_a_changed_picture(tmp_path):
     for key, value in stored.text.items():
         about.add_text(key, value)
     stored.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path.with_suffix(".png"), pnginfo=about)
-    (result,) = figures.check(tmp_path)
-    assert not result["ok"] and result["difference"] > figures.TOLERANCE
+    (result,) = store.check(tmp_path)
+    assert not result["ok"] and result["difference"] > store.TOLERANCE
 
 
 def test_check_finds_a_changed_description(tmp_path):
     edit(saved(tmp_path), alt="Something else.")
-    assert "alternative text" in figures.check(tmp_path)[0]["why"]
+    assert "alternative text" in store.check(tmp_path)[0]["why"]
 
 
 @pytest.mark.parametrize("ending", [".json", ".png", ".svg"])
 def test_check_names_the_missing_file(tmp_path, ending: str):
     saved(tmp_path).with_suffix(ending).unlink()
-    (result,) = figures.check(tmp_path)
+    (result,) = store.check(tmp_path)
     assert result["why"] == f"a{ending} is missing"
 
 
@@ -288,7 +291,7 @@ def test_redraw_restores_pictures(tmp_path):
     before = {ending: path.with_suffix(ending).read_bytes() for ending in (".png", ".svg", ".json")}
     path.with_suffix(".png").unlink()
     path.with_suffix(".svg").write_text("damaged")
-    assert figures.redraw_all(tmp_path) == [path.with_suffix(".png")]
+    assert store.redraw_all(tmp_path) == [path.with_suffix(".png")]
     assert before == {ending: path.with_suffix(ending).read_bytes() for ending in before}
 
 

@@ -15,8 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import audio, checkpoint, corpora, pretrain, runfolder, selfsupervised, teacher
-from oskdft.selfsupervised import PretrainConfig, load_recipe, utterance_contrast
+from oskdft import config
+from oskdft.method import teacher
+from oskdft.speech import audio
+from oskdft.speech.corpora import tables
+from oskdft.storage import pretrained
+from oskdft.training import run_folder
+from oskdft.training.pretraining import data, objectives, pretrain
+from oskdft.training.pretraining.objectives import PretrainConfig, load_recipe, utterance_contrast
 
 TINY = PretrainConfig(
     name="tiny", width=16, layers=2, heads=2, cnn=8, steps=4, utterances=3, crop_s=0.5, warmup=0.25,
@@ -32,8 +38,8 @@ def speech(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("speech"), np.random.default_rng(0)
     paths = [root / f"{number}.wav" for number in range(6)]
     for path, seconds in zip(paths, (0.3, 0.8, 1.0, 1.2, 1.5, 2.0), strict=True):
-        audio.write(path, rng.normal(0, 0.1, round(seconds * audio.SAMPLE_RATE)))
-    return pretrain.Speech(paths)
+        audio.write(path, rng.normal(0, 0.1, round(seconds * config.SAMPLE_RATE)))
+    return data.Speech(paths)
 
 
 def train(recipe, out, speech, judge=lambda encoder: RATES):
@@ -47,7 +53,7 @@ def whole(speech, tmp_path_factory):
 
 
 def tensors(folder):
-    return runfolder.last_state(folder)["tensors"]
+    return run_folder.last_state(folder)["tensors"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,10 +66,10 @@ def test_a_teacher_is_made_and_reloads(family, speech, tmp_path):
         assert entry.keys() == {"step", "loss", "utterance_contrast", "zero_shot_eer"} | own
         assert np.isfinite(entry["loss"]) and entry["zero_shot_eer"] == RATES
     assert report["speech_s"] == round(speech.seconds()) == 7
-    encoder = teacher.load_encoder(str(tmp_path))
+    encoder = pretrained.load_encoder(str(tmp_path))
     states = teacher.Teacher(encoder)(torch.zeros(1, 8000))
     assert states.shape == (3, 1, 24, 16) and states.isfinite().all()
-    trained = checkpoint.select(
+    trained = run_folder.select(
         tensors(tmp_path), {"hubert": "model.encoder.", "wav2vec2": "model.model.wav2vec2."}[family]
     )
     for name, value in encoder.state_dict().items():
@@ -143,7 +149,7 @@ def test_a_signal_saves_the_state_and_nothing_is_lost(
 ):
     """Inside a step it counts behind it; the rest need not be waited for, and is done again."""
     recipe, whole, judged = replace(TINY, family=family, steps=40), forty(family), []
-    step, prepare = pretrain._step, selfsupervised.HubertPretrainer.prepare
+    step, prepare = pretrain._step, objectives.HubertPretrainer.prepare
 
     def signalled(model, optimiser, batch, at):
         if moment == "a step" and at == 16:
@@ -162,9 +168,9 @@ def test_a_signal_saves_the_state_and_nothing_is_lost(
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(pretrain, "_step", signalled)
-        patch.setattr(selfsupervised.HubertPretrainer, "prepare", labels)
+        patch.setattr(objectives.HubertPretrainer, "prepare", labels)
         train(recipe, tmp_path, speech, judge)
-    assert stop.value.code == 143 and runfolder.last_state(tmp_path)["step"] == reached
+    assert stop.value.code == 143 and run_folder.last_state(tmp_path)["step"] == reached
     assert f"stopped after step {reached}; the same command goes on" in capsys.readouterr().err
     log = json.loads((whole / "pretrain.json").read_text())["log"]
     assert train(recipe, tmp_path, speech)["log"] == log
@@ -181,7 +187,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(whole, speech, tmp_path, c
 
 
 def test_a_second_writer_is_refused_before_it_reads_anything(tmp_path):
-    code = "import sys\nfrom pathlib import Path\nfrom oskdft.runfolder import Lock\n"
+    code = "import sys\nfrom pathlib import Path\nfrom oskdft.training.run_folder import Lock\n"
     code += f"lock = Lock(Path({str(tmp_path)!r}))\nprint('locked', flush=True)\nsys.stdin.read()"
     first = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -207,7 +213,7 @@ def test_a_folder_that_vanishes_stops_the_run(speech, tmp_path):
 
     with pytest.raises(FileNotFoundError, match="has vanished .*bring the folder back"):
         train(TINY, tmp_path / "out", speech, judge)
-    assert runfolder.last_state(tmp_path / "away")["step"] == 1 and not (tmp_path / "out").exists()
+    assert run_folder.last_state(tmp_path / "away")["step"] == 1 and not (tmp_path / "out").exists()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(speech, tmp_path):
@@ -229,11 +235,11 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_state(speech, tmp_path, mon
     )
     with pytest.raises(ValueError, match="loss is nan at step 2; lower lr"):
         train(TINY, tmp_path, speech)
-    assert runfolder.last_state(tmp_path)["step"] == 1
+    assert run_folder.last_state(tmp_path)["step"] == 1
 
 
 def test_batches_follow_from_seed_and_step(speech):
-    batches = pretrain.Batches(TINY, speech, [np.ones(4000, np.float32)])
+    batches = data.Batches(TINY, speech, [np.ones(4000, np.float32)])
     wave, rows, starts = batches(3)
     assert wave.shape == (6, 8000) and wave.dtype == torch.float32
     assert rows[:3].tolist() == rows[3:].tolist() and len(set(rows)) == 3
@@ -245,10 +251,10 @@ def test_batches_follow_from_seed_and_step(speech):
 
 def test_labels_stay_with_their_frames(speech):
     """A crop that starts at frame f is labelled from f on; a short clip repeats."""
-    assert selfsupervised._span(np.arange(5), 3, 4).tolist() == [3, 4, 0, 1]
+    assert objectives._span(np.arange(5), 3, 4).tolist() == [3, 4, 0, 1]
     for wave in speech.waves:
         frames = (len(wave) - 400) // 320 + 1
-        assert selfsupervised.mfcc(wave).shape == (frames, 39)
+        assert objectives.mfcc(wave).shape == (frames, 39)
 
 
 def contrast_by_hand(hidden, heard, temperature):
@@ -284,10 +290,10 @@ def test_test_speakers_are_never_read(data_root, tmp_path, monkeypatch):
     heard, judged = [], []
     monkeypatch.setattr(pretrain, "Speech", lambda paths: heard.extend(paths))
     monkeypatch.setattr(pretrain, "noise_files", lambda _: {})
-    monkeypatch.setattr(pretrain.audio, "read", lambda path: judged.append(path))
+    monkeypatch.setattr(audio, "read", lambda path: judged.append(path))
     try:
-        everyone = corpora.load_corpus("speechocean762", split="train")
-        test = corpora.load_corpus("speechocean762", split="test")
+        everyone = tables.load_corpus("speechocean762", split="train")
+        test = tables.load_corpus("speechocean762", split="test")
     except FileNotFoundError as error:
         pytest.skip(str(error))
     pretrain.hear(replace(TINY, dev_speakers=15), tmp_path)
@@ -304,7 +310,7 @@ def test_test_speakers_are_never_read(data_root, tmp_path, monkeypatch):
     assert not speakers[0] & speakers[1] and len(speakers[1]) == 15
 
 
-@pytest.mark.parametrize("name", selfsupervised.CONFIGS)
+@pytest.mark.parametrize("name", objectives.CONFIGS)
 def test_recipes_load(name):
     assert load_recipe(name).name == name
 
@@ -336,4 +342,4 @@ def test_bad_recipes_are_one_line(tmp_path, text, says):
 
 def test_no_speech_is_said():
     with pytest.raises(ValueError, match="no speech to pre-train on; set OSKDFT_DATA"):
-        pretrain.Speech([])
+        data.Speech([])

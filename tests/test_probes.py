@@ -5,8 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from oskdft import analysis, config, corpora, losses, probes, student, teacher
-from oskdft.model import new_model
+from oskdft import config
+from oskdft.evaluation import probes
+from oskdft.lessons import costs
+from oskdft.method import encoder, losses, model, student, teacher
+from oskdft.method.encoder import architecture, build_encoder, frame_count, hidden_states
+from oskdft.method.model import new_model
+from oskdft.speech.corpora import tables
+from oskdft.storage import pretrained
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
 
@@ -21,21 +27,21 @@ def speech(count=3, samples=8_000):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_costs_add_up_to_the_encoder(family):
-    made = teacher.architecture(f"tiny-random-{family}")
-    rows = analysis.costs(made, seconds=0.5)
+    made = architecture(f"tiny-random-{family}")
+    rows = costs.costs(made, seconds=0.5)
     with torch.device("meta"):
-        encoder = teacher.build_encoder(made)
-        whole = analysis.multiply_adds(teacher.hidden_states, encoder, torch.zeros(1, 8_000))
-    assert sum(row["parameters"] for row in rows) == analysis.count(encoder)
+        encoder = build_encoder(made)
+        whole = costs.multiply_adds(hidden_states, encoder, torch.zeros(1, 8_000))
+    assert sum(row["parameters"] for row in rows) == model.count(encoder)
     assert sum(row["multiply_adds"] for row in rows) == whole
     assert [row["part"] for row in rows[3:]] == ["layer 1", "layer 2"]
 
 
 def test_published_multiply_adds():
     """METHOD: 54.8 G for XLSR-53 and 16.4 G for its four layers, 3 s."""
-    large = teacher.architecture("facebook/wav2vec2-large-xlsr-53")
+    large = encoder.architecture("facebook/wav2vec2-large-xlsr-53")
     total = [
-        sum(row["multiply_adds"] for row in analysis.costs(made)) / 1e9
+        sum(row["multiply_adds"] for row in costs.costs(made)) / 1e9
         for made in (large, student.student_config(large, 4))
     ]
     assert [round(g, 1) for g in total] == [54.8, 16.4]
@@ -43,7 +49,7 @@ def test_published_multiply_adds():
 
 def test_states_of_path_are_those_of_the_student():
     cfg = config.load("smoke").override({"mode": "published"})
-    made = new_model(cfg, teacher.load_encoder("tiny-random-hubert")).student.eval()
+    made = new_model(cfg, pretrained.load_encoder("tiny-random-hubert")).student.eval()
     (wave,) = speech(1)
     both = made.forward_two_paths(torch.from_numpy(wave)[None])
     for path, adapters in zip(both, (False, True), strict=True):
@@ -52,7 +58,7 @@ def test_states_of_path_are_those_of_the_student():
 
 
 def test_pooled_and_frames_keep_the_order_of_utterances():
-    encoder = teacher.load_encoder("tiny-random-hubert")
+    encoder = pretrained.load_encoder("tiny-random-hubert")
     waves = speech()
     tables = probes.pooled(lambda wave: probes.states_of(encoder, wave), waves)
     alone = probes.pooled(lambda wave: probes.states_of(encoder, wave), waves[1:2])
@@ -112,12 +118,12 @@ def test_cka_ignores_rotation_and_scale_but_not_content():
 
 @pytest.mark.parametrize("family", ["wav2vec2", "hubert"])
 def test_uniform_attention_looks_a_third_of_the_utterance_away(family):
-    encoder = teacher.load_encoder(f"tiny-random-{family}")
+    encoder = pretrained.load_encoder(f"tiny-random-{family}")
     for layer in encoder.encoder.layers:
         nn.init.zeros_(layer.attention.q_proj.weight)
     before = encoder(torch.zeros(1, 8_000)).last_hidden_state
     distances = probes.attention_distances(encoder, speech(2))
-    frames = np.arange(teacher.frame_count(encoder.config, 8_000))
+    frames = np.arange(frame_count(encoder.config, 8_000))
     expected = 20 * np.abs(frames[:, None] - frames).mean()
     np.testing.assert_allclose(distances, np.full((2, 2), expected), rtol=1e-4)
     assert torch.equal(encoder(torch.zeros(1, 8_000)).last_hidden_state, before)
@@ -125,13 +131,13 @@ def test_uniform_attention_looks_a_third_of_the_utterance_away(family):
 
 def test_attention_of_wavlm_is_refused():
     with pytest.raises(ValueError, match="not available for WavLM"):
-        probes.attention_distances(teacher.load_encoder("tiny-random-wavlm"), speech(1))
+        probes.attention_distances(pretrained.load_encoder("tiny-random-wavlm"), speech(1))
 
 
 def test_which_loss_reaches_which_part():
     """The distillation loss reaches the shared encoder and its heads, never adapters or back-end."""
     cfg = config.load("smoke").override({"mode": "published"})
-    encoder = teacher.load_encoder("tiny-random-hubert")
+    encoder = pretrained.load_encoder("tiny-random-hubert")
     torch.manual_seed(0)
     model = new_model(cfg, encoder).eval()
     kd = losses.build_kd_loss(cfg.loss, cfg.switches, 32, 32)
@@ -165,8 +171,8 @@ def test_labels_of_synthetic_voices(tmp_path):
     rows = ["path,speaker,session,gender,language,split,seconds,text"]
     rows += [f"s{n}/ses0/{n}.flac,s{n},ses0,{'mf'[n]},en,train,1.0,A word." for n in (1, 0)]
     (tmp_path / "utterances.csv").write_text("\n".join(rows) + "\n")
-    made = corpora.table(tmp_path, [(f"s{n}/ses0/{n}.flac", f"s{n}", "ses0", 1.0) for n in (0, 1)])
-    assert probes.labels_of("synthetic", made) == {
+    made = tables.table(tmp_path, [(f"s{n}/ses0/{n}.flac", f"s{n}", "ses0", 1.0) for n in (0, 1)])
+    assert tables.labels_of("synthetic", made) == {
         "speaker": ["s0", "s1"], "gender": ["m", "f"], "session": ["s0/ses0", "s1/ses0"],
         "language": ["en", "en"], "text": ["A word.", "A word."],
     }  # fmt: skip

@@ -18,7 +18,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import oskdft
-from oskdft import doctor, figures
+from oskdft.commands import doctor
+from oskdft.lessons.figures import store
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "oskdft").glob("*.py"))
@@ -192,9 +193,9 @@ def test_links_and_images_exist(page: Path):
 
 
 def test_committed_figures_are_what_their_numbers_say():
-    results = figures.check(ROOT / "figures")
+    results = store.check(ROOT / "figures")
     assert len(results) > 50
-    wrong = [figures.result_line(result) for result in results if not result["ok"]]
+    wrong = [store.result_line(result) for result in results if not result["ok"]]
     assert not wrong, "\n".join(wrong)
 
 
@@ -247,7 +248,7 @@ def test_help_loads_no_heavy_library():
     show_help = """
 import contextlib, sys
 sys.argv = ["oskdft", "--help"]
-from oskdft.cli import main
+from oskdft.commands.cli import main
 with contextlib.suppress(SystemExit):
     main()
 """

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from oskdft import reproduce
-from oskdft.files import read_json, write_json
-from oskdft.notebook import ROOT
+from oskdft.commands import reproduce
+from oskdft.lessons.lesson import ROOT
+from oskdft.utils.files import read_json, write_json
 
 PARAMETERS = """profile = "smoke"  # preset
 seed = 0  # of everything
@@ -19,12 +19,12 @@ data_root = ""  # folder
 output_dir = ""  # folder
 save_figures = False  # keep
 """
-LESSON = """from oskdft.notebook import setup
+LESSON = """from oskdft.lessons.lesson import setup
 lesson = setup("01", profile, seed, device, data_root, output_dir, save_figures)
 lesson.show("two", "bars", "Bars <&> stripes.", values={"a": 1.0, "b": 2.0}, unit="MB")
 lesson.compare([("size <b>", "1", "paper", "2")])
 """
-TABLE = """from oskdft.notebook import table
+TABLE = """from oskdft.lessons.exercise import table
 print("of 2 seeds", table([("system", "EER"), ("<ours>", "3 %")]), sep="\\n")
 """
 

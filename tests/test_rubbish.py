@@ -16,21 +16,13 @@ from bad_inputs import BAD, ROW, wav
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oskdft import (
-    audio,
-    checkpoint,
-    config,
-    corpora,
-    evaluate,
-    layouts,
-    metrics,
-    model,
-    onnxmodel,
-    scorefile,
-    teacher,
-    trials,
-)
-from oskdft.verifier import Verifier
+from oskdft import config
+from oskdft.evaluation import metrics, score_file
+from oskdft.evaluation.verifier import Verifier, load
+from oskdft.method import model
+from oskdft.speech import audio
+from oskdft.speech.corpora import layouts, trials
+from oskdft.storage import model_folder, onnx_model, pretrained, tensors
 
 CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 9 properties
 MEMORY = 1 << 30  # bytes
@@ -45,7 +37,7 @@ def speakers(corpus: str):
         root = path.parent / corpus
         root.mkdir(exist_ok=True)
         path.rename(root / path.name)
-        corpora.speaker_info(corpus, root)
+        layouts.speaker_info(corpus, root)
 
     return read
 
@@ -55,14 +47,14 @@ def speechocean762(path: Path) -> None:
     (path.parent / "train").mkdir(exist_ok=True)
     path.rename(path.parent / "train" / path.name)
     list(layouts.READERS["speechocean762"](path.parent, "train", []))
-    corpora.speaker_info("speechocean762", path.parent)
+    layouts.speaker_info("speechocean762", path.parent)
 
 
 READERS = {
     "yaml": lambda path: config.load(str(path)),
     "trials": trials.read_trials,
     "trials with recordings": lambda path: trials.read_trials(path, path.parent),
-    "scores": lambda path: metrics.summary(*scorefile.read_scores(path)),
+    "scores": lambda path: metrics.summary(*score_file.read_scores(path)),
     "wav.scp": speechocean762,
     "utt2spk": speechocean762,
     "spk2age": speechocean762,
@@ -72,7 +64,7 @@ READERS = {
     "utterances.csv": lambda path: list(layouts.READERS["synthetic"](path.parent, "", [])),
     "audio": audio.read,
     "headerless audio": audio.read,
-    "safetensors": checkpoint.load_tensors,
+    "safetensors": tensors.load_tensors,
 }
 SUFFIX = {"audio": ".flac", "headerless audio": ".raw"}
 
@@ -87,8 +79,8 @@ def little_memory():
 def speaker_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     cfg = config.load("smoke")
-    made = model.new_model(cfg, teacher.load_encoder(cfg.model.teacher))
-    model.save_model(folder, made, cfg, ["a", "b"], {})
+    made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher))
+    model_folder.save_model(folder, made, cfg, ["a", "b"], {})
     return folder
 
 
@@ -108,7 +100,7 @@ def onnx_folder(tmp_path_factory):
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializer=weights)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     folder = tmp_path_factory.mktemp("onnx")
-    (folder / onnxmodel.FILE).write_bytes(made.SerializeToString())
+    (folder / onnx_model.FILE).write_bytes(made.SerializeToString())
     (folder / "model.json").write_text(json.dumps({"config": config.to_dict(config.load("smoke"))}))
     return folder
 
@@ -270,7 +262,7 @@ def test_any_setting_of_an_exported_model(speaker_folder, name, key, value):
     try:
         path.write_text(json.dumps(json.loads(sound) | {key: value}, skipkeys=True))
         with contextlib.suppress(ValueError, OSError), in_time((name, key, value)):
-            made, cfg, described = model.load_model(speaker_folder)
+            made, cfg, described = model_folder.load_model(speaker_folder)
             threshold = Verifier(made, cfg.eval, described).threshold
             assert threshold is None or np.isfinite(threshold)
     finally:
@@ -285,7 +277,7 @@ def test_any_bytes_of_exported_weights(speaker_folder, changes, keep):
     try:
         path.write_bytes(changed(sound, changes, keep))
         with contextlib.suppress(ValueError, OSError), in_time((path.name, changes, keep)):
-            model.load_model(speaker_folder)
+            model_folder.load_model(speaker_folder)
     finally:
         path.write_bytes(sound)
 
@@ -296,12 +288,12 @@ spots = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4
 @cases
 @given(changes=spots, keep=st.just(0) | st.integers(0, 500))
 def test_any_bytes_of_an_onnx_model(onnx_folder, changes, keep):
-    path = onnx_folder / onnxmodel.FILE
+    path = onnx_folder / onnx_model.FILE
     sound, waves = path.read_bytes(), [np.ones(1_600, np.float32), np.ones(900, np.float32)]
     try:
         path.write_bytes(changed(sound, changes, keep))
         with contextlib.suppress(ValueError, OSError), in_time((path.name, changes, keep)):
-            assert onnxmodel.load_onnx(onnx_folder)[0].embed(waves).shape[0] == 2
+            assert onnx_model.load_onnx(onnx_folder)[0].embed(waves).shape[0] == 2
     finally:
         path.write_bytes(sound)
 
@@ -320,7 +312,7 @@ def test_verify_says_when_a_recording_is_unlike_those_of_the_calibration(
     for name, wave in made.items():
         audio.write(tmp_path / name, wave)
     audio.write(tmp_path / "telephone.wav", noise, rate=8_000)
-    verifier = evaluate.load(model_folder)
+    verifier = load(model_folder)
     expected = {
         "sound": "", "short": "is 0.75 s long", "silent": "is silent", "clipped": "is clipped",
         "telephone": "has 8000 Hz, not 16000",

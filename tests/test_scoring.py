@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from oskdft import optim, scoring
 from oskdft.config import TrainConfig
+from oskdft.evaluation import scoring
+from oskdft.training import optim
 
 
 @pytest.fixture

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import checkpoint, config, metrics, strategies, sweep, train
-from oskdft.notebook import Lesson, setup
-from oskdft.teacher import load_encoder
-from oskdft.trials import Trials
+from oskdft import config
+from oskdft.evaluation import bootstrap, metrics
+from oskdft.lessons import sweep
+from oskdft.lessons.lesson import Lesson, setup
+from oskdft.method import strategies
+from oskdft.speech.corpora.trials import Trials
+from oskdft.storage import tensors
+from oskdft.storage.pretrained import load_encoder
+from oskdft.training import train
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +79,24 @@ def scored(trials, strength, *seeds):
 
 def test_a_clear_difference_is_told_apart(listed):
     results = {"bad": scored(listed, 0.5, 1, 2), "good": scored(listed, 4, 3, 4)}
-    assert sweep.undecided(results, listed) == ["good"]
+    assert bootstrap.undecided(results, listed) == ["good"]
 
 
 def test_one_seed_decides_nothing(listed):
     results = {"bad": scored(listed, 0.5, 1), "good": scored(listed, 4, 3)}
-    assert sweep.undecided(results, listed) == ["good", "bad"]
+    assert bootstrap.undecided(results, listed) == ["good", "bad"]
 
 
 def test_seeds_must_agree(listed):
     mixed = scored(listed, 0.5, 1, 2)
     good = scored(listed, 4, 3, 4)
     mixed["seeds"] = [0.3, good["seeds"][1] - 0.01]
-    assert sweep.undecided({"mixed": mixed, "good": good}, listed) == ["good", "mixed"]
+    assert bootstrap.undecided({"mixed": mixed, "good": good}, listed) == ["good", "mixed"]
 
 
 def test_equals_are_not_told_apart(listed):
     results = {"b": scored(listed, 2, 1, 2), "a": scored(listed, 2, 1, 2)}
-    assert sorted(sweep.undecided(results, listed)) == ["a", "b"]
+    assert sorted(bootstrap.undecided(results, listed)) == ["a", "b"]
 
 
 @pytest.mark.parametrize("strategy", ["os-kdft", "postcomp"])
@@ -110,7 +115,7 @@ def test_a_remembering_teacher_changes_nothing_but_the_work(lesson, tmp_path, st
     )  # postcomp has its own
     assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
     plain, *shared = (
-        checkpoint.load_tensors(tmp_path / name / "last/model.safetensors")
+        tensors.load_tensors(tmp_path / name / "last/model.safetensors")
         for name in ("plain", "first", "second")
     )
     assert all(plain[name].equal(made[name]) for made in shared for name in plain)

@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oskdft import audio, console, espeak, files, synthetic, voices
-from oskdft.sentences import LANGUAGES, SLOTS, count, sentence
+from oskdft.speech import audio, quality
+from oskdft.speech.synthetic import corpus as corpus_module
+from oskdft.speech.synthetic import espeak, voices
+from oskdft.speech.synthetic.corpus import COLUMNS, make_corpus
+from oskdft.speech.synthetic.sentences import LANGUAGES, SLOTS, count, sentence
+from oskdft.utils import console, files
 
 SIZE = {"speakers": 12, "utterances": 5}
 
@@ -19,7 +23,7 @@ SIZE = {"speakers": 12, "utterances": 5}
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic")
-    return folder, synthetic.make_corpus(folder, **SIZE, seed=3, workers=1)
+    return folder, make_corpus(folder, **SIZE, seed=3, workers=1)
 
 
 def contents(folder):
@@ -34,7 +38,7 @@ def rows(folder):
 def test_the_table_tells_what_lies_in_the_folder(corpus):
     folder, summary = corpus
     table = rows(folder)
-    assert tuple(table[0]) == synthetic.COLUMNS
+    assert tuple(table[0]) == COLUMNS
     assert len(table) == summary["made"] == 60
     assert {row["path"] for row in table} == {
         p.relative_to(folder).as_posix() for p in folder.rglob("*.flac")
@@ -44,7 +48,7 @@ def test_the_table_tells_what_lies_in_the_folder(corpus):
             round(float(row["seconds"]) * 16_000), 16_000, 1
         )
         assert row["path"].startswith(f"{row['speaker']}/{row['session']}/")
-        assert audio.problems(folder / row["path"]) == []
+        assert quality.problems(folder / row["path"]) == []
     assert 2.5 < np.median([float(row["seconds"]) for row in table]) < 4
     speakers = {row["speaker"]: row for row in table}
     assert len(speakers) == 12 and {row["language"] for row in table} == set(LANGUAGES)
@@ -56,19 +60,19 @@ def test_the_table_tells_what_lies_in_the_folder(corpus):
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(corpus, tmp_path):
     folder, _ = corpus
-    synthetic.make_corpus(tmp_path, **SIZE, seed=3, workers=2)
+    make_corpus(tmp_path, **SIZE, seed=3, workers=2)
     assert contents(tmp_path) == contents(folder)
 
 
 def test_a_smaller_corpus_is_a_part_of_a_larger_one(corpus, tmp_path):
-    synthetic.make_corpus(tmp_path, speakers=4, utterances=2, seed=3)
+    make_corpus(tmp_path, speakers=4, utterances=2, seed=3)
     whole = contents(corpus[0])
     assert all(whole[k] == v for k, v in contents(tmp_path).items() if k.suffix == ".flac")
 
 
 def test_another_seed_gives_other_voices_and_sentences(corpus, tmp_path):
     folder, _ = corpus
-    synthetic.make_corpus(tmp_path, speakers=4, utterances=2, seed=4)
+    make_corpus(tmp_path, speakers=4, utterances=2, seed=4)
     first = rows(tmp_path)[0]
     assert first["text"] != rows(folder)[0]["text"]
     assert voices.voice_file(3, 0) != voices.voice_file(4, 0)
@@ -96,7 +100,7 @@ def test_phrases_are_distinct_and_whole():
 
 
 def test_trials_cross_sessions_and_stay_with_gender_and_language():
-    trials = synthetic.trials(60, 20, seed=1)
+    trials = corpus_module.trials(60, 20, seed=1)
     assert len(trials) == 4_000 == len({frozenset(pair) for _, *pair in trials})
     assert sum(label for label, _, _ in trials) == 2_000
     for label, *pair in trials:
@@ -112,7 +116,7 @@ def test_trials_cross_sessions_and_stay_with_gender_and_language():
 
 @pytest.mark.parametrize(("speakers", "utterances"), [(4, 2), (8, 4), (31, 7)])
 def test_small_lists_are_balanced_and_without_repeats(speakers, utterances):
-    trials = synthetic.trials(speakers, utterances)
+    trials = corpus_module.trials(speakers, utterances)
     labels = [label for label, _, _ in trials]
     assert 0 < sum(labels) == len(labels) / 2
     assert len({frozenset(pair) for _, *pair in trials}) == len(trials)
@@ -133,13 +137,13 @@ def test_a_complete_corpus_is_left_alone_and_a_damaged_one_completed(corpus, tmp
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    assert synthetic.make_corpus(tmp_path, **SIZE, seed=3)["made"] == 0
+    assert make_corpus(tmp_path, **SIZE, seed=3)["made"] == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == stamps
     victims = sorted(tmp_path.rglob("*.flac"))[::9]
     for path in victims:
         path.unlink()
     (tmp_path / "trials.txt").unlink()
-    assert synthetic.make_corpus(tmp_path, **SIZE, seed=3)["made"] == len(victims) == 7
+    assert make_corpus(tmp_path, **SIZE, seed=3)["made"] == len(victims) == 7
     assert contents(tmp_path) == contents(folder)
 
 
@@ -150,11 +154,11 @@ def test_an_interrupted_corpus_goes_on(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(console, "progress", stop_early)
-        synthetic.make_corpus(tmp_path, speakers=4, utterances=2)
+        make_corpus(tmp_path, speakers=4, utterances=2)
     assert not (tmp_path / "corpus.json").exists() and len(list(tmp_path.rglob("*.flac"))) == 4
     with pytest.raises(ValueError, match="seed 0 instead of 1"):
-        synthetic.make_corpus(tmp_path, speakers=4, utterances=2, seed=1)
-    assert synthetic.make_corpus(tmp_path, speakers=4, utterances=2)["made"] == 4
+        make_corpus(tmp_path, speakers=4, utterances=2, seed=1)
+    assert make_corpus(tmp_path, speakers=4, utterances=2)["made"] == 4
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
         "corpus.json", "trials.txt", "utterances.csv",
     ]  # fmt: skip
@@ -162,10 +166,10 @@ def test_an_interrupted_corpus_goes_on(tmp_path, monkeypatch):
 
 def test_other_folders_are_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match="holds another corpus .speakers 12 instead of 13.;"):
-        synthetic.make_corpus(corpus[0], speakers=13, utterances=5, seed=3)
+        make_corpus(corpus[0], speakers=13, utterances=5, seed=3)
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match="is not empty and holds no synthetic corpus"):
-        synthetic.make_corpus(tmp_path)
+        make_corpus(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -182,7 +186,7 @@ def test_other_folders_are_refused(corpus, tmp_path):
 )
 def test_impossible_sizes_are_refused_before_anything_is_written(tmp_path, sizes, message):
     with pytest.raises(ValueError, match=message):
-        synthetic.make_corpus(tmp_path / "new", **sizes)
+        make_corpus(tmp_path / "new", **sizes)
     assert not (tmp_path / "new").exists()
 
 
@@ -196,7 +200,7 @@ def test_a_full_disk_names_the_path_and_keeps_what_is_whole(tmp_path, monkeypatc
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device.*spk0001.*0001\.flac"):
-        synthetic.make_corpus(tmp_path, speakers=4, utterances=2)
+        make_corpus(tmp_path, speakers=4, utterances=2)
     assert len(list(tmp_path.rglob("*.flac"))) == 3 and not list(tmp_path.rglob("*.part"))
 
 
@@ -204,24 +208,24 @@ def test_room_is_asked_for_before_the_first_voice(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=700_000))
     with pytest.raises(OSError, match=r"0\.00 GB free, the voices need 0\.00 GB; free some space"):
-        synthetic.make_corpus(tmp_path, speakers=4, utterances=2)
+        make_corpus(tmp_path, speakers=4, utterances=2)
     assert not list(tmp_path.rglob("*.flac"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=800_000))
-    assert synthetic.make_corpus(tmp_path, speakers=4, utterances=2)["made"] == 8
+    assert make_corpus(tmp_path, speakers=4, utterances=2)["made"] == 8
 
 
 def test_a_missing_or_broken_library_is_one_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "espeakng_loader", None)
         with pytest.raises(OSError, match="pip install espeakng-loader") as caught:
-            synthetic.make_corpus(tmp_path / "a", speakers=4, utterances=2)
+            make_corpus(tmp_path / "a", speakers=4, utterances=2)
         assert "\n" not in str(caught.value)
     import espeakng_loader
 
     (tmp_path / "broken.so").write_text("not a library")
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(tmp_path / "broken.so"))
     with pytest.raises(OSError, match="eSpeak NG cannot be loaded") as caught:
-        synthetic.make_corpus(tmp_path / "b", speakers=4, utterances=2)
+        make_corpus(tmp_path / "b", speakers=4, utterances=2)
     assert "\n" not in str(caught.value)
 
 
@@ -258,5 +262,5 @@ def test_the_task_is_neither_trivial_nor_hopeless(tmp_path):
     spec = importlib.util.spec_from_file_location("speech_benchmark", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    synthetic.make_corpus(tmp_path, speakers=24, utterances=4)
+    make_corpus(tmp_path, speakers=24, utterances=4)
     assert 0.10 < benchmark.mfcc_eer(tmp_path) < 0.35  # 60 x 20: 0.15 to 0.30, see benchmarks

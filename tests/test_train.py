@@ -13,24 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from oskdft import (
-    audio,
-    checkpoint,
-    config,
-    meter,
-    model,
-    run,
-    runfolder,
-    strategies,
-    student,
-    synthetic,
-    targets,
-    task,
-    teacher,
-    train,
-    validation,
-)
-from oskdft.strategies import STRATEGIES
+from oskdft import config
+from oskdft.method import encoder, model, strategies, student, teacher
+from oskdft.method.encoder import cnn
+from oskdft.method.strategies import STRATEGIES
+from oskdft.speech import audio, protocol
+from oskdft.speech.corpora import tables
+from oskdft.speech.synthetic import corpus
+from oskdft.storage import model_folder, pretrained, tensors
+from oskdft.training import loop, meter, run, run_folder, train, validation
+from oskdft.training.loop import StageLoop, seed_all
 
 ONE_STAGE = [name for name, plan in STRATEGIES.items() if len(plan) == 1]
 
@@ -38,7 +30,7 @@ ONE_STAGE = [name for name, plan in STRATEGIES.items() if len(plan) == 1]
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory):
     root = tmp_path_factory.mktemp("voices")
-    synthetic.make_corpus(root, speakers=8, utterances=6, seed=3, workers=1)
+    corpus.make_corpus(root, speakers=8, utterances=6, seed=3, workers=1)
     return root
 
 
@@ -50,7 +42,7 @@ def smoke(voices, **changes):
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load_tensors(folder / "model.safetensors")
+    return tensors.load_tensors(folder / "model.safetensors")
 
 
 def rows(folder: Path) -> list[dict]:
@@ -115,7 +107,7 @@ def test_resumed_equals_uninterrupted(strategy, after, voices, tmp_path, monkeyp
     """Killed behind a checkpoint, in any stage: same weights, same log."""
     cfg = smoke(voices, strategy=strategy)
     train.train(cfg, tmp_path / "whole")
-    original, calls = train.StageLoop.end_of_epoch, []
+    original, calls = loop.StageLoop.end_of_epoch, []
 
     def killed(self, step):
         stop = original(self, step)
@@ -124,7 +116,7 @@ def test_resumed_equals_uninterrupted(strategy, after, voices, tmp_path, monkeyp
             raise Interrupted
         return stop
 
-    monkeypatch.setattr(train.StageLoop, "end_of_epoch", killed)
+    monkeypatch.setattr(loop.StageLoop, "end_of_epoch", killed)
     with pytest.raises(Interrupted):
         train.train(cfg, tmp_path / "cut")
     monkeypatch.undo()
@@ -144,7 +136,7 @@ def test_damaged_newest_state_falls_back(voices, tmp_path, capsys):
     train.train(cfg, tmp_path / "r")
     newest = sorted((tmp_path / "r/checkpoints").glob("*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:100])
-    place = runfolder.last_state(tmp_path / "r")
+    place = run_folder.last_state(tmp_path / "r")
     assert place["step"] == 10
     assert "going back" in capsys.readouterr().err
 
@@ -161,7 +153,7 @@ def test_strategies_spend_the_same_student_updates(strategy, voices, tmp_path):
     assert (student, teacher) == {"postcomp": (10, 10), "teacher-ft": (0, 10)}.get(
         strategy, (10, 0)
     )
-    made, cfg, described = model.load_model(tmp_path / "r")
+    made, cfg, described = model_folder.load_model(tmp_path / "r")
     assert len(made.student.encoder.encoder.layers) == (2 if strategy == "teacher-ft" else 1)
     assert bool(made.student.adapters) == (strategy == "os-kdft")
     assert described["speakers"] == sorted(described["speakers"])
@@ -228,33 +220,33 @@ def test_noise_of_a_known_corpus_is_read_before_the_first_step(voices, tmp_path,
     folder = tmp_path / "musan" / "noise"
     audio.write(folder / "rain.wav", np.full(16_000, 0.1, np.float32))
     cfg = smoke(voices, augment__noise_root="musan")
-    assert len(task.prepare(cfg).augment.clips["noise"]) == 1
+    assert len(protocol.prepare(cfg).augment.clips["noise"]) == 1
     (folder / "wind.wav").write_bytes(b"no audio")
     with pytest.raises(ValueError, match=r"1 files cannot be used: .*wind\.wav"):
-        task.prepare(cfg)
+        protocol.prepare(cfg)
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_state(voices, tmp_path, monkeypatch):
-    original = train.StageLoop.total
+    original = loop.StageLoop.total
 
     def exploding(self, out, epoch, samples):
         total, figures = original(self, out, epoch, samples)
         return (total * float("nan") if epoch == 2 else total), figures
 
-    monkeypatch.setattr(train.StageLoop, "total", exploding)
+    monkeypatch.setattr(loop.StageLoop, "total", exploding)
     with pytest.raises(ValueError, match="the loss is nan at step 6 of stage 'one step'"):
         train.train(smoke(voices), tmp_path / "r")
-    assert runfolder.last_state(tmp_path / "r")["step"] == 5
+    assert run_folder.last_state(tmp_path / "r")["step"] == 5
 
 
 def test_a_loss_that_explodes_but_stays_finite_is_warned_of(voices, tmp_path, monkeypatch, capsys):
-    original = train.StageLoop.total
+    original = loop.StageLoop.total
 
     def exploding(self, out, epoch, samples):
         total, figures = original(self, out, epoch, samples)
         return (total * 100 if epoch == 2 else total), figures
 
-    monkeypatch.setattr(train.StageLoop, "total", exploding)
+    monkeypatch.setattr(loop.StageLoop, "total", exploding)
     train.train(smoke(voices, train__epochs=3), tmp_path / "r")
     warned = [line for line in capsys.readouterr().err.splitlines() if "diverges" in line]
     assert len(warned) == 1 and "the mean loss of epoch 2 of stage 'one step' is " in warned[0]
@@ -285,34 +277,34 @@ def test_rebuilt_optimiser_differs(finished, voices, tmp_path):
 def test_second_corpus_is_heard_or_ignored(voices, tmp_path):
     """Surprise 10: as released the KD corpus is chosen and then ignored."""
     root = tmp_path / "other"
-    synthetic.make_corpus(root, speakers=4, utterances=2, seed=9, workers=1)
+    corpus.make_corpus(root, speakers=4, utterances=2, seed=9, workers=1)
     base = {"data__kd_corpus": "synthetic", "data__kd_root": str(root)}
     found = {}
     for choice in ("target", "as_chosen"):
         cfg = smoke(voices, switches__kd_data=choice, **base)
         cfg = cfg.override({"augment.probability": 0.0})
-        quiet = task.dataset(cfg, task.prepare(cfg), laps=4)[0, 0]
+        quiet = protocol.dataset(cfg, protocol.prepare(cfg), laps=4)[0, 0]
         found[choice] = torch.equal(quiet[0], quiet[1])
     assert found == {"target": True, "as_chosen": False}
     train.train(smoke(voices, switches__kd_data="as_chosen", **base), tmp_path / "r")
 
 
 def test_development_speakers_are_nobody_else(voices):
-    made = task.prepare(smoke(voices))
-    whole = task.load_corpus("synthetic", voices)
+    made = protocol.prepare(smoke(voices))
+    whole = tables.load_corpus("synthetic", voices)
     test = {path.split("/")[0] for path in made.test_trials.paths}
     train_, dev = set(made.train.speakers), set(made.dev.speakers)
     assert not (train_ & dev or train_ & test or dev & test)
     assert train_ | dev | test == set(whole.speakers)
-    other = task.prepare(smoke(voices, seed=5))
+    other = protocol.prepare(smoke(voices, seed=5))
     assert other.dev.speakers == made.dev.speakers  # whatever the seed of the run
 
 
 def test_few_labels(voices):
-    made = task.prepare(smoke(voices, data__labelled_speakers=2))
+    made = protocol.prepare(smoke(voices, data__labelled_speakers=2))
     assert len(made.train.speakers) == 2
     with pytest.raises(ValueError, match="labelled_speakers is 99"):
-        task.prepare(smoke(voices, data__labelled_speakers=99))
+        protocol.prepare(smoke(voices, data__labelled_speakers=99))
 
 
 FROZEN = {"train__freeze_cnn": True, "augment__probability": 0.5}
@@ -325,21 +317,21 @@ def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
     """Rows without augmentation share the teacher's features; the others are computed alone."""
     if strategy == "os-kdft2":  # the distillation path hears the teacher's crop
         root = tmp_path / "other"
-        synthetic.make_corpus(root, speakers=4, utterances=2, seed=9, workers=1)
+        corpus.make_corpus(root, speakers=4, utterances=2, seed=9, workers=1)
         second = {"data__kd_corpus": "synthetic", "data__kd_root": str(root)}
     else:
         second = {}
     cfg, counted = smoke(voices, strategy=strategy, **FROZEN, **second), {}
     for shared in (True, False):
         rows_seen = counted[shared] = []
-        front_end = teacher.cnn
+        front_end = encoder.cnn
 
         def counting(encoder, wave, *rest, seen=rows_seen, front_end=front_end):
             seen.append(len(wave))
             return front_end(encoder, wave, *rest)
 
         with monkeypatch.context() as patch:
-            for module in (teacher, student, targets):
+            for module in (teacher, student, teacher):
                 patch.setattr(module, "cnn", counting)
             patch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
             patch.setattr(train, "calibration", lambda *_: {})
@@ -350,7 +342,7 @@ def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
     ours, theirs = weights(tmp_path / "True/last"), weights(tmp_path / "False/last")
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-5, msg=name)
-    start = teacher.load_encoder(cfg.model.teacher).feature_extractor.state_dict()
+    start = pretrained.load_encoder(cfg.model.teacher).feature_extractor.state_dict()
     for name, value in start.items():
         assert torch.equal(ours[f"student.encoder.feature_extractor.{name}"], value)
 
@@ -358,13 +350,13 @@ def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
 @pytest.mark.parametrize("strategy", ["student-ft", "joint-no-adapter"])
 def test_frozen_cnn_has_no_backward_pass(strategy, voices):
     cfg = smoke(voices, strategy=strategy, **FROZEN)
-    run = SimpleNamespace(task=task.prepare(cfg), validations=[], teacher=None)
-    run.teacher = teacher.Teacher(teacher.load_encoder(cfg.model.teacher))
+    run = SimpleNamespace(task=protocol.prepare(cfg), validations=[], teacher=None)
+    run.teacher = teacher.Teacher(pretrained.load_encoder(cfg.model.teacher))
     stage = strategies.stages(cfg)[0]
     cfg = strategies.stage_config(cfg, stage, 2)
-    loop = train.StageLoop(run, cfg, stage, 0, None)
+    loop = StageLoop(run, cfg, stage, 0, None)
     encoder = loop.model.student.encoder
-    assert not teacher.cnn(encoder, torch.randn(1, 8_000)).requires_grad
+    assert not cnn(encoder, torch.randn(1, 8_000)).requires_grad
     trained = {id(p) for group in loop.optimiser.param_groups for p in group["params"]}
     assert trained and not trained & {id(p) for p in encoder.feature_extractor.parameters()}
 
@@ -373,7 +365,7 @@ def test_standardised_targets_change_what_is_imitated_and_nothing_else(voices, t
     raw, made = tmp_path / "raw", tmp_path / "standardised"
     train.train(smoke(voices), raw)
     train.train(smoke(voices, loss__kd_targets="standardised"), made)
-    one, other = (runfolder.read_metrics(out / "metrics.csv")[0] for out in (raw, made))
+    one, other = (run_folder.read_metrics(out / "metrics.csv")[0] for out in (raw, made))
     kd = [name for name in one if name.startswith("kd_")]
     assert kd and all(one[name] != other[name] for name in kd)
     assert one["lr_body"] == other["lr_body"] and one["sv"] == pytest.approx(other["sv"], rel=0.1)
@@ -407,7 +399,7 @@ def test_validation_is_not_waiting_for_data(voices, tmp_path, monkeypatch):
     monkeypatch.setattr(validation.Best, "measure", slowly)
     cfg = smoke(voices, train__epochs=3)
     report = train.train(cfg, tmp_path / "r")
-    read = runfolder.read_metrics(tmp_path / "r" / "metrics.csv")
+    read = run_folder.read_metrics(tmp_path / "r" / "metrics.csv")
     assert len(report["validations"]) == len(read) == 3, "a row and a validation each epoch"
     utterances = cfg.train.batch * cfg.train.steps_per_epoch
     spent = [utterances / row["utterances_per_s"] for row in read]
@@ -420,7 +412,7 @@ def test_seeds_and_ranks():
     """Surprise 13: the same noise on all ranks, or one of its own."""
     draws = []
     for words in ((0, 1, 2), (0, 1, 2), (0, 1, 3)):
-        train.seed_all(*words)
+        loop.seed_all(*words)
         draws.append((torch.rand(1).item(), np.random.random()))
     assert draws[0] == draws[1] != draws[2]
 
@@ -429,13 +421,13 @@ def test_seeds_and_ranks():
 def test_noise_of_the_student_on_two_ranks(noise):
     """Surprise 13 on random weights: SpecAugment and dropout of two processes, alike or not."""
     cfg = config.load("smoke").override({"switches.student_noise": noise})
-    made = model.new_model(cfg, teacher.load_encoder(cfg.model.teacher)).train()
+    made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher)).train()
     wave = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     states = []
     for rank in (0, 1):
         run = SimpleNamespace(accelerator=SimpleNamespace(process_index=rank))
         loop = SimpleNamespace(cfg=cfg, run=run)
-        train.seed_all(0, 0, 7, train.StageLoop._noise_rank(loop))
+        seed_all(0, 0, 7, StageLoop._noise_rank(loop))
         states.append(made.student(wave))
     assert torch.equal(*states) == (noise == "same_on_all_ranks")
 
@@ -444,11 +436,11 @@ def test_noise_of_the_student_on_two_ranks(noise):
 def test_crops_start_as_the_switch_says(voices, choice):
     """Surprise 7."""
     cfg = smoke(voices, switches__crop_start=choice)
-    data = task.dataset(cfg, task.prepare(cfg), laps=9)
+    data = protocol.dataset(cfg, protocol.prepare(cfg), laps=9)
     longest = int(np.argmax(data.utterances.seconds))
     whole = audio.read(data.utterances.path(longest))
     crops = [data[lap, longest][0].numpy() for lap in range(9)]
-    seconds = range(0, len(whole), audio.SAMPLE_RATE)
+    seconds = range(0, len(whole), config.SAMPLE_RATE)
     on_second = [any(np.array_equal(whole[s : s + len(c)], c) for s in seconds) for c in crops]
     assert all(on_second) == (choice == "whole_second")
 
@@ -459,12 +451,12 @@ def test_odd_corpora_can_be_trained_on(tmp_path):
     lengths = {"a": [0.6], "b": [0.5, 0.7], "c": [2.0, 1.5], "d": [1.2, 3.0], "e": [0.8]}
     for who, seconds in lengths.items():
         for number, s in enumerate(seconds):
-            wave = rng.normal(0, 0.1, round(s * audio.SAMPLE_RATE))
+            wave = rng.normal(0, 0.1, round(s * config.SAMPLE_RATE))
             audio.write(tmp_path / f"corpus/{who}/{number}.wav", wave)
     cfg = smoke(
         tmp_path / "corpus", data__corpus="folder", train__steps_per_epoch=1, train__batch=2
     )
-    made = task.prepare(cfg)
+    made = protocol.prepare(cfg)
     assert made.test_trials is None and made.dev.counts().tolist() == [2, 1]
     assert made.train.counts().tolist() == [1, 2, 2], "3 classes, 2 utterances an epoch"
     report = train.train(cfg, tmp_path / "r")
@@ -479,7 +471,7 @@ def test_unknown_strategy_lists_the_known_ones():
 
 TWO_PROCESSES = """
 import sys
-from oskdft import config, run, teacher, train
+from oskdft import config; from oskdft.training import run, train; from oskdft.method import teacher
 
 load = teacher.load_encoder
 

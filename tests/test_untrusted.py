@@ -11,7 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from oskdft import checkpoint, config, layouts, model, onnxmodel, teacher
+from oskdft import config
+from oskdft.method import model
+from oskdft.speech.corpora import layouts
+from oskdft.storage import model_folder, onnx_model, pretrained, tensors
+from oskdft.storage.tensors import load_tensors, save_tensors
 
 MEMORY = 300 << 20  # bytes that refusing something may cost at most
 
@@ -30,7 +34,7 @@ class Attack:
 def encoder_folder(tmp_path):
     """A sound teacher to be spoilt."""
     folder = tmp_path / "teacher"
-    teacher.load_encoder("tiny-random-hubert").save_pretrained(folder)
+    pretrained.load_encoder("tiny-random-hubert").save_pretrained(folder)
     return folder
 
 
@@ -38,8 +42,8 @@ def encoder_folder(tmp_path):
 def speaker_folder(tmp_path):
     """A sound speaker model to be spoilt."""
     cfg = config.load("smoke")
-    made = model.new_model(cfg, teacher.load_encoder(cfg.model.teacher))
-    model.save_model(tmp_path / "model", made, cfg, ["a", "b"], {})
+    made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher))
+    model_folder.save_model(tmp_path / "model", made, cfg, ["a", "b"], {})
     return tmp_path / "model"
 
 
@@ -68,21 +72,21 @@ def refused(load, folder: Path, message: str) -> None:
 
 
 def test_the_sound_folders_load(encoder_folder, speaker_folder):
-    assert teacher.load_encoder(str(encoder_folder)).config.hidden_size == 32
-    assert model.load_model(speaker_folder)[0].config.num_hidden_layers == 1
+    assert pretrained.load_encoder(str(encoder_folder)).config.hidden_size == 32
+    assert model_folder.load_model(speaker_folder)[0].config.num_hidden_layers == 1
 
 
 def test_a_teacher_with_a_head_and_old_names_loads_the_same(encoder_folder):
     """What the published folders look like: a prefix, weight_g and weight_v, tensors of a head."""
-    tensors = checkpoint.load_tensors(encoder_folder / "model.safetensors")
+    tensors = load_tensors(encoder_folder / "model.safetensors")
 
     def old(name: str) -> str:
         name = name.replace("parametrizations.weight.original0", "weight_g")
         return "hubert." + name.replace("parametrizations.weight.original1", "weight_v")
 
     renamed = {old(k): v for k, v in tensors.items()} | {"lm_head.weight": torch.zeros(3, 3)}
-    checkpoint.save_tensors(encoder_folder / "model.safetensors", renamed)
-    made = teacher.load_encoder(str(encoder_folder)).state_dict()
+    save_tensors(encoder_folder / "model.safetensors", renamed)
+    made = pretrained.load_encoder(str(encoder_folder)).state_dict()
     assert made.keys() == tensors.keys()
     assert all(torch.equal(made[k], tensors[k]) for k in tensors)
 
@@ -99,8 +103,8 @@ HEADERS = {
 @pytest.mark.parametrize("header", HEADERS)
 def test_safetensors_that_lie(encoder_folder, speaker_folder, header):
     for load, folder in (
-        (teacher.load_encoder, encoder_folder),
-        (model.load_model, speaker_folder),
+        (pretrained.load_encoder, encoder_folder),
+        (model_folder.load_model, speaker_folder),
     ):
         (folder / "model.safetensors").write_bytes(HEADERS[header])
         refused(load, folder, "is not a readable safetensors file")
@@ -122,21 +126,21 @@ def test_safetensors_that_lie(encoder_folder, speaker_folder, header):
 )
 def test_sizes_that_no_encoder_has(encoder_folder, speaker_folder, sizes, message):
     change(encoder_folder / "config.json", **sizes)
-    refused(teacher.load_encoder, encoder_folder, message)
+    refused(pretrained.load_encoder, encoder_folder, message)
     change(speaker_folder / "encoder.json", **sizes)
-    refused(model.load_model, speaker_folder, message)
+    refused(model_folder.load_model, speaker_folder, message)
 
 
 @pytest.mark.parametrize("setting", ["model.embedding", "model.adapter_units"])
 def test_sizes_in_model_json_must_be_those_of_the_weights(speaker_folder, setting):
     described = config.to_dict(config.load("smoke").override({setting: 10**8}))
     change(speaker_folder / "model.json", config=described)
-    refused(model.load_model, speaker_folder, "does not fit the model: of another shape")
+    refused(model_folder.load_model, speaker_folder, "does not fit the model: of another shape")
 
 
 def test_layers_in_encoder_json_must_be_those_of_the_weights(speaker_folder):
     change(speaker_folder / "encoder.json", num_hidden_layers=50)
-    refused(model.load_model, speaker_folder, "does not fit the model: missing .* more")
+    refused(model_folder.load_model, speaker_folder, "does not fit the model: missing .* more")
 
 
 @pytest.mark.parametrize(
@@ -146,12 +150,12 @@ def test_pickled_weights_are_not_even_opened(encoder_folder, proof, name):
     (encoder_folder / "model.safetensors").unlink()
     torch.save({"weight": Attack(proof)}, encoder_folder / name)
     wanted = "not a readable" if name == "model.safetensors" else f"{name} can run code"
-    refused(teacher.load_encoder, encoder_folder, wanted)
+    refused(pretrained.load_encoder, encoder_folder, wanted)
 
 
 def test_a_pickle_in_the_place_of_a_speaker_model(speaker_folder, proof):
     (speaker_folder / "model.safetensors").write_bytes(pickle.dumps(Attack(proof)))
-    refused(model.load_model, speaker_folder, "is not a readable safetensors file")
+    refused(model_folder.load_model, speaker_folder, "is not a readable safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -166,8 +170,8 @@ def test_a_pickle_in_the_place_of_a_speaker_model(speaker_folder, proof):
 )
 def test_code_that_comes_with_weights_is_refused(encoder_folder, speaker_folder, proof, wish):
     for load, folder, name in (
-        (teacher.load_encoder, encoder_folder, "config.json"),
-        (model.load_model, speaker_folder, "encoder.json"),
+        (pretrained.load_encoder, encoder_folder, "config.json"),
+        (model_folder.load_model, speaker_folder, "encoder.json"),
     ):
         code = f"from pathlib import Path\nPath({str(proof)!r}).touch()\nConfig = Model = object\n"
         (folder / "evil.py").write_text(code)
@@ -179,13 +183,17 @@ def test_an_index_that_leads_elsewhere_is_not_followed(encoder_folder, tmp_path)
     (encoder_folder / "model.safetensors").rename(tmp_path / "secret.safetensors")
     index = {"metadata": {}, "weight_map": {"masked_spec_embed": "../secret.safetensors"}}
     (encoder_folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused(teacher.load_encoder, encoder_folder, "needs config.json and model.safetensors")
+    refused(pretrained.load_encoder, encoder_folder, "needs config.json and model.safetensors")
 
 
 def test_links_out_of_the_folder_are_refused(encoder_folder, speaker_folder, tmp_path):
     for load, folder, names in (
-        (teacher.load_encoder, encoder_folder, ["config.json", "model.safetensors"]),
-        (model.load_model, speaker_folder, ["model.json", "encoder.json", "model.safetensors"]),
+        (pretrained.load_encoder, encoder_folder, ["config.json", "model.safetensors"]),
+        (
+            model_folder.load_model,
+            speaker_folder,
+            ["model.json", "encoder.json", "model.safetensors"],
+        ),
     ):
         for name in names:
             elsewhere = tmp_path / f"elsewhere of {name}"
@@ -199,7 +207,7 @@ def test_links_out_of_the_folder_are_refused(encoder_folder, speaker_folder, tmp
 def test_a_link_inside_the_folder_is_no_harm(encoder_folder):
     (encoder_folder / "model.safetensors").rename(encoder_folder / "v2.safetensors")
     (encoder_folder / "model.safetensors").symlink_to("v2.safetensors")
-    assert teacher.load_encoder(str(encoder_folder)).config.hidden_size == 32
+    assert pretrained.load_encoder(str(encoder_folder)).config.hidden_size == 32
 
 
 @pytest.mark.parametrize(
@@ -216,8 +224,8 @@ def test_a_link_inside_the_folder_is_no_harm(encoder_folder):
 )
 def test_json_that_is_no_configuration(encoder_folder, speaker_folder, text, message):
     for load, path in (
-        (teacher.load_encoder, encoder_folder / "config.json"),
-        (model.load_model, speaker_folder / "encoder.json"),
+        (pretrained.load_encoder, encoder_folder / "config.json"),
+        (model_folder.load_model, speaker_folder / "encoder.json"),
     ):
         path.write_text(text, encoding="latin-1")
         refused(load, path.parent, message)
@@ -237,8 +245,8 @@ def test_json_that_is_no_configuration(encoder_folder, speaker_folder, text, mes
 )
 def test_model_json_that_describes_nothing(speaker_folder, onnx_folder, described):
     for load, folder in (
-        (model.load_model, speaker_folder),
-        (onnxmodel.load_onnx, onnx_folder(onnx_tensor([2, 2]))),
+        (model_folder.load_model, speaker_folder),
+        (onnx_model.load_onnx, onnx_folder(onnx_tensor([2, 2]))),
     ):
         (folder / "model.json").write_text(json.dumps(described))
         refused(load, folder, "model.json: ")
@@ -264,8 +272,8 @@ FITTED = {"threshold": 0.5, "llr_scale": 2, "llr_offset": -1.0}
 )
 def test_a_calibration_that_cannot_be_used(speaker_folder, onnx_folder, calibration, message):
     for load, folder in (
-        (model.load_model, speaker_folder),
-        (onnxmodel.load_onnx, onnx_folder(onnx_tensor([2, 2]))),
+        (model_folder.load_model, speaker_folder),
+        (onnx_model.load_onnx, onnx_folder(onnx_tensor([2, 2]))),
     ):
         change(folder / "model.json", calibration=calibration)
         refused(load, folder, f"model.json: calibration .*{message}")
@@ -274,21 +282,25 @@ def test_a_calibration_that_cannot_be_used(speaker_folder, onnx_folder, calibrat
 @pytest.mark.parametrize("wrong", [{"speakers": 3}, {"dev_eer": "x"}], ids=str)
 def test_facts_of_another_kind_are_refused(speaker_folder, wrong):
     change(speaker_folder / "model.json", **wrong)
-    refused(model.load_model, speaker_folder, f"model.json: {next(iter(wrong))} is .*; export the")
+    refused(
+        model_folder.load_model,
+        speaker_folder,
+        f"model.json: {next(iter(wrong))} is .*; export the",
+    )
 
 
 def test_a_sound_calibration_loads_and_none_is_sound_too(onnx_folder):
     folder = onnx_folder(onnx_tensor([2, 2]))
     for calibration in ({}, {"full": FITTED}):
         change(folder / "model.json", calibration=calibration)
-        assert onnxmodel.load_onnx(folder)[2]["calibration"] == calibration
+        assert onnx_model.load_onnx(folder)[2]["calibration"] == calibration
 
 
 def test_weights_that_are_not_finite_are_refused(speaker_folder):
-    tensors = checkpoint.load_tensors(speaker_folder / "model.safetensors")
+    tensors = load_tensors(speaker_folder / "model.safetensors")
     tensors["backend.linear.bias"][3] = float("nan")
-    checkpoint.save_tensors(speaker_folder / "model.safetensors", tensors)
-    refused(model.load_model, speaker_folder, "holds weights that are not finite")
+    save_tensors(speaker_folder / "model.safetensors", tensors)
+    refused(model_folder.load_model, speaker_folder, "holds weights that are not finite")
 
 
 @pytest.fixture
@@ -309,8 +321,8 @@ def hub(encoder_folder, tmp_path, monkeypatch):
 
 
 def test_a_hub_name_loads_from_the_cache(hub):
-    made = teacher.load_encoder("someone/hubert-tiny").state_dict()
-    given = checkpoint.load_tensors(hub / "model.safetensors")
+    made = pretrained.load_encoder("someone/hubert-tiny").state_dict()
+    given = tensors.load_tensors(hub / "model.safetensors")
     assert made.keys() == given.keys() and all(torch.equal(made[k], given[k]) for k in given)
 
 
@@ -326,14 +338,14 @@ def test_a_hub_name_loads_from_the_cache(hub):
 )
 def test_a_hub_name_is_checked_like_a_folder(hub, settings, message):
     change(hub / "config.json", **settings)
-    refused(lambda _: teacher.load_encoder("someone/hubert-tiny"), hub, message)
+    refused(lambda _: pretrained.load_encoder("someone/hubert-tiny"), hub, message)
 
 
 def test_pickled_weights_of_a_hub_name_are_not_even_opened(hub, proof):
     (hub / "model.safetensors").unlink()
     torch.save({"weight": Attack(proof)}, hub / "pytorch_model.bin")
     wanted = "hubert-tiny is not on this machine and could not be fetched as safetensors"
-    refused(lambda _: teacher.load_encoder("someone/hubert-tiny"), hub, wanted)
+    refused(lambda _: pretrained.load_encoder("someone/hubert-tiny"), hub, wanted)
 
 
 def onnx_tensor(dims: list[int], place: str = ""):
@@ -379,7 +391,7 @@ def onnx_folder(tmp_path):
 
 
 def test_a_sound_onnx_folder_loads(onnx_folder):
-    made, _, _ = onnxmodel.load_onnx(onnx_folder(onnx_tensor([2, 2])))
+    made, _, _ = onnx_model.load_onnx(onnx_folder(onnx_tensor([2, 2])))
     assert made.embed([torch.ones(2).numpy()]).tolist() == [[0.0, 0.0]]
 
 
@@ -391,13 +403,13 @@ def test_onnx_tensors_in_other_files_are_refused_before_the_runtime_sees_them(
     (tmp_path / "secret").write_bytes(bytes(16))
     folder = onnx_folder(onnx_tensor([2, 2], place.format(tmp_path)), constant=constant)
     (folder / "near").write_bytes(bytes(16))
-    monkeypatch.setattr(onnxmodel, "OnnxModel", lambda *_, **__: pytest.fail("it was loaded"))
-    refused(onnxmodel.load_onnx, folder, "keeps tensors in other files, which are never read")
+    monkeypatch.setattr(onnx_model, "OnnxModel", lambda *_, **__: pytest.fail("it was loaded"))
+    refused(onnx_model.load_onnx, folder, "keeps tensors in other files, which are never read")
 
 
 @pytest.mark.parametrize("dims", [[10**6, 10**6], [10**5, 10**4], [-1, 4], [2**32, 2**32]], ids=str)
 def test_onnx_tensors_that_claim_more_than_the_file_holds_cost_nothing(onnx_folder, dims):
-    refused(onnxmodel.load_onnx, onnx_folder(onnx_tensor(dims)), "cannot be loaded .*export it")
+    refused(onnx_model.load_onnx, onnx_folder(onnx_tensor(dims)), "cannot be loaded .*export it")
 
 
 def greedy(kind: str) -> tuple[list, list]:
@@ -437,12 +449,12 @@ def greedy(kind: str) -> tuple[list, list]:
 
 
 def use_onnx(folder: str) -> np.ndarray:
-    return onnxmodel.load_onnx(folder)[0].embed([np.zeros(16_000, np.float32)])
+    return onnx_model.load_onnx(folder)[0].embed([np.zeros(16_000, np.float32)])
 
 
 @pytest.mark.parametrize("kind", ["filled", "outer product", "endless"])
 def test_an_onnx_graph_may_not_take_all_memory_or_all_time(onnx_folder, monkeypatch, kind):
-    monkeypatch.setattr(onnxmodel, "PATIENCE", 2.0)
+    monkeypatch.setattr(onnx_model, "PATIENCE", 2.0)
     tensors, nodes = greedy(kind)
     wanted = r"cannot embed 1 x 1 s of audio \(more than 1 GB or 2 s\); shorten the recordings"
     refused(use_onnx, onnx_folder(*tensors, nodes=nodes), wanted)
@@ -466,7 +478,7 @@ def test_an_onnx_folder_of_links_is_refused(onnx_folder, tmp_path, name):
     folder = onnx_folder(onnx_tensor([2, 2]))
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    refused(onnxmodel.load_onnx, folder, f"{name} leads out of its folder, to .*elsewhere")
+    refused(onnx_model.load_onnx, folder, f"{name} leads out of its folder, to .*elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -477,7 +489,7 @@ def test_an_onnx_folder_of_links_is_refused(onnx_folder, tmp_path, name):
 def test_a_model_onnx_that_is_none_is_refused(onnx_folder, content):
     folder = onnx_folder(onnx_tensor([2, 2]))
     (folder / "model.onnx").write_bytes(content)
-    refused(onnxmodel.load_onnx, folder, "model.onnx .*export it again")
+    refused(onnx_model.load_onnx, folder, "model.onnx .*export it again")
 
 
 def test_yaml_runs_no_code(tmp_path, proof):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import oskdft
-from oskdft import verifier
-from oskdft.files import ASSETS
-from oskdft.model import SpeakerModel
-from oskdft.onnxmodel import OnnxModel
+from oskdft.evaluation import verifier
+from oskdft.method.model import SpeakerModel
+from oskdft.storage.onnx_model import OnnxModel
+from oskdft.utils.files import ASSETS
 
 
 def noise(*seconds: float) -> list[np.ndarray]:
@@ -32,7 +32,7 @@ def test_shipped_onnx_file_is_the_shipped_student():
 def test_onnx_is_taken_only_for_a_processor(monkeypatch):
     with pytest.raises(ValueError, match="cuda"):
         verifier.load("classroom", "cuda:99", quick=True)
-    monkeypatch.setattr("oskdft.onnxmodel.installed", lambda: False)
+    monkeypatch.setattr("oskdft.storage.onnx_model.installed", lambda: False)
     assert isinstance(verifier.load("classroom", "cpu", quick=True).model, SpeakerModel)
 
 
@@ -40,7 +40,7 @@ def test_a_pair_is_verified_without_torch(recordings):
     """Importing torch and transformers would be five of six seconds."""
     files = sorted(recordings.glob("**/*.wav"))[:2]
     code = (
-        "import sys\nfrom oskdft import verifier\n"
+        "import sys\nfrom oskdft.evaluation import verifier\n"
         "print(verifier.load('classroom', quick=True).verify(*sys.argv[1:])['same'])\n"
         "assert not {'torch', 'transformers', 'scipy', 'sklearn'} & sys.modules.keys()"
     )

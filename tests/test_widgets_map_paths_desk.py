@@ -11,11 +11,16 @@ import pytest
 import soundfile
 import torch
 
-from oskdft import config, runfolder, scoring, student, teacher, train
-from oskdft.desk_widget import HELP, training_desk
-from oskdft.map_widget import embedding_map
-from oskdft.notebook import Lesson, setup
-from oskdft.paths_widget import likeness, two_paths
+from oskdft import config
+from oskdft.evaluation import scoring
+from oskdft.lessons.lesson import Lesson, setup
+from oskdft.lessons.widgets.desk import HELP, training_desk
+from oskdft.lessons.widgets.embeddings import embedding_map
+from oskdft.lessons.widgets.paths import likeness, two_paths
+from oskdft.method import student
+from oskdft.method.encoder import hidden_states
+from oskdft.storage import pretrained
+from oskdft.training import run_folder, train
 
 SPEAKERS = ["ann", "ann", "bob", "bob", "cyd", "cyd"]
 NAMES = [f"{who}/{place}.wav" for place, who in enumerate(SPEAKERS)]
@@ -119,7 +124,7 @@ def test_map_refuses(change, says):
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return teacher.load_encoder("tiny-random-hubert").eval()
+    return pretrained.load_encoder("tiny-random-hubert").eval()
 
 
 def new_student(encoder, **changes) -> student.Student:
@@ -144,7 +149,7 @@ def test_paths_show_what_the_student_computes(encoder, clips):
         wave = torch.tensor(clips[name], dtype=torch.float32)[None]
         with torch.no_grad():
             distilled, verified = (x[:, 0].numpy() for x in made.forward_two_paths(wave))
-            target = teacher.hidden_states(encoder, wave)[:, 0].numpy()
+            target = hidden_states(encoder, wave)[:, 0].numpy()
         assert len(heard(view.player)) == len(clips[name])
         for layer in range(3):
             view.layer.value = layer
@@ -224,7 +229,7 @@ def pressable(desk) -> list[str]:
 
 
 def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
-    monkeypatch.setattr("oskdft.desk_widget.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("oskdft.lessons.widgets.desk.LOOK_EVERY_S", 0.02)
     desk = training_desk(lesson, LONG_ENOUGH)
     assert desk.status.text == HELP and pressable(desk) == ["Start"] and not desk.screens
     assert not desk.worker.out.exists(), "nothing is trained before a click"
@@ -248,7 +253,7 @@ def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
 
     asyncio.run(lecture())
     train.train(lesson.cfg.override(LONG_ENOUGH), tmp_path / "whole")
-    whole = runfolder.read_metrics(tmp_path / "whole" / "metrics.csv")
+    whole = run_folder.read_metrics(tmp_path / "whole" / "metrics.csv")
     ours = [{name: row[name] for name in MEASURED} for row in desk.worker.rows()]
     assert ours == [{name: row[name] for name in MEASURED} for row in whole] and len(ours) == 12
     again = training_desk(lesson, LONG_ENOUGH)
@@ -258,7 +263,7 @@ def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
 
 def test_desk_says_why_a_run_fails(lesson, monkeypatch):
     """The folder holds a run of another configuration: refused by the process, said in a line."""
-    monkeypatch.setattr("oskdft.desk_widget.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("oskdft.lessons.widgets.desk.LOOK_EVERY_S", 0.02)
     desk = training_desk(lesson, {"seed": 7})
     desk.worker.out.mkdir(parents=True)
     (desk.worker.out / "config.yaml").write_text(config.to_yaml(lesson.cfg))
@@ -276,7 +281,7 @@ def test_desk_says_why_a_run_fails(lesson, monkeypatch):
 PARENT = """
 import sys, time
 from pathlib import Path
-from oskdft import config, worker
+from oskdft import config; from oskdft.training import background as worker
 made = worker.Worker(config.load(sys.argv[1]), Path(sys.argv[2]))
 made.start()
 print(made.process.pid, flush=True)
@@ -298,7 +303,7 @@ def test_training_ends_with_a_kernel_that_is_killed(lesson, tmp_path):
     log = out.with_suffix(".log")
     asyncio.run(until(lambda: "stopped after step" in log.read_text()))
     asyncio.run(until(lambda: not running(child)))
-    assert runfolder.last_state(out)["step"] > 0
+    assert run_folder.last_state(out)["step"] > 0
 
 
 def running(process: int) -> bool:

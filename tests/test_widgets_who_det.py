@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from oskdft import espeak, metrics, uploads, verifier, voices
-from oskdft.det_widget import COSTS, PRIORS, effective_prior
-from oskdft.sentences import LANGUAGES
-from oskdft.who_widget import NOISES, ROOMS, disturb
-from oskdft.widgets import det_explorer, who_is_it
+from oskdft.evaluation import metrics, verifier
+from oskdft.lessons.widgets import uploads
+from oskdft.lessons.widgets.det import COSTS, PRIORS, det_explorer, effective_prior
+from oskdft.lessons.widgets.who import NOISES, ROOMS, disturb, who_is_it
+from oskdft.speech.synthetic import espeak, voices
+from oskdft.speech.synthetic.sentences import LANGUAGES
 
 RATE = 16_000
 

@@ -25,7 +25,7 @@ REST_MS = 400  # until a picture counts as the last of several drawings
 # Nothing depends on these; JupyterLab has no such errors.
 HARMLESS = (r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",)  # Voila, offline: icons from the net
 
-PANEL = ".widget-vbox:has(> .widget-html style)"  # `oskdft.widget_parts.Panel`
+PANEL = ".widget-vbox:has(> .widget-html style)"  # `oskdft.lessons.widgets.parts.Panel`
 LINES = "[role=status], [role=alert]"
 CONTROLS = (
     "select, button:not([tabindex='-1']):not([disabled]), input[type=checkbox]:not([disabled]), "

@@ -8,9 +8,9 @@ import soundfile
 from test_widgets_who_det import LONG
 
 from browser.lab import CONTROLS, WAIT_MS
-from oskdft import demo
-from oskdft.recorder import LIMIT_S
-from oskdft.uploads import USED_S
+from oskdft.lessons import demo
+from oskdft.lessons.widgets.recorder import LIMIT_S
+from oskdft.lessons.widgets.uploads import USED_S
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from oskdft import checkpoint, config, provenance, runfolder, synthetic
+from oskdft import config
+from oskdft.speech.synthetic import corpus
+from oskdft.storage import tensors
+from oskdft.training import run_folder
+from oskdft.utils import provenance
 
 sys.path.insert(
     0, str(Path(__file__).parents[1])
@@ -67,9 +71,11 @@ class Runs:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, np.random.default_rng(seed)
         self.voices = folder / "voices"
-        synthetic.make_corpus(self.voices, speakers=8, utterances=6, seed=3, workers=1)
+        corpus.make_corpus(self.voices, speakers=8, utterances=6, seed=3, workers=1)
         self.server = multiprocessing.get_context("forkserver")
-        self.server.set_forkserver_preload(["oskdft.train", "oskdft.cli", "faults.inject"])
+        self.server.set_forkserver_preload(
+            ["oskdft.training.train", "oskdft.commands.cli", "faults.inject"]
+        )
         self.references: dict[str, Path] = {}
         self.seconds: dict[str, float] = {}  # that each reference took
         self.outcomes: dict[str, Outcome] = {}
@@ -194,7 +200,7 @@ def run_command(words: list[str], log: str, kind: str, share: float, moment: flo
     os.dup2(file, 2)
     torch.set_num_threads(1)
     inject.prepare(kind, share, moment)
-    from oskdft.cli import main
+    from oskdft.commands.cli import main
 
     sys.argv = ["oskdft", *words]
     main()
@@ -202,7 +208,7 @@ def run_command(words: list[str], log: str, kind: str, share: float, moment: flo
 
 def place_of(out: Path) -> tuple[int, int]:
     """(stage, step) of the newest state that can be read."""
-    state = runfolder.last_state(out)
+    state = run_folder.last_state(out)
     return (state["stage"], state["step"]) if state else (0, 0)
 
 
@@ -214,9 +220,7 @@ def differences(reference: Path, out: Path, tolerance: float = 0.0) -> list[str]
     """
     found = []
     for name in ("last", "best"):
-        one, two = (
-            checkpoint.load_tensors(f / name / "model.safetensors") for f in (reference, out)
-        )
+        one, two = (tensors.load_tensors(f / name / "model.safetensors") for f in (reference, out))
         changed = [k for k in one if not torch.allclose(one[k], two[k], rtol=0, atol=tolerance)]
         found += [f"{name}/: {len(changed)} tensors differ, {changed[0]}"] if changed else []
         one, two = (json.loads((f / name / "model.json").read_text()) for f in (reference, out))
@@ -249,7 +253,7 @@ def alike(one: Any, two: Any, tolerance: float) -> bool:
 
 def log_of(out: Path) -> list[dict[str, float]]:
     """Rows of metrics.csv without what a clock measured."""
-    rows = runfolder.read_metrics(out / "metrics.csv")
+    rows = run_folder.read_metrics(out / "metrics.csv")
     return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
 
 
@@ -272,7 +276,14 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "-m", "oskdft.cli"]
+    command += [
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(port),
+        "-m",
+        "oskdft.commands.cli",
+    ]
     # long enough to be hit, with a log that needs no rounding to be compared
     words = [*runs.words("os-kdft", out), "train.epochs=12"]
     with open(out.with_suffix(".log"), "a") as log:

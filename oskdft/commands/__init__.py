@@ -1,0 +1,1 @@
+"""The `oskdft` command and what it calls that is no library."""

@@ -1,0 +1,71 @@
+"""Finds the benchmarks of the source checkout and runs them, each in a process of its own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+# what the benchmarks share; the README's table; a study of hours that trains and evaluates
+NO_BENCHMARKS = ("measure", "readme", "evidence")
+WRONG_USAGE = 2  # exit code
+
+
+def names() -> list[str]:
+    """The benchmarks there are, sorted.
+
+    Raises:
+        FileNotFoundError: the package was installed without its source.
+
+    >>> "scoring" in names()
+    True
+    """
+    found = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_BENCHMARKS)
+    if not found:
+        raise FileNotFoundError(f"no benchmarks in {FOLDER}; run oskdft bench in a source checkout")
+    return found
+
+
+def results() -> list[dict]:
+    """What has been measured: every result in benchmarks/results, whose files hold one or several."""
+    found = []
+    for path in sorted((FOLDER / "results").glob("*.json")):
+        read = json.loads(path.read_text(encoding="utf-8"))
+        several = [read] if "benchmark" in read else read.values()
+        found += [one for one in several if isinstance(one, dict) and "benchmark" in one]
+    return found
+
+
+def run(
+    name: str = "", quick: bool = False, as_json: bool = False, options: Sequence[str] = ()
+) -> dict[str, dict]:
+    """Run one benchmark, or all of them one after the other.
+
+    Args:
+        name: as in `names`, "" for all. quick: tiny sizes, nothing is written.
+        as_json: collect their JSON objects; else they print tables as they go.
+        options: of the benchmark itself, such as "--out", "FILE".
+    Returns:
+        {name: its JSON object}, empty without ``as_json``.
+    Raises:
+        ValueError: no such benchmark, one that fails, or options without a name.
+        SystemExit: options that the benchmark does not know; it has said which it knows.
+    """
+    known = names()
+    if options and not name:
+        raise ValueError(f"{' '.join(options)} is for one benchmark; name it: {', '.join(known)}")
+    if name and name not in known:
+        raise ValueError(f"no benchmark {name!r}; there are {', '.join(known)}")
+    found = {}
+    for one in [name] if name else known:
+        flags = ["--quick"] * quick + ["--json"] * as_json
+        command = [sys.executable, str(FOLDER / f"{one}.py"), *flags, *options]
+        done = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, check=False)
+        if done.returncode == WRONG_USAGE:
+            sys.exit(WRONG_USAGE)
+        if done.returncode:
+            raise ValueError(f"benchmark {one} failed with exit code {done.returncode}, see above")
+        if as_json:
+            found[one] = json.loads(done.stdout)
+    return found

@@ -1,0 +1,331 @@
+"""The `oskdft` command: each subcommand is one call into a module, imported when it is used."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from oskdft.utils.process import STOPPED, Interrupts, keep_freed_memory
+
+app = typer.Typer(
+    help="One-step knowledge distillation and fine-tuning for speaker verification.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Corpora: what is here, get, make, check.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Root = Annotated[str, typer.Option(help="Folder of the corpus; else $OSKDFT_DATA/NAME, data/NAME.")]
+Model = Annotated[str, typer.Option(help='Run folder, exported folder, or "classroom".')]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+
+
+def show(value: Any, as_json: bool, text: str) -> None:
+    """Print a result for a person, or as one JSON object."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)
+
+
+def settings(words: list[str]) -> dict[str, Any]:
+    """KEY=VALUE words as a dictionary, values read as YAML.
+
+    >>> settings(["train.lr=1e-4", "data.corpus=synthetic", "loss.kd_layers=[1, 2]"])
+    {'train.lr': '1e-4', 'data.corpus': 'synthetic', 'loss.kd_layers': [1, 2]}
+    """
+    import yaml
+
+    changes = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
+        try:
+            changes[key] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            raise ValueError(f"{word!r}: the value cannot be read; put text in quotes") from None
+    return changes
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is installed, what works, what to do."""
+    from oskdft.commands import doctor as module
+
+    if fix:
+        for line in module.repair():
+            print(line, file=sys.stderr)
+    findings = module.diagnose()
+    fine = all(f.ok for f in findings)
+    found = {"ok": fine, "findings": [asdict(f) for f in findings]}
+    show(found, as_json, "\n".join(module.lines(findings)))
+    if not fine:
+        raise typer.Exit(1)
+
+
+@data.command("list")
+def data_list(as_json: Json = False) -> None:
+    """Known corpora: licence, size, and whether they are here."""
+    from oskdft.speech.corpora import catalogue
+
+    rows = catalogue.list_corpora()
+    lines = [
+        f"{row['name']:16} {'here' if row['here'] else '-':5} {row['size']:24} {row['licence']}\n"
+        f"{'':16} {row['title']}: {row['root'] or row['how_to']}"
+        for row in rows
+    ]
+    show({"corpora": rows}, as_json, "\n".join(lines))
+
+
+@data.command("get")
+def data_get(
+    name: str, dest: Annotated[str, typer.Option(help="Folder for it; else data/NAME.")] = ""
+) -> None:
+    """Download a corpus that may be downloaded; an interrupted download goes on."""
+    from oskdft.speech.corpora import download
+
+    print(download.get(name, dest))
+
+
+@data.command("make")
+def data_make(
+    name: str,
+    out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
+    speakers: Annotated[int, typer.Option(help="Voices; the last third are test speakers.")] = 60,
+    utterances: Annotated[int, typer.Option(help="Per speaker, about 3 s each.")] = 20,
+    seed: Annotated[int, typer.Option(help="Everything is drawn from it.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make synthetic voices (NAME is "synthetic")."""
+    from oskdft.speech.synthetic import corpus
+
+    if name != "synthetic":
+        raise ValueError(f"{name!r} cannot be made; only synthetic can, see oskdft data list")
+    made = corpus.make_corpus(out, speakers, utterances, seed)
+    text = ", ".join(f"{key} {value}" for key, value in made.items())
+    show(made, as_json, f"{out}: {text}")
+
+
+@data.command("check")
+def data_check(
+    name: str,
+    root: Root = "",
+    full: Annotated[bool, typer.Option("--full", help="Decode every file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Missing, extra, unreadable, too short; counts and trial lists against the published ones."""
+    from oskdft.speech.corpora import check
+    from oskdft.utils import provenance
+
+    report, versions = check.check(name, root, full), provenance.versions()
+    found = asdict(report) | {"ok": report.ok, "versions": versions}
+    show(found, as_json, "\n".join([*report.lines(), provenance.listed(versions)]))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pretrain(
+    config: Annotated[str, typer.Option(help="classroom-hubert, classroom-wav2vec2 or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the teacher; an interrupted run goes on.")],
+) -> None:
+    """Pre-train a small teacher without labels."""
+    from oskdft.training.pretraining import objectives
+    from oskdft.training.pretraining import pretrain as module
+
+    module.run(objectives.load_recipe(config), out)
+
+
+@app.command()
+def train(
+    out: Annotated[
+        Path, typer.Option(help="Run folder; new, or with --resume an interrupted one.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
+    strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a speaker model."""
+    from oskdft import config
+
+    changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
+    cfg = config.load(profile).override(changes)
+    from oskdft.training import train as module
+
+    report = module.train(cfg, out, resume)
+    last = report["validations"][-1] if report.get("validations") else {}
+    eer = f", development EER {100 * last['dev_eer']:.2f} %" if last else ""
+    show(report, as_json, f"{out}: {report.get('seconds', 0):.0f} s{eer}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    trials: Annotated[Path, typer.Option(help="Trial list.")],
+    root: Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")],
+    scores: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
+    snorm: Annotated[Path | None, typer.Option(help="AS-norm with this cohort folder.")] = None,
+    no_tta: Annotated[bool, typer.Option("--no-tta", help="Full utterances only.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """EER, minDCF and Cllr of a model on a trial list, with interval and recipe."""
+    from oskdft.evaluation import evaluate as module
+
+    result = module.evaluate(model, trials, root, scores, snorm, tta=not no_tta, device=device)
+    show(result, as_json, module.report_text(result))
+
+
+@app.command()
+def score(file: Path, as_json: Json = False) -> None:
+    """Metrics of a score file: "label score" or "label id id score" lines."""
+    from oskdft.evaluation import metrics, score_file
+    from oskdft.utils import provenance
+
+    result = score_file.score_file(file) | {"versions": provenance.versions()}
+    unnamed = f"list          {result['list']}; a score file does not name it"
+    text = [metrics.summary_text(result), unnamed, provenance.listed(result["versions"])]
+    show(result, as_json, "\n".join(text))
+
+
+@app.command()
+def embed(
+    files: list[Path],
+    out: Annotated[Path, typer.Option(help="NumPy archive: embeddings [n, E] and paths [n].")],
+    model: Model = "classroom",
+    device: Device = "auto",
+) -> None:
+    """Embeddings of recordings."""
+    from oskdft.evaluation import evaluate as module
+
+    module.embed_to(files, out, model, device)
+
+
+@app.command()
+def verify(
+    a: Path, b: Path, model: Model = "classroom", device: Device = "auto", as_json: Json = False
+) -> None:
+    """Do two recordings hold the same voice?"""
+    from oskdft.evaluation import verifier
+
+    result = verifier.load(model, device, quick=True).verify(a, b)
+    word = "same speaker" if result["same"] else "different speakers"
+    show(
+        result, as_json, f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}"
+    )
+
+
+@app.command()
+def sizes(as_json: Json = False) -> None:
+    """Parameters and reductions at published sizes, random weights."""
+    from oskdft.lessons import costs
+
+    result = costs.sizes()
+    show(result, as_json, costs.sizes_table(result))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def reproduce(
+    rest: typer.Context,
+    profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
+    only: Annotated[str, typer.Option(help='Numbers such as "04,05"; else all.')] = "",
+    out: Annotated[str, typer.Option(help="Folder of the batch; else runs/PROFILE.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted batch.")
+    ] = False,
+) -> None:
+    """Run the notebooks in order; executed copies, figures and a report in one folder.
+
+    -p NAME VALUE sets a parameter of the notebooks and may be repeated.
+    """
+    from oskdft.commands import reproduce as module
+
+    numbers = [number.strip() for number in only.split(",") if number.strip()]
+    report = module.reproduce(profile, numbers, out, resume, module.parse(rest.args))
+    print(report)
+
+
+@app.command()
+def figures(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; compare with the stored pictures.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Folder with NAME.json beside NAME.png.")] = Path(
+        "figures"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Draw stored figures again from their numbers."""
+    from oskdft.lessons.figures import store as module
+
+    if not check:
+        written = [str(path) for path in module.redraw_all(folder)]
+        show(written, as_json, "\n".join(written))
+        return
+    results = module.check(folder)
+    show(results, as_json, "\n".join(map(module.result_line, results)))
+    if bad := [result for result in results if not result["ok"]]:
+        raise ValueError(f"{folder}/{bad[0]['name']}: {bad[0]['why']}")
+
+
+@app.command()
+def export(
+    to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx or int8.")],
+    out: Annotated[Path, typer.Option(help="New folder for the export.")],
+    model: Model = "classroom",
+    as_json: Json = False,
+) -> None:
+    """Write a model for use elsewhere, checked against the original, with a model card."""
+    from oskdft.storage import export as module
+
+    report = module.export(model, to, out)
+    sizes = ", ".join(f"{name} {size:,} bytes" for name, size in report["files"].items())
+    show(report, as_json, f"{out}: {sizes}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="One benchmark; without a name, all of them.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it runs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what is fast, against what, side by side; results go to benchmarks/results.
+
+    Further options go to the benchmark: all know --out FILE; deployment --model M --trials LIST --root DIR.
+    """
+    from oskdft.commands import bench as module
+
+    found = module.run(name, quick, as_json, context.args)
+    if as_json:
+        show(found, True, "")
+
+
+def main() -> None:
+    """Run a command; a refusal is one line on stderr and exit code 1, after SIGTERM it is 143."""
+    keep_freed_memory()
+    try:
+        with Interrupts():
+            app()
+    except SystemExit as stop:
+        if stop.code == STOPPED:
+            print("oskdft: stopped by SIGTERM", file=sys.stderr)
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        line = " ".join(str(error).split())
+        if "torchaudio" in line:
+            line += " (run oskdft doctor --fix)"
+        elif isinstance(error, OSError) and error.errno and ";" not in line:
+            line += "; check the path"  # the system's own words name no fix
+        print(f"oskdft: {line}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,273 @@
+"""What is installed, what works, what to do; and the repair of torchaudio beside a CPU-only torch.
+
+The wheel of torchaudio for Linux is linked against CUDA. Beside a torch without CUDA its native
+extension fails to load, `import torchaudio` raises OSError, and transformers fails with it.
+torchaudio runs in pure Python when the extension's files are absent, so the repair renames them.
+
+Only the standard library is imported here, and every other library is tried in a child process:
+the doctor must be able to speak when they are broken, even when they crash.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHONS = ((3, 11), (3, 13))  # first and last supported
+ASIDE = ".aside"
+EXTRAS = {"notebooks": ("papermill", "ipywidgets"), "export": ("onnx", "onnxruntime")}
+AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
+REINSTALL = "make clean setup"
+REPAIR = "oskdft doctor --fix"
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the diagnosis.
+
+    >>> lines([Finding("torch", True, "2.13.0+cpu")])
+    ['ok      torch           2.13.0+cpu']
+    """
+
+    name: str
+    ok: bool  # False: something that is required does not work
+    detail: str
+    fix: str = ""  # what to do; empty: nothing
+
+
+def diagnose() -> list[Finding]:
+    """Look at Python, the libraries, the devices, the machine, the data and the offline switch.
+
+    Returns:
+        One `Finding` per subject. Libraries are tried in a child process, none is imported here.
+
+    >>> [finding.name for finding in diagnose() if not finding.ok]
+    []
+    """
+    return [_python(), *_libraries(), _extras(), _machine(), _data(), _offline()]
+
+
+def repair() -> list[str]:
+    """Set torchaudio's native extension aside if, and only if, loading it fails.
+
+    Returns:
+        What was done, one line each; empty when nothing had to be done.
+    Raises:
+        ValueError: torchaudio is not installed, or fails for another reason than its extension.
+        OSError: the package folder cannot be written.
+
+    >>> repair()  # nothing to do where torchaudio loads
+    []
+    """
+    reason = _import_error("torchaudio")
+    if not reason:
+        return []
+    folder = _package_folder("torchaudio")
+    if folder is None:
+        raise ValueError(f"torchaudio is not installed; {REINSTALL}")
+    moved = [_rename(path, path.with_name(path.name + ASIDE)) for path in _extension_files(folder)]
+    if moved and not _import_error("torchaudio"):
+        names = ", ".join(path.name.removesuffix(ASIDE) for path in moved)
+        return [f"torchaudio: set aside {names} (as *{ASIDE}); it now runs in pure Python"]
+    for path in moved:  # they were not the reason
+        _rename(path, path.with_name(path.name.removesuffix(ASIDE)))
+    raise ValueError(f"torchaudio does not load ({reason}); {REINSTALL}")
+
+
+def lines(findings: list[Finding]) -> list[str]:
+    """Findings as text: `ok`, `note` (works, could be better) or `BROKEN`, and the fix below.
+
+    >>> print(*lines([Finding("torch", False, "not installed", "make setup")]), sep="\\n")
+    BROKEN  torch           not installed
+            fix: make setup
+    """
+    text = []
+    for finding in findings:
+        mark = "BROKEN" if not finding.ok else "note" if finding.fix else "ok"
+        text.append(f"{mark:7} {finding.name:15} {finding.detail}")
+        if finding.fix:
+            text.append(f"{'':8}fix: {finding.fix}")
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `python -m oskdft.commands.doctor [--fix]`; returns 1 if something required is broken."""
+    parser = argparse.ArgumentParser(
+        prog="python -m oskdft.commands.doctor", description="What works here."
+    )
+    parser.add_argument("--fix", action="store_true", help="repair torchaudio first, if it fails")
+    if parser.parse_args(arguments).fix:
+        try:
+            for line in repair():
+                print(line, flush=True)
+        except (ValueError, OSError) as error:
+            print(error, file=sys.stderr)
+    findings = diagnose()
+    print("\n".join(lines(findings)))
+    return int(not all(finding.ok for finding in findings))
+
+
+def _rename(old: Path, new: Path) -> Path:
+    return old.replace(new)
+
+
+def _package_folder(name: str) -> Path | None:
+    """Where a package lies, found without importing it."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _extension_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("lib/*") if path.suffix in {".so", ".pyd"})
+
+
+def _import_error(module: str) -> str:
+    """Why `import module` fails in a fresh interpreter, in one line; empty when it works."""
+    child = _child(f"import {module}")
+    if child.returncode == 0:
+        return ""
+    return (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+
+
+def _child(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, errors="replace"
+    )
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    ok = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    fix = "" if ok else "make clean setup PYTHON=python3.11 (or 3.12, 3.13)"
+    return Finding("python", ok, f"{version} in {sys.prefix}", fix)
+
+
+def _libraries() -> list[Finding]:
+    child = _child("from oskdft.commands.doctor import _try_libraries; _try_libraries()")
+    told = dict(json.loads(line) for line in child.stdout.splitlines())
+    reason = f"the test process ended with status {child.returncode}"
+    found = []
+    for name, (_, fix) in LIBRARIES.items():
+        ok, detail = told.get(name, (False, reason))
+        found.append(Finding(name, ok, detail, "" if ok else fix))
+    return found
+
+
+def _try_libraries() -> None:
+    """Child process: one JSON line per library, so that a crash leaves the lines before it."""
+    for name, (attempt, _) in LIBRARIES.items():
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                ok, detail = True, attempt()
+        except Exception as error:  # whatever goes wrong is what we want to know
+            text = " ".join(str(error).split()) or "no message"
+            ok, detail = False, f"{type(error).__name__}: {text[:200]}"
+        print(json.dumps([name, [ok, detail]]), flush=True)
+
+
+def _torch() -> str:
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    return f"{torch.__version__} ({build})"
+
+
+def _gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none; everything runs on the CPU"
+    devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return ", ".join(f"{device.name} {device.total_memory / GIB:.0f} GiB" for device in devices)
+
+
+def _torchaudio() -> str:
+    import torchaudio
+
+    folder = Path(torchaudio.__file__).parent
+    native = "with" if _extension_files(folder) else "without"
+    return f"{torchaudio.__version__} ({native} native extension)"
+
+
+def _transformers() -> str:
+    import transformers
+    from transformers import HubertModel, Wav2Vec2Model, WavLMModel  # noqa: F401 (loads lazily)
+
+    return transformers.__version__
+
+
+def _soundfile() -> str:
+    import soundfile
+
+    missing = set(AUDIO_FORMATS) - set(soundfile.available_formats())
+    if missing:
+        raise ValueError(f"libsndfile cannot read {', '.join(sorted(missing))}")
+    return f"{soundfile.__version__} ({', '.join(AUDIO_FORMATS)})"
+
+
+def _espeak() -> str:
+    import espeakng_loader
+
+    ctypes.CDLL(espeakng_loader.get_library_path())
+    espeakng_loader.get_data_path()
+    return importlib.metadata.version("espeakng-loader")
+
+
+LIBRARIES: dict[str, tuple[Callable[[], str], str]] = {
+    "torch": (_torch, REINSTALL),
+    "GPU": (_gpu, REINSTALL),
+    "torchaudio": (_torchaudio, REPAIR),
+    "transformers": (_transformers, f"{REPAIR}; if that changes nothing, {REINSTALL}"),
+    "soundfile": (_soundfile, REINSTALL),
+    "espeakng-loader": (_espeak, REINSTALL),
+}
+
+
+def _extras() -> Finding:
+    missing = [
+        name for name, needs in EXTRAS.items() if not all(map(importlib.util.find_spec, needs))
+    ]
+    if missing:
+        wanted = ",".join(missing)
+        return Finding("extras", True, f"not installed: {wanted}", f"pip install -e '.[{wanted}]'")
+    return Finding("extras", True, ", ".join(EXTRAS))
+
+
+def _machine() -> Finding:
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux only: cores this process may use
+    cores = len(allowed(0)) if allowed else os.cpu_count()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+    disk = shutil.disk_usage(".").free / GIB
+    detail = f"{cores} cores, {memory:.0f} GiB of memory, {disk:.0f} GiB of disk free here"
+    return Finding("machine", True, detail)
+
+
+def _data() -> Finding:
+    root = os.environ.get("OSKDFT_DATA", "")
+    advice = "export OSKDFT_DATA=/path/to/the/folder/that/holds/the/corpora"
+    if not root:
+        return Finding("OSKDFT_DATA", True, "not set; synthetic voices need no data", advice)
+    if not Path(root).is_dir():
+        return Finding("OSKDFT_DATA", True, f"{root} is not a folder", advice)
+    here = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())
+    return Finding("OSKDFT_DATA", True, f"{root}: {', '.join(here) or 'empty'}")
+
+
+def _offline() -> Finding:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    detail = "offline (HF_HUB_OFFLINE)" if offline else "may be asked for weights"
+    return Finding("hub", True, detail)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

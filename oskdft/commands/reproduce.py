@@ -1,0 +1,285 @@
+"""The whole series in one batch: papermill runs the notebooks, a report gathers what they found."""
+
+import contextlib
+import datetime
+import html
+import logging
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import nbformat
+import papermill
+import yaml
+from nbconvert import HTMLExporter
+from traitlets.config import Config as TraitletsConfig
+
+from oskdft import config
+from oskdft.lessons.lesson import ROOT
+from oskdft.training.run_folder import Lock
+from oskdft.utils import provenance
+from oskdft.utils.console import say
+from oskdft.utils.files import atomic, read_json, write_json
+
+NOTEBOOKS = ROOT / "notebooks"
+LIVE_S, LOG_S = 1.0, 60.0  # between two lines on what runs: on a terminal, in a log
+OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
+
+
+def reproduce(
+    profile: str = "classroom",
+    only: list[str] | None = None,
+    out: str | Path = "",
+    resume: bool = False,
+    parameters: dict[str, Any] | None = None,
+) -> Path:
+    """Run the notebooks in order and write the report.
+
+    Args:
+        profile: for all notebooks. only: numbers such as "04"; None: all.
+        out: folder for executed copies, runs, figures and report; empty: runs/<profile>.
+        resume: pass over notebooks that this folder has finished with the same parameters.
+        parameters: for every notebook that has them.
+    Returns:
+        the report, report.html.
+    Raises:
+        ValueError: unknown profile, notebook or parameter; a folder that holds a report already, or
+            that another process writes; a notebook that failed (its executed copy is kept).
+    """
+    config.load(profile)
+    chosen = select(only)
+    out = ROOT / (out or f"runs/{Path(profile).stem}")
+    if Path(profile).is_file():  # the notebooks run in their own folder
+        profile = str(Path(profile).resolve())
+    for name in parameters or {}:
+        if name in OWN:
+            raise ValueError(f"-p {name} would tear the batch apart; use {OWN[name]}")
+    given = {"profile": profile, "output_dir": str(out), "save_figures": True} | (parameters or {})
+    known = {path: set(papermill.inspect_notebook(str(path))) for path in chosen}
+    _refuse_unknown(given, known)
+    with Lock(out):
+        return write_report(out, profile, _run_chosen(known, given, out, resume))
+
+
+def _run_chosen(
+    known: dict[Path, set[str]], given: dict[str, Any], out: Path, resume: bool
+) -> dict[str, dict]:
+    """Run the notebooks that are not done; returns what reproduce.json holds."""
+    state_path = out / "reproduce.json"
+    state = read_json(state_path) if state_path.is_file() else {}
+    if state and not resume:
+        raise ValueError(f"{out} holds a batch; add --resume to go on, or choose another --out")
+    commit = provenance.facts()["commit"]
+    for number, path in enumerate(known, 1):
+        label = f"[{number}/{len(known)}] {path.stem}"
+        wanted = {name: value for name, value in given.items() if name in known[path]}
+        before = state.get(path.stem, {})
+        if before.get("parameters") == wanted and before.get("source") == _digest(path):
+            other = "" if before.get("commit") == commit else _of_another(before, commit)
+            say(f"{label}: done before, {before['seconds']:.0f} s{other}")
+            continue
+        say(f"{label} ...")
+        began = time.monotonic()
+        with _watched(label, len(nbformat.read(path, as_version=4).cells) + 1) as at_cell:
+            _run(path, out / "notebooks" / path.name, wanted, at_cell)
+        seconds = time.monotonic() - began
+        state[path.stem] = {"seconds": seconds, "parameters": wanted, "source": _digest(path)}
+        state[path.stem]["commit"] = commit
+        write_json(state_path, state)
+        say(f"{label}: {seconds:.0f} s")
+    return state
+
+
+def _of_another(before: dict, commit: str) -> str:
+    """Warns that the package may have changed since: the digest covers the notebook alone."""
+    return (
+        f", at commit {before.get('commit') or 'unknown'}; here is {commit or 'unknown'}: "
+        "to run it again, choose another --out"
+    )
+
+
+@contextlib.contextmanager
+def _watched(label: str, cells: int) -> Iterator[Callable]:
+    """Says which cell runs: one line redrawn on a terminal, a line a minute in a log.
+
+    Args:
+        cells: of the notebook, with the one that papermill adds for the parameters.
+    Returns:
+        what nbclient calls when a cell starts.
+    """
+    live, began, stop, place = sys.stderr.isatty(), time.monotonic(), threading.Event(), [0]
+
+    def tick() -> None:
+        while not stop.wait(LIVE_S if live else LOG_S):
+            text = f"{label}: cell {place[-1] + 1} of {cells}, {time.monotonic() - began:.0f} s"
+            if live:
+                print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            else:
+                say(text)
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield lambda cell, cell_index: place.append(cell_index)
+    finally:
+        stop.set()
+        ticker.join()
+        if live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def select(only: list[str] | None) -> list[Path]:
+    """The notebooks with these numbers, in order; None: all.
+
+    Raises:
+        ValueError: no notebook has that number.
+    """
+    everything = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    numbers = {path.name[:2]: path for path in everything}
+    if not everything:
+        raise ValueError(f"no notebooks in {NOTEBOOKS}; run this from a clone of the project")
+    for number in only or []:
+        if number not in numbers:
+            raise ValueError(f"no notebook {number!r}; choose from {', '.join(numbers)}")
+    return [path for number, path in numbers.items() if not only or number in only]
+
+
+def _refuse_unknown(given: dict[str, Any], known: dict[Path, set[str]]) -> None:
+    """papermill only warns about a parameter that no notebook has."""
+    everything = sorted(set().union(*known.values()))
+    for name in given:
+        if name not in everything:
+            raise ValueError(
+                f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
+            )
+
+
+def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _local_sockets() as sockets:
+            papermill.execute_notebook(
+                str(path), str(copy), parameters, kernel_name="python3", progress_bar=False,
+                cwd=str(path.parent), on_cell_start=at_cell, config=sockets,
+            )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
+        raise ValueError(
+            f"{path.stem} stopped at cell {error.cell_index}: {reason}; what ran is in {copy}; "
+            "mend it and add --resume"
+        ) from None
+    except SystemExit:  # SIGTERM; asyncio would print a traceback of the kernel that was stopped
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+
+
+@contextlib.contextmanager
+def _local_sockets() -> Iterator[TraitletsConfig]:
+    """Settings by which a kernel is talked to over sockets in a private folder of its own.
+
+    Over TCP whoever is on this machine could read along, and the kernel warns of it. Without a
+    folder the sockets would lie among the notebooks, on whatever file system those are.
+    """
+    with tempfile.TemporaryDirectory(prefix="oskdft-") as folder:
+        yield TraitletsConfig({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+
+
+def _digest(path: Path) -> str:
+    """What the code cells say; prose may change without running a notebook again."""
+    cells = nbformat.read(path, as_version=4).cells
+    return provenance.digest("\n".join(c.source for c in cells if c.cell_type == "code"))
+
+
+def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
+    """report.html: every table and figure with its caption, and the executed notebooks as pages."""
+    # a page has no kernel that could answer, and shows the code that is folded in JupyterLab
+    removal = {"remove_cell_tags": ["feedback"], "enabled": True}
+    exporter = HTMLExporter(config=TraitletsConfig({"TagRemovePreprocessor": removal}))
+    sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
+    facts = provenance.facts()
+    versions = provenance.listed(facts["versions"])
+    total = sum(entry["seconds"] for entry in state.values())
+    head = (
+        f"profile {profile}; {facts['device']}, {facts['cores']} cores; commit {facts['commit'] or 'unknown'}; "
+        f"{datetime.timedelta(seconds=round(total))} for {len(state)} notebooks; {versions}"
+    )
+    report = out / "report.html"
+    with atomic(report) as file:
+        file.write(_PAGE.format(head=html.escape(head), sections="\n".join(sections)))
+    return report
+
+
+def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> str:
+    """One notebook in the report; its executed copy becomes a page."""
+    executed = out / "notebooks" / f"{name}.ipynb"
+    page = executed.with_suffix(".html")
+    with atomic(page) as file:
+        file.write(exporter.from_filename(str(executed))[0])
+    link = f'<a href="{quote(f"notebooks/{page.name}")}">{html.escape(name)}</a>'
+    parts = [f"<h2>{link} <small>{entry['seconds']:.0f} s</small></h2>"]
+    table, compared = out / "tables" / f"{name[:2]}.json", None
+    if table.is_file():
+        compared = read_json(table)
+        parts.append(_table(compared))
+    parts += [_figure(path) for path in sorted((out / "figures").glob(f"{name[:2]}_*.json"))]
+    printed = [
+        text for text in _printed_tables(executed) if not compared or compared["note"] not in text
+    ]
+    return "\n".join(parts + [f"<pre>{html.escape(text)}</pre>" for text in printed])
+
+
+def _printed_tables(executed: Path) -> list[str]:
+    """What cells printed with a `notebook.table` in it, and with the lines around it."""
+    cells = nbformat.read(executed, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = [output.text for output in outputs if output.output_type == "stream"]
+    return [text for text in texts if "-+-" in text]
+
+
+def _table(saved: dict) -> str:
+    def row(cells: list[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(row(cells, "td") for cells in saved["rows"])
+    return f"<table>{row(saved['head'], 'th')}{body}</table><p>{html.escape(saved['note'])}</p>"
+
+
+def _figure(path: Path) -> str:
+    """A figure that was saved; names and texts come from files and are escaped."""
+    saved, source = read_json(path), quote(f"figures/{path.stem}.svg")
+    alt, caption = html.escape(saved["alt"]), html.escape(saved["caption"])
+    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """Parameters from "-p NAME VALUE" words, values read as YAML.
+
+    >>> parse(["-p", "seed", "1", "-p", "device", "cpu"])
+    {'seed': 1, 'device': 'cpu'}
+    """
+    if len(words) % 3 or any(flag != "-p" for flag in words[::3]):
+        raise ValueError(f"{' '.join(words)!r} is not understood; write -p NAME VALUE")
+    pairs = zip(words[1::3], words[2::3], strict=True)
+    return {name: yaml.safe_load(value) if value else "" for name, value in pairs}
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>oskdft: the series</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, p, small {{ color: #444 }}
+pre {{ overflow-x: auto; font-size: .8rem; line-height: 1.35 }}
+table {{ border-collapse: collapse }}
+td, th {{ border: 1px solid #bbb; padding: .3rem .6rem; text-align: left }}
+</style></head><body>
+<h1>One-step knowledge distillation and fine-tuning: the series</h1>
+<p>{head}</p>
+{sections}
+</body></html>
+"""

@@ -1,0 +1,346 @@
+"""What layers know: statistics of their states, linear probes, similarity (CKA), attention, gradients.
+
+States are lists of [T, C], one per layer: the CNN's output first, then hidden states 0 to L (0 is the
+input of layer 1), so that place n + 1 is the output of layer n. Models are in evaluation mode.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from transformers import audio_utils
+
+from oskdft.config import SAMPLE_RATE
+from oskdft.evaluation.metrics import eer
+from oskdft.evaluation.scoring import score_trials
+from oskdft.method.encoder import cnn, states_of_features
+from oskdft.method.student import Student
+
+FRAME_MS = 20.0
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@torch.no_grad()
+def states_of(encoder: nn.Module, wave: np.ndarray) -> list[Tensor]:
+    """All states of one utterance [N]: CNN output [T, C], then hidden states 0..L, each [T, D].
+
+    >>> from oskdft.storage.pretrained import load_encoder
+    >>> wave = np.zeros(8000, np.float32)
+    >>> [tuple(x.shape) for x in states_of(load_encoder("tiny-random-hubert"), wave)]
+    [(24, 16), (24, 32), (24, 32), (24, 32)]
+    """
+    device = next(encoder.parameters()).device
+    features = cnn(encoder, torch.from_numpy(wave)[None].to(device))
+    return [features[0], *states_of_features(encoder, features)[:, 0]]
+
+
+@torch.no_grad()
+def states_of_path(student: Student, wave: np.ndarray, adapters: bool) -> list[Tensor]:
+    """Hidden states 0..L of one utterance [N] along one path of a student, each [T, D].
+
+    Args:
+        adapters: True for the verification path, False for the distillation path.
+    """
+    device = next(student.parameters()).device
+    rows = torch.from_numpy(wave)[None].to(device)
+    return list(student(rows, without_adapters=0 if adapters else 1)[:, 0])
+
+
+def mel_states(wave: np.ndarray, bands: int = 40) -> list[Tensor]:
+    """What needs no model: levels [dB] of mel bands, one "state" [T, bands] at the frames' rate.
+
+    >>> [tuple(x.shape) for x in mel_states(np.zeros(8000))]
+    [(24, 40)]
+    """
+    bank = audio_utils.mel_filter_bank(257, bands, 20, SAMPLE_RATE / 2, SAMPLE_RATE)
+    window = audio_utils.window_function(400, "hann")
+    shape = {"frame_length": 400, "hop_length": 320, "fft_length": 512, "center": False}
+    mel = audio_utils.spectrogram(
+        wave, window, **shape, power=2.0, mel_filters=bank, log_mel="dB"
+    )  # [bands, T]
+    return [torch.from_numpy(mel.T)]
+
+
+def pooled(
+    states: Callable[[np.ndarray], Iterable[Tensor]], waves: Iterable[np.ndarray]
+) -> list[np.ndarray]:
+    """Mean and deviation over time of each layer's states: one table [n, 2 C] per layer.
+
+    Args:
+        states: utterance [N] -> one [T, C] per layer, such as `states_of` with its encoder.
+        waves: n utterances [N] in [-1, 1], at least 0.1 s each.
+
+    >>> [table] = pooled(lambda wave: [torch.from_numpy(wave)[:, None]], [np.array([1.0, 3.0, 5.0])])
+    >>> table.tolist()
+    [[3.0, 2.0]]
+    """
+    rows = [
+        [torch.cat([x.mean(0), x.std(0)]).float().cpu().numpy() for x in states(wave)]
+        for wave in waves
+    ]
+    return [np.stack(table) for table in zip(*rows, strict=True)]
+
+
+def frames(
+    states: Callable[[np.ndarray], Iterable[Tensor]], waves: Iterable[np.ndarray], every: int = 5
+) -> list[np.ndarray]:
+    """Every so many frames of all utterances, one table [m, C] per layer, rows in the same order.
+
+    >>> [table] = frames(lambda wave: [torch.from_numpy(wave)[:, None]], [np.arange(9.0)] * 2, every=4)
+    >>> table[:, 0].tolist()
+    [0.0, 4.0, 8.0, 0.0, 4.0, 8.0]
+    """
+    rows = [[x[::every].float().cpu().numpy() for x in states(wave)] for wave in waves]
+    return [np.concatenate(table) for table in zip(*rows, strict=True)]
+
+
+def told_apart(table: np.ndarray) -> float:
+    """Share of a state's energy that differs from utterance to utterance, in [0, 1].
+
+    What is left is common to all of them, or changes within each.
+
+    Args:
+        table: [n, 2 D] mean and deviation over time, as `pooled` makes it.
+
+    >>> told_apart(np.array([[1.0, 0.0], [3.0, 0.0]]))
+    0.2
+    """
+    mean, deviation = np.split(np.asarray(table, dtype=float), 2, axis=1)
+    return float(mean.var(0).sum() / (mean**2 + deviation**2).mean(0).sum())
+
+
+def standardised(table: np.ndarray) -> np.ndarray:
+    """Each column of [n, F] with mean 0 and deviation 1 over the rows.
+
+    >>> standardised(np.array([[1.0, 5.0], [3.0, 5.0]])).round(3).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    return (table - table.mean(0)) / (table.std(0) + 1e-8)
+
+
+def speaker_eer(table: np.ndarray, pairs: np.ndarray, labels: np.ndarray) -> float:
+    """EER of cosines between standardised rows: how well a table tells speakers apart, unlearnt.
+
+    Args:
+        table: [n, F]. pairs: [P, 2] rows of it. labels: [P] 1 same speaker.
+    Returns:
+        A fraction.
+
+    >>> table = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.2]])
+    >>> speaker_eer(table, np.array([[0, 1], [0, 2]]), np.array([1, 0]))
+    0.0
+    """
+    return eer(score_trials(standardised(table), None, pairs), labels)[0]
+
+
+def probe(
+    table: np.ndarray, labels: Sequence, groups: Sequence, folds: int = 4
+) -> tuple[float, float]:
+    """Accuracy of a linear classifier on groups that it was not fitted on, and that of guessing.
+
+    Logistic regression on standardised columns; each group is held out once, as a whole. Group by
+    speaker to ask for something that new speakers share, by session to ask for the speaker.
+
+    Args:
+        table: [n, F]. labels: [n]. groups: [n] what must not be in both parts.
+        folds: at most the number of groups.
+    Returns:
+        (accuracy, share of the most frequent label), fractions.
+    Raises:
+        ValueError: fewer than two groups or labels.
+
+    >>> table = np.array([[0.0], [0.1], [1.0], [1.1]] * 2)
+    >>> probe(table, ["a", "a", "b", "b"] * 2, [0] * 4 + [1] * 4)
+    (1.0, 0.5)
+    """
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    count = len(np.unique(groups))
+    if count < 2 or len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"{count} groups, {len(np.unique(labels))} labels; a probe needs two of each"
+        )
+    split = StratifiedGroupKFold(min(folds, count))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-3, max_iter=1000))
+    guess = cross_val_predict(model, table, labels, groups=groups, cv=split)
+    return float(accuracy_score(labels, guess)), float(
+        np.unique(labels, return_counts=True)[1].max() / len(labels)
+    )
+
+
+def letter_shares(texts: Sequence[str]) -> np.ndarray:
+    """[n, 26] share of each letter a-z in a sentence; other signs are left out.
+
+    >>> letter_shares(["Abba!"])[0, :3].tolist()
+    [0.5, 0.5, 0.0]
+    """
+    counts = np.array([[text.lower().count(letter) for letter in LETTERS] for text in texts], float)
+    return counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def probe_content(
+    table: np.ndarray,
+    texts: Sequence[str],
+    languages: Sequence[str],
+    groups: Sequence,
+    folds: int = 4,
+) -> float:
+    """How much of the letters of a sentence a linear map tells of speakers it was not fitted on.
+
+    Ridge regression of letter shares within each language (means of the language taken away), so
+    that recognising the language earns nothing.
+
+    Args:
+        table: [n, F]. texts, languages, groups: [n]; groups are held out as a whole.
+    Returns:
+        Explained variance over all letters, at most 1; 0 is what guessing the mean earns.
+    """
+    target, table = letter_shares(texts), standardised(table)
+    for language in np.unique(languages):
+        rows = np.asarray(languages) == language
+        target[rows] -= target[rows].mean(0)
+        table[rows] -= table[rows].mean(0)
+    split = GroupKFold(min(folds, len(np.unique(groups))))
+    model = RidgeCV(alphas=np.logspace(1, 6, 11))
+    guess = cross_val_predict(model, table, target, groups=np.asarray(groups), cv=split)
+    return float(r2_score(target, guess, multioutput="variance_weighted"))
+
+
+def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
+    """Similarity of two tables of the same rows: 1 when one is a rotated, scaled other.
+
+        CKA = |B'A|^2 / (|A'A| |B'B|),  columns centred, Frobenius norms
+
+    Args:
+        a, b: [m, F], [m, G]; m much larger than F and G, or everything looks alike.
+    Source: Kornblith et al., Similarity of neural network representations revisited, 2019.
+
+    >>> a = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(linear_cka(a, 2 * a[:, ::-1] + 1), 6)
+    1.0
+    """
+    a, b = a - a.mean(0), b - b.mean(0)
+    cross = np.linalg.norm(b.T @ a) ** 2
+    return float(cross / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
+
+
+def cka_matrix(rows: list[np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
+    """`linear_cka` of every pair of layers, [len(rows), len(columns)]."""
+    return np.array([[linear_cka(a, b) for b in columns] for a in rows])
+
+
+@torch.no_grad()
+def attention_distances(encoder: nn.Module, waves: Sequence[np.ndarray]) -> np.ndarray:
+    """How far each head looks: mean distance between a frame and what it attends to.
+
+        d = 20 ms * mean_i sum_j a_ij |i - j|,  a_ij attention of frame i to frame j
+
+    Returns:
+        [L, heads] ms; a head that looks everywhere alike gives a third of the utterance's length.
+    Raises:
+        ValueError: WavLM, whose attention transformers returns as a mean over heads only.
+
+    >>> from oskdft.storage.pretrained import load_encoder
+    >>> attention_distances(load_encoder("tiny-random-hubert"), [np.zeros(8000, np.float32)]).shape
+    (2, 2)
+    """
+    if encoder.config.model_type == "wavlm":
+        raise ValueError(
+            "attention per head is not available for WavLM; take HuBERT or wav2vec 2.0"
+        )
+    kept, device = encoder.config._attn_implementation, next(encoder.parameters()).device
+    encoder.set_attn_implementation("eager")  # the fused kernels return no weights
+    total = 0.0
+    for wave in waves:
+        out = encoder(torch.from_numpy(wave)[None].to(device), output_attentions=True)
+        weights = torch.stack(out.attentions)[:, 0]  # [L, heads, T, T]
+        place = torch.arange(weights.shape[-1], device=device)
+        apart = (place[:, None] - place[None]).abs()
+        total = total + FRAME_MS * (weights * apart).sum(-1).mean(-1).cpu().numpy()
+    encoder.set_attn_implementation(kept)
+    return total / len(waves)
+
+
+def parts_of(student: Student, heads: dict[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
+    """Parameters by place: CNN, projection, positions, layers, adapters, heads; none without any.
+
+    Args:
+        heads: what stands behind the student, such as back-end, SV loss, KD heads.
+    """
+    encoder, parts = student.encoder, {}
+    parts["CNN"] = encoder.feature_extractor
+    parts["projection"] = encoder.feature_projection
+    parts["positions"] = nn.ModuleList([encoder.encoder.pos_conv_embed, encoder.encoder.layer_norm])
+    for index, layer in enumerate(encoder.encoder.layers):
+        parts[f"layer {index + 1}"] = layer
+    for name, adapter in student.adapters.named_children():  # a layer without one is not listed
+        parts[f"adapter {int(name) + 1}"] = adapter
+    listed = {name: list(part.parameters()) for name, part in (parts | heads).items()}
+    return {name: parameters for name, parameters in listed.items() if parameters}
+
+
+def gradient_flow(
+    losses: dict[str, Tensor], parts: dict[str, list[nn.Parameter]]
+) -> dict[str, dict[str, float]]:
+    """Norm of each loss's gradient in each part; exactly 0 where no gradient arrives.
+
+    Args:
+        losses: scalars of one forward pass. parts: name -> parameters.
+    Returns:
+        part -> {loss: norm}.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> gradient_flow({"loss": layer(torch.ones(1, 2)).sum()}, {"layer": [layer.weight]})
+    {'layer': {'loss': 1.4142135381698608}}
+    """
+    flow = {part: {} for part in parts}
+    for name, loss in losses.items():
+        for part, parameters in parts.items():
+            grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            norms = [grad.norm() for grad in grads if grad is not None]
+            flow[part][name] = float(torch.stack(norms).norm()) if norms else 0.0
+    return flow
+
+
+def same_label(points: np.ndarray, labels: Sequence, k: int, metric: str = "cosine") -> float:
+    """Share of the k nearest neighbours that carry the point's own label.
+
+    Args:
+        points: [n, F] embeddings, or [n, 2] of a map with metric "euclidean". labels: [n].
+
+    >>> same_label(np.array([[0.0], [0.1], [5.0], [5.1]]), list("aabb"), 1, "euclidean")
+    1.0
+    """
+    labels = np.asarray(labels)
+    finder = NearestNeighbors(n_neighbors=k, metric=metric).fit(points)
+    near = finder.kneighbors(return_distance=False)  # of the fitted points, themselves left out
+    return float((labels[near] == labels[:, None]).mean())
+
+
+def zero_shot_eer(
+    encoder: nn.Module, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    """How well each layer tells speakers apart before any label is used.
+
+    Mean and deviation over time, standardised over the utterances, cosine.
+
+    Args:
+        encoder: one of transformers' speech encoders.
+        waves: n utterances [N] in [-1, 1], at least 0.1 s each.
+        pairs: [P, 2] rows. labels: [P] 1 same speaker.
+    Returns:
+        EER as a fraction: "cnn", then "0" (input of layer 1) to "L".
+    """
+    training = encoder.training
+    encoder.eval()
+    tables = pooled(partial(states_of, encoder), waves)
+    encoder.train(training)
+    names = ["cnn", *map(str, range(len(tables) - 1))]
+    return {n: speaker_eer(t, pairs, labels) for n, t in zip(names, tables, strict=True)}

@@ -1,0 +1,1 @@
+"""What the notebooks use: set-up, exercises, figures, widgets."""

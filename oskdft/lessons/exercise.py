@@ -1,0 +1,71 @@
+"""TODO lessons.exercise."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def exercise(answer: Any, check: Any, hint: str) -> None:
+    """Feedback on an exercise.
+
+    Args:
+        answer: None: not attempted, which passes.
+        check: the right value (numbers within 0.1 %), or a function answer -> bool.
+        hint: shown with a wrong answer.
+    Raises:
+        AssertionError: wrong; says what to think about.
+
+    >>> exercise(None, 4, "count again")
+    not attempted: set `answer` and run both cells again
+    >>> exercise(4.0, 4, "count again")
+    right
+    >>> exercise(5, 4, "count again")
+    Traceback (most recent call last):
+    AssertionError: not yet: count again
+    """
+    if answer is None:
+        print("not attempted: set `answer` and run both cells again")
+        return
+    try:
+        right = bool(check(answer)) if isinstance(check, Callable) else _same(answer, check)
+    except Exception as error:  # an answer can be anything, and so can what goes wrong with it
+        reason = f"{type(error).__name__}: {error}"
+        raise AssertionError(f"not yet: {hint} (checking it gave {reason})") from None
+    if not right:
+        raise AssertionError(f"not yet: {hint}")
+    print("right")
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    if isinstance(expected, bool | str):
+        return answer == expected
+    if isinstance(expected, int | float):
+        return math.isclose(answer, expected, rel_tol=1e-3, abs_tol=1e-9)
+    return bool(np.allclose(answer, expected, rtol=1e-3)) and len(answer) == len(expected)
+
+
+def table(rows: list[tuple]) -> str:
+    """Rows as text with aligned columns; the first row is the head.
+
+    >>> print(table([("a", "b"), ("long", "x")]))
+    a    | b
+    -----+--
+    long | x
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+    return "\n".join([lines[0], "-+-".join("-" * w for w in widths), *lines[1:]])
+
+
+def percent(rate: float) -> str:
+    """A fraction as per cent with two decimals.
+
+    >>> percent(0.0475)
+    '4.75 %'
+    """
+    return f"{100 * rate:.2f} %"

@@ -1,0 +1,1 @@
+"""Figures: stored numbers, one style, one function a plot."""

@@ -1,0 +1,331 @@
+"""What a model does inside: similarity, gradients, attention, embeddings, its two paths, its input."""
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from oskdft.lessons.figures.style import (
+    COLOURS,
+    MARKERS,
+    Picture,
+    joined,
+    legend,
+    needed,
+    new,
+    plain,
+    styled,
+)
+
+STRETCHES = 1500  # of a stored waveform: the lowest and the highest sample of each
+WINDOW, FFT, MELS, LOWEST = 400, 512, 64, 20.0  # of the log-mel picture: samples, bands, Hz
+
+
+@styled
+def matrix(
+    values: list[list[float]], xlabel: str, ylabel: str, label: str,
+    xnames: list[str] | None = None, ynames: list[str] | None = None,
+) -> Picture:  # fmt: skip
+    """Heat map, with its numbers when it is at most 14 cells wide.
+
+    Args:
+        values: [rows, columns]. label: what a cell is, beside the colour bar.
+        xnames, ynames: of columns and rows, else their numbers.
+
+    >>> matrix([[1.0, 0.2], [0.2, 1.0]], "student layer", "teacher layer", "CKA").alt
+    'CKA, rows: teacher layer, columns: student layer, 2 x 2 cells from 0.2 to 1, highest at row 0, column 0.'
+    """
+    needed(values, "values")
+    values = np.asarray(values, dtype=float)
+    rows, columns = values.shape
+    xnames, ynames = xnames or range(columns), ynames or range(rows)
+    figure, ax = new(
+        width=max(7.0, min(3.4 + 0.72 * columns, 12.8)), height=max(3.2, min(1.6 + 0.5 * rows, 7.2))
+    )
+    sns.heatmap(
+        values, ax=ax, cmap="viridis", annot=columns <= 14, fmt=".2f", annot_kws={"size": 11},
+        xticklabels=[*map(plain, xnames)], yticklabels=[*map(plain, ynames)],
+        cbar_kws={"label": label}, linewidths=0.5, linecolor="white",
+    )  # fmt: skip
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.tick_params(axis="y", rotation=0)
+    row, column = np.unravel_index(np.argmax(values), values.shape)
+    figure.alt = (
+        f"{label}, rows: {ylabel}, columns: {xlabel}, {rows} x {columns} cells from {values.min():.3g} "
+        f"to {values.max():.3g}, highest at row {ynames[row]}, column {xnames[column]}."
+    )
+    return figure
+
+
+@styled
+def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
+    """Which loss reaches which parameter: gradient norms; what a loss does not reach is hatched.
+
+    Args:
+        norms: parameter group -> {loss: norm of its gradient}; 0 means no gradient arrives.
+
+    >>> gradient_flow({"adapters": {"KD": 0.0, "FT": 2.0}, "layers": {"KD": 1.0, "FT": 2.0}}).alt
+    'Gradient norms: KD reaches layers but not adapters; FT reaches everything.'
+    """
+    needed(norms, "norms")
+    groups, losses = list(norms), list(next(iter(norms.values())))
+    for group, row in norms.items():
+        if set(row) != set(losses):
+            raise ValueError(f"{group} has losses {list(row)}, {groups[0]} {losses}; give the same")
+    values = np.array([[norms[group][loss] for loss in losses] for group in groups], dtype=float)
+    none = values == 0
+    size = np.log10(np.where(none, 1, values))
+    figure, ax = new(width=max(7.0, 4.4 + 1.9 * len(losses)), height=1.5 + 0.62 * len(groups))
+    sns.heatmap(
+        size, ax=ax, mask=none, cmap="viridis", vmin=size.min(), vmax=max(size.max(), size.min() + 1),
+        annot=np.vectorize("{:.2g}".format)(values), fmt="", annot_kws={"size": 13}, linewidths=2,
+        xticklabels=losses, yticklabels=groups, cbar_kws={"label": "gradient norm, log10"},
+    )  # fmt: skip
+    for y, x in zip(*np.nonzero(none), strict=True):
+        ax.fill_between([x, x + 1], y, y + 1, fc="#f2f2f2", hatch="//", ec="#b0b0b0", lw=0)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        ax.text(x + 0.5, y + 0.5, "0", ha="center", va="center", bbox=box)
+    ax.set(xlabel="loss", ylabel="")
+    ax.tick_params(axis="y", rotation=0)
+    ax.grid(False)
+    said = (_reach(loss, groups, column) for loss, column in zip(losses, values.T, strict=True))
+    figure.alt = f"Gradient norms: {'; '.join(said)}."
+    return figure
+
+
+def _reach(loss: str, groups: list[str], column: np.ndarray) -> str:
+    """What a loss reaches and what not."""
+    hit = [group for group, value in zip(groups, column, strict=True) if value]
+    missed = [group for group in groups if group not in hit]
+    if not hit or not missed:
+        return f"{loss} reaches {'everything' if hit else 'nothing'}"
+    return f"{loss} reaches {joined(hit)} but not {joined(missed)}"
+
+
+@styled
+def embedding_map(
+    points: np.ndarray, labels: list[str], title: str = "", legend: bool = True,
+    markers: list[str] | None = None,
+) -> Picture:  # fmt: skip
+    """A two-dimensional map of embeddings, one colour and shape per label.
+
+    Args:
+        points: [n, 2]. labels: [n], such as speakers. markers: [n] a second property, then shown
+            as the shape. The axes of such a map have no unit, so they carry no numbers.
+
+    >>> embedding_map([[0, 0], [1, 1]], ["ann", "bob"]).alt
+    'Map of 2 embeddings in 2 groups.'
+    """
+    needed(points, "points")
+    points, labels = np.asarray(points, dtype=float), [str(label) for label in labels]
+    kinds = [str(m) for m in markers] if markers is not None else labels
+    if not len(points) == len(labels) == len(kinds):
+        raise ValueError(
+            f"{len(points)} points, {len(labels)} labels, {len(kinds)} markers; give one each"
+        )
+    names, shapes = sorted(set(labels)), sorted(set(kinds))
+    colours = COLOURS if len(names) <= 10 else sns.husl_palette(len(names), l=0.55).as_hex()
+    figure, ax = new(width=9.6, height=6.0)
+    for pair in sorted(set(zip(labels, kinds, strict=True))):
+        mask = np.array([both == pair for both in zip(labels, kinds, strict=True)])
+        ax.scatter(
+            *points[mask].T, s=80, color=colours[names.index(pair[0])], edgecolor="white", linewidth=0.6,
+            marker=MARKERS[shapes.index(pair[1]) % len(MARKERS)],
+            label=plain(", ".join(dict.fromkeys(pair))),
+        )  # fmt: skip
+    ax.set(
+        xticks=[],
+        yticks=[],
+        title=plain(title),
+        xlabel="map axis 1 (no unit)",
+        ylabel="map axis 2 (no unit)",
+    )
+    ax.set_aspect("equal", adjustable="datalim")
+    if legend and len(ax.get_legend_handles_labels()[1]) > 1:
+        figure.legend(loc="outside right upper", ncols=1 + (len(names) - 1) // 16)
+    figure.alt = (
+        f"{title + ': map' if title else 'Map'} of {len(points)} embeddings in {len(names)} groups."
+    )
+    return figure
+
+
+def waves_data(clips: dict[str, np.ndarray], rate: int = 16000) -> dict[str, dict]:
+    """What `waves` draws of each clip, small enough to be stored.
+
+    Args:
+        clips: name -> [N] samples. rate: Hz.
+    Returns:
+        name -> {"seconds", "low": [n], "high": [n], "mel": [MELS][frames] dB, whole numbers}.
+
+    >>> data = waves_data({"tone": np.sin(np.arange(16000) * 0.2)})["tone"]
+    >>> data["seconds"], len(data["low"]), len(data["mel"])
+    (1.0, 1000, 64)
+    """
+    result = {}
+    for name, wave in clips.items():
+        wave = np.asarray(wave, dtype=float)
+        if wave.ndim != 1 or len(wave) < WINDOW:
+            raise ValueError(f"{name} has shape {wave.shape}; give [N] samples, at least {WINDOW}")
+        count = min(STRETCHES, len(wave) // 16)
+        starts = np.arange(count) * len(wave) // count
+        result[name] = {
+            "seconds": len(wave) / rate,
+            "rate": rate,
+            "low": np.minimum.reduceat(wave, starts).round(4).tolist(),
+            "high": np.maximum.reduceat(wave, starts).round(4).tolist(),
+            "mel": _log_mel(wave, rate).round().astype(int).tolist(),
+        }
+    return result
+
+
+def _log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
+    """Levels of mel bands in dB, [MELS, frames], about 200 frames at most."""
+    import torch
+    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+    hop = max(160, len(wave) // 200)
+    mel = MelSpectrogram(rate, FFT, WINDOW, hop, f_min=LOWEST, n_mels=MELS)
+    return AmplitudeToDB(top_db=80.0)(mel(torch.from_numpy(wave).float())).numpy()
+
+
+@styled
+def waves(clips: dict[str, list[float] | dict], rate: int = 16000) -> Picture:
+    """Waveform and log-mel picture of each clip, one column per clip.
+
+    Args:
+        clips: name -> [N] samples, or what `waves_data` makes of them (smaller to store).
+
+    >>> waves({"tone": np.sin(np.arange(16000) * 0.2)}).alt
+    'Waveform and log-mel picture of tone (1.00 s).'
+    """
+    needed(clips, "clips")
+    raw = {name: clip for name, clip in clips.items() if not isinstance(clip, dict)}
+    made = waves_data(raw, rate)
+    clips = {name: made.get(name, clip) for name, clip in clips.items()}
+    figure, axes = new(
+        len(clips), 2, width=max(7.0, min(4.6 * len(clips), 14)), squeeze=False, sharey="row",
+        sharex="col",
+    )  # fmt: skip
+    levels = [level for clip in clips.values() for row in clip["mel"] for level in row]
+    for (top, bottom), (name, clip) in zip(axes.T, clips.items(), strict=True):
+        picture = wave_axes(top, bottom, name, clip, (min(levels), max(levels)))[1]
+    mel_ticks(axes[1, 0], clip["rate"])
+    axes[0, 0].set_ylabel("amplitude")
+    figure.colorbar(picture, ax=axes[1, :].tolist(), label="level [dB]")
+    said = joined(f"{name} ({clip['seconds']:.2f} s)" for name, clip in clips.items())
+    figure.alt = f"Waveform and log-mel picture of {said}."
+    return figure
+
+
+def wave_axes(
+    top: Axes, bottom: Axes, name: str, clip: dict, levels: tuple[float, float]
+) -> tuple[PolyCollection, AxesImage]:
+    """Draw a column of `waves`: returns the band of the waveform and the mel picture.
+
+    Args:
+        clip: from `waves_data`. levels: darkest and brightest [dB].
+    """
+    time = np.linspace(0, clip["seconds"], len(clip["low"]))
+    band = top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
+    top.set_title(plain(name))
+    picture = bottom.imshow(
+        clip["mel"], origin="lower", aspect="auto", cmap="magma", vmin=levels[0], vmax=levels[1],
+        extent=(0, clip["seconds"], 0, MELS),
+    )  # fmt: skip
+    bottom.set_xlabel("time [s]")
+    bottom.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
+    bottom.grid(False)
+    return band, picture
+
+
+def mel_ticks(ax: Axes, rate: int) -> None:
+    """Frequencies beside the mel bands."""
+    from transformers.audio_utils import hertz_to_mel
+
+    kilohertz = [f for f in (0.5, 1, 2, 4, 8, 16) if f <= rate / 2000]
+    low, high = hertz_to_mel(LOWEST), hertz_to_mel(rate / 2)
+    places = [(hertz_to_mel(1000 * f) - low) / (high - low) * MELS for f in kilohertz]
+    ax.set_yticks(places, [f"{f:g}" for f in kilohertz])
+    ax.set_ylabel("frequency [kHz]\n(mel scale)")
+
+
+@styled
+def heads(distances: list[list[float]]) -> Picture:
+    """How far each attention head looks: mean distance per layer and head, in ms.
+
+    Args:
+        distances: [L, heads], ms, layer 1 first.
+
+    >>> heads([[20.0, 400.0], [100.0, 200.0]]).alt
+    'Attention distance, 2 heads in each of 2 layers: lowest mean 150 ms in layer 2, highest 210 in layer 1.'
+    """
+    needed(distances, "distances")
+    values = np.asarray(distances, dtype=float)
+    figure, ax = new()
+    at = np.arange(1, len(values) + 1)
+    ax.plot(
+        np.repeat(at, values.shape[1]),
+        values.ravel(),
+        "o",
+        ms=7,
+        alpha=0.6,
+        ls="",
+        label="one head",
+    )
+    means = values.mean(1)
+    ax.plot(at, means, "D-", ms=9, color="black", label="mean of a layer")
+    ax.set(
+        xlabel="layer",
+        ylabel="mean attention distance [ms]",
+        ylim=(0, 1.05 * values.max()),
+        xticks=at,
+    )
+    legend(figure, ax)
+    low, high = int(means.argmin()), int(means.argmax())
+    figure.alt = (
+        f"Attention distance, {values.shape[1]} heads in each of {len(values)} layers: lowest mean "
+        f"{means[low]:.0f} ms in layer {low + 1}, highest {means[high]:.0f} in layer {high + 1}."
+    )
+    return figure
+
+
+@styled
+def paths(rows: list[dict]) -> Picture:
+    """The student's two paths: how far apart they are, and how near the teacher each is, per layer.
+
+    Args:
+        rows: one per layer, {"layer": number, "difference": |v - d| / |d| of the verification path v
+            and the distillation path d, "distillation": similarity of d to the teacher,
+            "verification": similarity of v to the teacher}.
+
+    >>> row = {"difference": 0.1, "distillation": 0.9, "verification": 0.5}
+    >>> paths([row | {"layer": 1}, row | {"layer": 2}]).alt.split("; ")[1]
+    'similarity to the teacher in layer 2: distillation path 0.90, verification path 0.50.'
+    """
+    needed(rows, "rows")
+    at = [row["layer"] for row in rows]
+    figure, (left, right) = new(2, width=12.8)
+    bars = left.bar(at, [row["difference"] for row in rows], color=COLOURS[4], width=0.6)
+    left.bar_label(bars, fmt="{:.3g}", padding=3)  # a difference of 0 is seen, too
+    top = 1.1 * max(0.1, *(row["difference"] for row in rows))
+    left.set(xlabel="layer", ylabel="relative difference of the paths", xticks=at, ylim=(0, top))
+    looks = (("distillation", COLOURS[0], "o-", 15, 4), ("verification", COLOURS[1], "s--", 8, 2))
+    # where both are equal, the first is seen around the second
+    for key, colour, form, size, width in looks:
+        right.plot(
+            at, [row[key] for row in rows], form, ms=size, lw=width, color=colour, label=f"{key} path"
+        )  # fmt: skip
+    lowest = min(0.9, *(row[key] for row in rows for key in ("distillation", "verification")))
+    span = (lowest - 0.02, 1.02)  # so that rounding near 1 is not blown up
+    right.set(xlabel="layer", ylabel="similarity to the teacher", xticks=at, ylim=span)
+    legend(figure, right)
+    first, last = rows[0], rows[-1]
+    figure.alt = (
+        f"Two paths over layers {at[0]} to {at[-1]}: relative difference from "
+        f"{first['difference']:.3g} to {last['difference']:.3g}; similarity to the teacher in layer "
+        f"{at[-1]}: distillation path {last['distillation']:.2f}, "
+        f"verification path {last['verification']:.2f}."
+    )
+    return figure

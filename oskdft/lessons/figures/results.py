@@ -1,0 +1,330 @@
+"""What runs gave: training curves, schedules, costs, probes of layers, trust in maps."""
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from oskdft.lessons.figures.style import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    Picture,
+    joined,
+    legend,
+    needed,
+    new,
+    plain,
+    styled,
+)
+
+# Validation EER [%] of the released students on Vox1-O (cleaned), the epochs that are known here.
+LOG_SOURCE = "training logs of the released code: VoxCeleb1, Vox1-O cleaned"
+LOG_EPOCHS = (1, 5, 10, 20, 50, 80, 100)
+LOGS = {
+    "HuBERT": {"eer": (16.67, 8.85, 7.33, 6.87, 7.92, 5.62, 5.47), "best": (98, 5.090)},
+    "WavLM": {"eer": (16.18, 7.97, 5.73, 5.39, 6.56, 4.71, 4.59), "best": (99, 4.094)},
+}
+
+
+def _column(rows: list[dict], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    """Two columns as numbers, without the rows where one is empty."""
+    for key in (x, y):
+        if not any(key in row for row in rows):
+            raise ValueError(f"no column {key!r}; there are {', '.join(rows[0])}")
+    filled = [row for row in rows if row.get(x) not in ("", None) and row.get(y) not in ("", None)]
+    return np.array([float(r[x]) for r in filled]), np.array([float(r[y]) for r in filled])
+
+
+@styled
+def curves(
+    rows: list[dict], y: list[str], x: str = "step", labels: list[str] | None = None,
+    ylabel: str = "", log: bool = False, xlabel: str = "",
+) -> Picture:  # fmt: skip
+    """Columns of a log as lines.
+
+    Args:
+        rows: of metrics.csv, numbers or text; empty cells are left out. y: columns to draw.
+        labels: one per column. ylabel: with its unit. log: logarithmic y axis.
+    Raises:
+        ValueError: names a column that is not there.
+
+    >>> curves([{"step": 1, "loss": "2.0"}, {"step": 2, "loss": "1.0"}], ["loss"]).alt
+    'Lines over step: loss from 2 to 1.'
+    """
+    needed(rows, "rows")
+    needed(y, "y")
+    figure, ax = new()
+    said = []
+    for name, label in zip(y, labels or y, strict=True):
+        at, values = _column(rows, x, name)
+        ax.plot(at, values, label=plain(label), marker="o" if len(at) < 15 else None, ms=6)
+        said.append(
+            f"{label} from {values[0]:.3g} to {values[-1]:.3g}" if len(at) else f"{label} empty"
+        )
+    ax.set(xlabel=xlabel or x, ylabel=ylabel or (y[0] if len(y) == 1 else ""))
+    if log:
+        ax.set_yscale("log")
+    legend(figure, ax)
+    figure.alt = f"Lines over {xlabel or x}: {joined(said)}."
+    return figure
+
+
+@styled
+def schedule(rates: dict[str, list[float]]) -> Picture:
+    """Learning rate of each parameter group per epoch, logarithmic; a rate of 0 is a gap.
+
+    Args:
+        rates: group -> one rate per epoch, from epoch 1.
+
+    >>> schedule({"back-end": [1e-3, 1e-4], "student": [0.0, 1e-4]}).alt
+    'Learning rate per epoch: back-end from 0.001 to 0.0001 and student 0 until epoch 1, last 0.0001.'
+    """
+    needed(rates, "rates")
+    figure, ax = new()
+    said = []
+    for index, (name, values) in enumerate(rates.items()):
+        values = np.asarray(values, dtype=float)
+        some = np.flatnonzero(values > 0)
+        shown = np.where(values > 0, values, np.nan)
+        marker = MARKERS[index % len(MARKERS)] if len(values) < 30 else None
+        label = name if len(some) else f"{name} (0: frozen)"
+        ax.plot(np.arange(1, len(values) + 1), shown, marker=marker, label=label)
+        if not len(some):
+            said.append(f"{name} 0 throughout")
+            continue
+        first, last = (f"{values[place]:.3g}" for place in (some[0], some[-1]))
+        said.append(
+            f"{name} {f'0 until epoch {some[0]}, last' if some[0] else f'from {first} to'} {last}"
+        )
+    ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    legend(figure, ax)
+    figure.alt = f"Learning rate per epoch: {joined(said)}."
+    return figure
+
+
+@styled
+def bars(
+    values: dict[str, float], unit: str, reference: dict | None = None,
+    reference_label: str = "published", xlabel: str = "",
+) -> Picture:  # fmt: skip
+    """Horizontal bars with their numbers: sizes, times, reductions.
+
+    Args:
+        values: name -> number, drawn in this order. unit: of all of them, shown on the axis.
+        reference: name -> a figure from elsewhere, drawn as a black stroke over the bar's row.
+
+    >>> bars({"teacher": 94.4, "student": 23.7}, "million parameters").alt
+    'Bars in million parameters: teacher 94.4 and student 23.7.'
+    """
+    needed(values, "values")
+    reference = {name: value for name, value in (reference or {}).items() if name in values}
+    figure, ax = new(height=1.3 + 0.55 * len(values))
+    names, texts, ends = list(values), [], []
+    ax.barh([*map(plain, names)], list(values.values()), height=0.62, color=COLOURS[0])
+    for place, (name, value) in enumerate(values.items()):
+        other = reference.get(name, value)
+        if name in reference:
+            ax.plot([other, other], [place - 0.42, place + 0.42], color="black", lw=3, ls="-")
+        said = f" ({reference_label} {other:.4g})" if name in reference else ""
+        texts.append(f"{value:.4g}{said}")
+        ends.append(max(value, other, key=abs))
+        ax.annotate(
+            texts[-1], (ends[-1], place), xytext=(6 if ends[-1] >= 0 else -6, 0), va="center",
+            textcoords="offset points", ha="left" if ends[-1] >= 0 else "right",
+        )  # fmt: skip
+    # a letter takes about 0.11 of the 9 inches that names, bars and texts share
+    text, drawn = max(map(len, texts)) * 0.11 + 0.15, 9 - max(map(len, names)) * 0.11
+    room = text / max(drawn - text, 1.0) * (max(*ends, 0) - min(*ends, 0) or 1.0)
+    ax.set_xlim(min(*ends, 0) - room * (min(ends) < 0), max(*ends, 0) + room * (max(ends) > 0))
+    ax.set_xlabel(f"{xlabel} [{unit}]" if xlabel else unit)
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    figure.alt = f"Bars in {unit}: {joined(f'{n} {t}' for n, t in zip(names, texts, strict=True))}."
+    return figure
+
+
+@styled
+def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Picture:
+    """Validation EER in the published training logs; ours, if given, in a panel of its own.
+
+    The two panels are different lists and corpora and are not to be compared point by point.
+
+    Args:
+        ours: {"epochs": [n], "eer": [n]}, rates as fractions.
+
+    >>> published_logs().alt[:92]
+    'Published validation EER per epoch: HuBERT from 16.67 % to 5.47 %, best 5.090 % at epoch 98;'
+    """
+    figure, axes = new(columns=2 if ours else 1, width=12.8 if ours else 9.6, squeeze=False)
+    ax = axes[0, 0]
+    said = []
+    for index, (name, log) in enumerate(LOGS.items()):
+        colour, (epoch, best) = COLOURS[index], log["best"]
+        ax.plot(
+            LOG_EPOCHS,
+            log["eer"],
+            ls=":",
+            lw=1.2,
+            marker=MARKERS[index],
+            ms=8,
+            color=colour,
+            label=name,
+        )
+        ax.plot(
+            epoch,
+            best,
+            "*",
+            ms=15,
+            color=colour,
+            mec="black",
+            ls="",
+            label=f"{name}, best: {best:.3f} % at {epoch}",
+        )
+        said.append(
+            f"{name} from {log['eer'][0]} % to {log['eer'][-1]} %, best {best:.3f} % at epoch {epoch}"
+        )
+    ax.set(
+        xlabel="epoch (points known; dots only guide the eye)",
+        ylabel="EER on Vox1-O cleaned [%]",
+        ylim=(0, None),
+    )
+    ax.set_title(f"Published ({LOG_SOURCE})", fontsize=11)
+    ax.legend(loc="upper right")
+    figure.alt = f"Published validation EER per epoch: {'; '.join(said)}."
+    if ours:
+        values = 100 * np.asarray(ours["eer"], dtype=float)
+        axes[0, 1].plot(ours["epochs"], values, marker="o", color=COLOURS[2], ls="-")
+        axes[0, 1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0, 1].set(xlabel="epoch", ylabel="EER on its own trial list [%]", ylim=(0, None))
+        axes[0, 1].set_title(f"{ours_label}: other data, other list; not comparable", fontsize=11)
+        figure.alt += f" Beside it {ours_label}, from {values[0]:.2f} % to {values[-1]:.2f} %, on another list."
+    return figure
+
+
+@styled
+def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False) -> Picture:
+    """Cost against error: each system a point, those that nothing beats on both joined by a line.
+
+    Args:
+        points: name -> {"x": number, "y": number, "low": number, "high": number}; low and high (an
+            interval of y) may be missing. log: logarithmic x axis.
+
+    >>> points = {"small": {"x": 1, "y": 9}, "large": {"x": 5, "y": 5}, "bad": {"x": 6, "y": 8}}
+    >>> pareto(points, "size", "EER [%]").alt
+    'EER [%] against size for 3 systems; nothing is better on both than small and large.'
+    """
+    needed(points, "points")
+    figure, ax = new()
+    best = []
+    for name in sorted(points, key=lambda n: (points[n]["x"], points[n]["y"])):
+        if not best or points[name]["y"] < points[best[-1]]["y"]:
+            best.append(name)
+    front = np.array([[points[n]["x"], points[n]["y"]] for n in best])
+    ax.step(*front.T, where="post", color="grey", lw=1.2, ls=":")
+    for index, (name, p) in enumerate(points.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        if p.get("low") is not None and p.get("high") is not None:
+            ax.plot([p["x"], p["x"]], [p["low"], p["high"]], color=colour, lw=3, ls="-", alpha=0.5)
+        marker, edge = MARKERS[index % len(MARKERS)], "black" if name in best else "white"
+        ax.plot(p["x"], p["y"], marker, ms=11, color=colour, mec=edge, ls="")
+        above = 10 if index % 2 == 0 else -24  # in turns, for neighbours would overlap
+        at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
+        ax.annotate(plain(name), (p["x"], p["y"]), **at)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if log:
+        ax.set_xscale("log")
+    ax.margins(0.1)
+    figure.alt = (
+        f"{ylabel} against {xlabel} for {len(points)} systems; nothing is better on both than "
+        f"{joined(best)}."
+    )
+    return figure
+
+
+@styled
+def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
+    """How cost grows: log-log lines with their slope (1 is proportional, 2 quadratic).
+
+    Args:
+        series: name -> {"x": [n], "y": [n]}, all positive.
+
+    >>> growth({"ours": {"x": [1, 10, 100], "y": [2, 20, 200]}}, "trials", "time [s]").alt
+    'time [s] against trials, both logarithmic: ours has slope 1.00.'
+    """
+    needed(series, "series")
+    figure, ax = new()
+    said = []
+    for index, (name, s) in enumerate(series.items()):
+        x, y = np.asarray(s["x"], dtype=float), np.asarray(s["y"], dtype=float)
+        if (x <= 0).any() or (y <= 0).any():
+            raise ValueError(f"{name} holds numbers <= 0; a logarithmic axis needs positive ones")
+        slope = f"{np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}" if len(x) > 1 else "unknown"
+        marker, dash = MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
+        ax.plot(x, y, marker=marker, ms=8, ls=dash, label=plain(f"{name}  (slope {slope})"))
+        said.append(f"{name} has slope {slope}")
+    ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+    figure.legend(loc="outside right upper")
+    figure.alt = f"{ylabel} against {xlabel}, both logarithmic: {joined(said)}."
+    return figure
+
+
+@styled
+def layers(
+    probes: dict[str, list[float]], ylabel: str, best: str = "max",
+    baselines: dict[str, float] | None = None,
+) -> Picture:  # fmt: skip
+    """One line per probe over the layers, in per cent; the best layer of each is ringed.
+
+    Args:
+        probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: what it is.
+        best: "max" or "min", which end is good.
+        baselines: name -> a fraction that belongs to no layer, drawn across.
+
+    >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
+    'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %); guessing 10.0 %.'
+    """
+    needed(probes, "probes")
+    if best not in ("max", "min"):
+        raise ValueError(f'best is {best!r}; give "max" or "min"')
+    figure, ax = new()
+    said = []
+    for index, (name, values) in enumerate(probes.items()):
+        values = 100 * np.asarray(values, dtype=float)
+        (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
+        top = int(values.argmax() if best == "max" else values.argmin())
+        colour = line.get_color()
+        ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
+        said.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
+    across = [f"{name} {100 * value:.1f} %" for name, value in (baselines or {}).items()]
+    for index, (name, value) in enumerate((baselines or {}).items(), len(probes)):
+        colour = COLOURS[index % len(COLOURS)]
+        ax.axhline(100 * value, color=colour, ls=(0, (6, 2, 1, 2)), label=plain(name))
+    last = max(len(values) for values in probes.values()) - 1
+    ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
+    legend(figure, ax)
+    told = "; ".join([joined(said), *across])
+    figure.alt = f"{ylabel} over layers 0 to {last}: {told}."
+    return figure
+
+
+@styled
+def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
+    """How far a map's neighbours can be trusted: trustworthiness against their number.
+
+    Args:
+        values: map -> one trustworthiness in [0, 1] per entry of k. k: numbers of neighbours.
+
+    >>> trust({"UMAP": [0.99, 0.95], "PCA": [0.8, 0.85]}, [5, 20]).alt
+    'Trustworthiness for 5 to 20 neighbours: UMAP from 0.99 to 0.95 and PCA from 0.80 to 0.85.'
+    """
+    needed(values, "values")
+    figure, ax = new()
+    for index, (name, line) in enumerate(values.items()):
+        ax.plot(k, line, marker=MARKERS[index % len(MARKERS)], ms=8, label=plain(name))
+    ax.set(xlabel="neighbours k", ylabel="trustworthiness (1 = all true)", xticks=k)
+    ax.set_ylim(min(min(line) for line in values.values()) - 0.05, 1.01)
+    legend(figure, ax)
+    said = (f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in values.items())
+    figure.alt = f"Trustworthiness for {k[0]} to {k[-1]} neighbours: {joined(said)}."
+    return figure

@@ -1,0 +1,334 @@
+"""What scores say: DET curves, histograms, the trade-off, calibration, error rates with intervals."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from scipy.special import ndtri
+from sklearn.isotonic import IsotonicRegression
+
+from oskdft.evaluation import metrics
+from oskdft.lessons.figures.style import (
+    COLOURS,
+    DASHES,
+    Picture,
+    joined,
+    legend,
+    needed,
+    new,
+    plain,
+    styled,
+)
+
+PROBIT_TICKS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)  # per cent
+
+
+def det_data(scores: np.ndarray, labels: np.ndarray, points: int = 400) -> dict:
+    """What `det` needs of one system, at most ``points`` operating points.
+
+    Args:
+        scores, labels: [P]. points: evenly spaced along the curve as drawn (probit axes).
+    Returns:
+        {"miss": [..], "false_alarm": [..], "eer": rate}, fractions.
+
+    >>> det_data([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    {'miss': [0.0, 0.0, 0.5, 0.5, 1.0], 'false_alarm': [1.0, 0.5, 0.5, 0.0, 0.0], 'eer': 0.5}
+    """
+    miss, false_alarm, _ = metrics.det_points(scores, labels)
+    x, y = (ndtri(np.clip(rate, 1e-6, 1 - 1e-6)) for rate in (false_alarm, miss))
+    walked = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    kept = np.unique(np.searchsorted(walked, np.linspace(0, walked[-1], points)))
+    kept = kept if len(miss) > points else slice(None)
+    return {
+        "miss": miss[kept].tolist(), "false_alarm": false_alarm[kept].tolist(),
+        "eer": metrics.eer_of(miss, false_alarm),
+    }  # fmt: skip
+
+
+@styled
+def det(systems: dict[str, dict]) -> Picture:
+    """Detection error trade-off: miss against false-alarm rate on probit axes, in per cent.
+
+    Args:
+        systems: name -> {"miss": [n], "false_alarm": [n], "eer": rate}, fractions; see `det_data`.
+    Returns:
+        Figure; dots mark the EER, where a curve meets the diagonal.
+    Source: Martin et al. 1997 (axes).
+
+    >>> curve = det_data([0.0, 2.0, 1.0, 3.0], [0, 0, 1, 1])
+    >>> det({"ours": curve}).alt
+    'DET curves of 1 system. Lowest EER: ours, 50.00 %.'
+    """
+    needed(systems, "systems")
+    figure, ax = new(width=9.6, height=6.0)
+    det_axes(ax, systems)
+    figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # made for square axes
+    figure.legend(loc="outside right upper", title="system  (EER)", alignment="left")
+    best = min(systems, key=lambda name: systems[name]["eer"])
+    figure.alt = (
+        f"DET curves of {len(systems)} system{'s' * (len(systems) > 1)}. "
+        f"Lowest EER: {best}, {100 * systems[best]['eer']:.2f} %."
+    )
+    return figure
+
+
+def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
+    """Draw what `det` shows into ``ax``, square; returns the curve and the EER's dot of each system."""
+    high = min(max(0.42, *(1.4 * s["eer"] for s in systems.values())), 0.95)
+    rates = np.concatenate([[s["miss"], s["false_alarm"]] for s in systems.values()], 1)
+    inner = rates[:, rates.max(0) <= high]  # drawn in these axes
+    low = max(
+        min([*inner[inner > 0], *(s["eer"] for s in systems.values() if s["eer"]), 0.1]) * 0.8, 1e-5
+    )
+    drawn = {}
+    for name, system in systems.items():
+        x, y = (
+            ndtri(np.clip(system[key], low / 10, 1 - low / 10)) for key in ("false_alarm", "miss")
+        )
+        (line,) = ax.plot(x, y, label=plain(f"{name}  ({100 * system['eer']:.2f} %)"))
+        spot = ndtri(np.clip(system["eer"], low, 0.999))
+        (dot,) = ax.plot(spot, spot, "o", ms=9, color=line.get_color(), mec="white", zorder=3)
+        drawn[name] = [line, dot]
+    ends = ndtri([low, high])
+    ax.plot(ends, ends, color="grey", lw=1, ls=":")
+    for axis, limit, word in (
+        (ax.xaxis, ax.set_xlim, "false alarms"),
+        (ax.yaxis, ax.set_ylim, "misses"),
+    ):
+        limit(*ends)
+        ticks = [tick for tick in PROBIT_TICKS if low <= tick / 100 <= high]
+        axis.set_ticks(ndtri(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks])
+        axis.set_label_text(f"{word} [%]")
+    ax.set_aspect("equal")
+    return drawn
+
+
+def _both(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of target and of non-target trials, both needed."""
+    metrics.eer(scores, labels)  # refuses what cannot be scored
+    scores, target = np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool)
+    return scores[target], scores[~target]
+
+
+@styled
+def histogram(scores: np.ndarray, labels: np.ndarray, threshold: float | None = None) -> Picture:
+    """Scores of target and non-target trials, and what a threshold does to them.
+
+    Args:
+        scores, labels: [P]. threshold: drawn as a line; a score of at least it is accepted.
+
+    >>> histogram([0.1, 0.2, 0.7, 0.9], [0, 0, 1, 1], threshold=0.5).alt.split(". ")[1]
+    'Threshold 0.50: 0.0 % misses, 0.0 % false alarms.'
+    """
+    target, other = _both(scores, labels)
+    figure, ax = new()
+    histogram_axes(ax, target, other)
+    figure.alt = (
+        f"Scores of {len(target)} target trials (mean {target.mean():.2f}) and "
+        f"{len(other)} non-target trials (mean {other.mean():.2f})."
+    )
+    if threshold is not None:
+        ax.axvline(threshold, color="black", ls="--", lw=1.8, label=f"threshold {threshold:.3g}")
+        miss, false_alarm = np.mean(target < threshold), np.mean(other >= threshold)
+        figure.alt += (
+            f" Threshold {threshold:.2f}: {100 * miss:.1f} % misses, "
+            f"{100 * false_alarm:.1f} % false alarms."
+        )
+    legend(figure, ax)
+    return figure
+
+
+def histogram_axes(ax: Axes, target: np.ndarray, other: np.ndarray) -> None:
+    """Draw the bars of `histogram` into ``ax``: scores of target and of non-target trials."""
+    trials = len(target) + len(other)
+    bins = np.histogram_bin_edges(np.r_[target, other], bins=min(60, 8 + trials // 10))
+    for values, name, colour, hatch in (
+        (other, "different speakers", COLOURS[1], "//"), (target, "same speaker", COLOURS[0], ""),
+    ):  # fmt: skip
+        share = np.full(len(values), 100 / len(values))
+        ax.hist(
+            values, bins, weights=share, color=colour, alpha=0.55, hatch=hatch, edgecolor="white",
+            label=f"{name} ({len(values):,})",
+        )  # fmt: skip
+    ax.set(xlabel="score", ylabel="share of the trials of a kind [%]")
+
+
+@styled
+def trade_off(scores: np.ndarray, labels: np.ndarray) -> Picture:
+    """Miss and false-alarm rate against the threshold; they cross at the EER.
+
+    Args:
+        scores, labels: [P].
+
+    >>> trade_off([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]).alt
+    'Misses rise and false alarms fall with the threshold; they are equal, 50.00 %, at 0.375.'
+    """
+    miss, false_alarm, thresholds = metrics.det_points(scores, labels)
+    rate, level = metrics.eer(scores, labels)
+    figure, ax = new()
+    ax.step(thresholds, 100 * miss, where="pre", label="misses", color=COLOURS[0])
+    ax.step(
+        thresholds,
+        100 * false_alarm,
+        where="pre",
+        label="false alarms",
+        color=COLOURS[1],
+        ls=DASHES[1],
+    )
+    ax.plot(
+        level,
+        100 * rate,
+        "o",
+        ms=11,
+        color="black",
+        mec="white",
+        ls="",
+        label=f"EER {100 * rate:.2f} %",
+    )
+    ax.axvline(level, color="grey", lw=1, ls=":")
+    ax.set(xlabel="threshold", ylabel="error rate [%]", ylim=(0, 101))
+    legend(figure, ax)
+    figure.alt = (
+        "Misses rise and false alarms fall with the threshold; they are equal, "
+        f"{100 * rate:.2f} %, at {level:.3g}."
+    )
+    return figure
+
+
+@styled
+def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: float) -> Picture:
+    """What a score means as log-likelihood ratio: the best monotone mapping (PAV) and a straight line.
+
+    Args:
+        scores, labels: [P]. scale, offset: llr = scale * score + offset, see `metrics.calibrate`.
+
+    >>> calibration([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1], 2.0, -3.0).alt
+    'Log-likelihood ratio against score: PAV steps and the line 2 x score - 3, which crosses zero at 1.5.'
+    """
+    target, other = _both(scores, labels)
+    scores, labels = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
+    order = np.argsort(scores)
+    share = IsotonicRegression(y_min=0, y_max=1).fit_transform(scores, labels)[order]
+    with np.errstate(divide="ignore"):
+        pav = np.log(share) - np.log1p(-share) - np.log(len(target) / len(other))
+    finite = np.isfinite(pav)
+    x = np.sort(scores)
+    figure, ax = new()
+    ax.step(x[finite], pav[finite], where="mid", color=COLOURS[0], label="PAV (best monotone)")
+    line = np.array([x[0], x[-1]])
+    ax.plot(line, scale * line + offset, color=COLOURS[1], ls=DASHES[1], label="logistic (a line)")
+    bottom, top = ax.get_ylim()
+    room = 0.09 * (top - bottom)
+    for values, place, side, word in (
+        (target, top + room / 2, 0.01, "same speaker"),
+        (other, bottom - room / 2, 0.99, "different speakers"),
+    ):
+        ax.plot(values, np.full(len(values), place), "|", ms=12, color="#555555", alpha=0.5)
+        across, inside = (
+            ax.get_yaxis_transform(),
+            place - np.sign(place - (top + bottom) / 2) * room,
+        )
+        ax.text(
+            side, inside, word, transform=across, ha="left" if side < 0.5 else "right", va="center"
+        )
+    ax.axhline(0, color="grey", lw=1, ls=":")
+    ax.set(xlabel="score", ylabel="log-likelihood ratio [nat]", ylim=(bottom - room, top + room))
+    legend(figure, ax)
+    figure.alt = (
+        f"Log-likelihood ratio against score: PAV steps and the line {scale:.3g} x score "
+        f"{'-' if offset < 0 else '+'} {abs(offset):.3g}, which crosses zero at {-offset / scale:.3g}."
+    )
+    return figure
+
+
+def _row(ax: Axes, place: int, line: list[float], seeds: np.ndarray, mean: float, ci: str) -> None:
+    """One system of `intervals` and `ablation`: its line, its seeds below it, its mean."""
+    first = not place  # the legend needs each sign once
+    ax.plot(
+        line, [place] * len(line), color=COLOURS[0], lw=5, ls="-", alpha=0.45,
+        solid_capstyle="butt", label=ci if first else None,
+    )  # fmt: skip
+    dots, low = {"ls": "", "color": COLOURS[1], "ms": 6}, np.full(len(seeds), place + 0.24)
+    ax.plot(seeds, low, "o", label="one seed" if first and len(seeds) else None, **dots)
+    ax.plot(mean, place, "D", ms=9, color="black", ls="", label="mean" if first else None)
+
+
+def _rows(names: list[str], extra: float) -> tuple[Picture, Axes]:
+    """A picture with one named row per system, the first on top."""
+    figure, ax = new(height=extra + 0.6 * len(names))
+    ax.set_yticks(range(len(names)), [*map(plain, names)])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    return figure, ax
+
+
+@styled
+def intervals(
+    results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers"
+) -> Picture:
+    """Error rates with interval and seeds, best first, in per cent.
+
+    Args:
+        results: name -> {"mean": rate, "low": rate, "high": rate, "seeds": [rates]}, fractions;
+            low and high, or seeds, may be missing. ci: what low and high are, for the legend.
+
+    >>> one = {"mean": 0.05, "low": 0.04, "high": 0.06, "seeds": [0.049, 0.051]}
+    >>> intervals({"worse": one | {"mean": 0.08}, "better": one}).alt
+    'EER, lowest first: better 5.00 % (4.00 to 6.00) and worse 8.00 % (4.00 to 6.00).'
+    """
+    needed(results, "results")
+    order = sorted(results, key=lambda name: results[name]["mean"])
+    figure, ax = _rows(order, extra=1.7)
+    said = []
+    for place, name in enumerate(order):
+        ends = [results[name].get("low"), results[name].get("high")]
+        line = [] if None in ends else [100 * end for end in ends]
+        mean, seeds = 100 * results[name]["mean"], 100 * np.asarray(results[name].get("seeds", []))
+        _row(ax, place, line, seeds, mean, ci)
+        said.append(f"{name} {mean:.2f} %" + (f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""))
+    ax.set_xlabel(f"{xlabel} [%]")
+    legend(figure, ax)
+    figure.alt = f"{xlabel}, lowest first: {joined(said)}."
+    return figure
+
+
+@styled
+def ablation(results: dict[str, dict], baseline: str, xlabel: str = "EER") -> Picture:
+    """What each change does: difference from the baseline, with the spread of the seeds.
+
+    Args:
+        results: as for `intervals`; the same seeds in the same order for every entry, so that
+            differences are taken seed by seed; without that, from the baseline's mean.
+        baseline: one of the names.
+    Returns:
+        Figure; grey is the spread of the baseline's own seeds: a difference inside it is noise.
+
+    >>> full, without = {"mean": 0.05, "seeds": [0.04, 0.06]}, {"mean": 0.07, "seeds": [0.06, 0.08]}
+    >>> ablation({"full": full, "no KD": without}, "full").alt
+    'EER against full (5.00 %, seeds within -1.00 to +1.00 points): no KD +2.00 points.'
+    """
+    if baseline not in results:
+        raise ValueError(f"no {baseline!r} in results; the baseline is one of {', '.join(results)}")
+    centre = 100 * results[baseline]["mean"]
+    own = 100 * np.asarray(results[baseline].get("seeds") or [results[baseline]["mean"]])
+    others = sorted((n for n in results if n != baseline), key=lambda n: results[n]["mean"])
+    needed(others, "results without the baseline")
+    figure, ax = _rows(others, extra=1.9)
+    low, high = own.min() - centre, own.max() - centre
+    ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
+    ax.axvline(0, color="grey", lw=1.5)
+    said = []
+    for place, name in enumerate(others):
+        seeds = 100 * np.asarray(results[name].get("seeds", []), dtype=float)
+        apart = seeds - (own if len(seeds) == len(own) else centre)
+        change = 100 * results[name]["mean"] - centre
+        _row(
+            ax, place, [apart.min(), apart.max()] if len(apart) else [], apart, change, "its seeds"
+        )
+        said.append(f"{name} {change:+.2f} points")
+    ax.set_xlabel(f"{xlabel} minus that of {plain(baseline)} [percentage points]")
+    legend(figure, ax)
+    figure.alt = (
+        f"{xlabel} against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "
+        f"points): {joined(said)}."
+    )
+    return figure

@@ -1,0 +1,265 @@
+"""Figures on disk: the picture, and beside it the numbers, so that it can be drawn again and checked."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from oskdft.lessons.figures.plots import PLOTS
+from oskdft.lessons.figures.style import Picture, style
+from oskdft.utils import provenance
+from oskdft.utils.files import atomic, read_json, write_json
+
+SMOKE = "smoke: random teacher, eight voices; these numbers carry no meaning"
+DPI = 150
+DRAWN = ("plot", "data", "note")  # of a record
+DIGITS = 6  # significant, of stored numbers
+# Mean absolute difference of grey levels, 0-255. A redraw on one machine gives 0; another release of
+# the font renderer gives some tenths. A changed number is found by the digest, however small.
+TOLERANCE = 1.0
+
+
+def plain(value: Any, where: str = "data") -> Any:
+    """What JSON can hold: arrays as lists, numbers at six significant digits; NaN refused by place.
+
+    >>> plain({"a": np.array([1 / 3, 2.0])})
+    {'a': [0.333333, 2.0]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist(), where)
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            raise ValueError(f"{where} is {value}; a figure stores finite numbers, or None")
+        return float(f"{value:.{DIGITS}g}")
+    if value is None or isinstance(value, str | int):
+        return value
+    raise ValueError(
+        f"{where} is a {type(value).__name__}; a figure stores numbers, text and lists"
+    )
+
+
+def draw(plot: str, data: dict, note: str = "") -> Picture:
+    """The figure called ``plot`` of `oskdft.lessons.figures.plots`, from its stored arguments.
+
+    Args:
+        note: a warning below the picture and in its alternative text, such as that the numbers of
+            the smoke profile mean nothing.
+
+    >>> draw("bars", {"values": {"x": 1}, "unit": "s"}, note="Random weights.").alt
+    'Bars in s: x 1. Random weights.'
+    """
+    if plot not in PLOTS:
+        raise ValueError(f"no plot called {plot!r}; there are {', '.join(PLOTS)}")
+    figure = PLOTS[plot](**data)
+    if note:
+        figure.supxlabel(note, fontsize=12, color="#b00020")
+        figure.alt += f" {note}"
+    return figure
+
+
+def save(
+    fig_name: str, folder: str | Path, plot: str, data: dict, caption: str,
+    config: dict | None = None, seed: int | None = None, replace: bool = False, note: str = "",
+) -> Picture:  # fmt: skip
+    """Draw, and write NAME.png, NAME.svg and NAME.json (numbers, caption, alternative text, origin).
+
+    The picture is drawn from the rounded numbers that are stored, so a redraw shows the same.
+
+    Args:
+        fig_name: such as 07_det_classroom. plot: a name in `oskdft.lessons.figures.plots.PLOTS`; data: its arguments.
+        config, seed: of the run that gave the numbers. replace: allow a name that is there already.
+        note: see `draw`.
+    Returns:
+        The figure, for showing it.
+    Raises:
+        FileExistsError: the name is taken. ValueError: a number is NaN, or the plot is unknown.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> save("a", folder, "bars", {"values": {"x": 1 / 3}, "unit": "s"}, "One bar.").alt
+    'Bars in s: x 0.3333.'
+    >>> sorted(path.name for path in folder.iterdir())
+    ['a.json', 'a.png', 'a.svg']
+    """
+    target = Path(folder) / f"{fig_name}.json"
+    if target.exists() and not replace:
+        raise FileExistsError(f"{target} is there already; choose another name or replace=True")
+    data = plain(data)
+    figure = draw(plot, data, note)
+    record = {"plot": plot, "data": data, "note": note, "caption": caption, "alt": figure.alt}
+    record |= {"config": plain(config, "config"), "seed": seed} | provenance.facts()
+    _write_pictures(target, figure, record)
+    write_json(target, record)
+    return figure
+
+
+def _digest(record: dict) -> str:
+    """Fingerprint of what is drawn; the PNG carries that of its own numbers."""
+    drawn = json.dumps([record[key] for key in DRAWN])
+    return hashlib.sha256(drawn.encode()).hexdigest()
+
+
+def _png(figure: Picture, record: dict) -> bytes:
+    about = {"Software": None, "Description": figure.alt, "Digest": _digest(record)}
+    with io.BytesIO() as file, style():
+        figure.savefig(file, format="png", dpi=DPI, metadata=about)
+        return file.getvalue()
+
+
+def svg(figure: Picture, title: str = "") -> str:
+    """A figure as SVG text; equal figures give equal text (no date, no random names).
+
+    >>> svg(draw("bars", {"values": {"x": 2.0}, "unit": "s"})).startswith("<svg")
+    True
+    """
+    about = {"Date": None, "Creator": None, "Title": title, "Description": figure.alt}
+    with io.StringIO() as picture, style():
+        figure.savefig(picture, format="svg", metadata=about)
+        text = picture.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _write_pictures(target: Path, figure: Picture, record: dict) -> None:
+    """PNG and SVG beside ``target``; equal numbers give equal bytes."""
+    with atomic(target.with_suffix(".png"), "wb") as file:
+        file.write(_png(figure, record))
+    with atomic(target.with_suffix(".svg")) as file:
+        file.write(
+            f'<?xml version="1.0" encoding="utf-8" standalone="no"?>\n{svg(figure, target.stem)}'
+        )
+
+
+def read(path: str | Path) -> dict:
+    """The record of a figure; what is missing in it is named."""
+    record = read_json(path)
+    needed = (*DRAWN, "caption", "alt")
+    missing = [key for key in needed if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise ValueError(f"{path} has no {', '.join(missing)}; save the figure again")
+    return record
+
+
+def redraw(path: str | Path) -> Picture:
+    """Draw a figure again from its .json."""
+    record = read(path)
+    return draw(*(record[key] for key in DRAWN))
+
+
+def names(folder: str | Path) -> list[str]:
+    """Figures in a folder: every name that has a .json or a .png."""
+    folder = Path(folder)
+    found = sorted({p.stem for p in folder.glob("*.json")} | {p.stem for p in folder.glob("*.png")})
+    if not found:
+        raise FileNotFoundError(f"no figures in {folder}; give their folder with --folder")
+    return found
+
+
+def redraw_all(folder: str | Path) -> list[Path]:
+    """Write PNG and SVG of every .json in a folder again; the numbers stay as they are."""
+    written = []
+    for name in names(folder):
+        path = Path(folder) / f"{name}.json"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is missing; without its numbers {name}.png cannot be redrawn"
+            )
+        figure = redraw(path)
+        record = read(path) | {"alt": figure.alt}
+        _write_pictures(path, figure, record)
+        write_json(path, record)
+        written.append(path.with_suffix(".png"))
+    return written
+
+
+def check(folder: str | Path) -> list[dict]:
+    """Draw every figure again and compare it with the stored picture.
+
+    Returns:
+        One {"name", "ok", "difference", "why"} per figure; difference is the mean absolute
+        difference of grey levels (0-255), None where nothing could be compared.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = save("a", folder, "bars", {"values": {"x": 2.0}, "unit": "s"}, "One bar.")
+    >>> check(folder)
+    [{'name': 'a', 'ok': True, 'difference': 0.0, 'why': ''}]
+    """
+    return [_compare(Path(folder) / f"{name}.json") for name in names(folder)]
+
+
+def result_line(result: dict) -> str:
+    """One result of `check` for reading.
+
+    >>> result_line({"name": "a", "ok": True, "difference": 0.0, "why": ""})
+    'ok       a'
+    """
+    return f"{'ok' if result['ok'] else 'differs':8} {result['name']}  {result['why']}".rstrip()
+
+
+def _compare(path: Path) -> dict:
+    result = {"name": path.stem, "ok": False, "difference": None, "why": ""}
+    files = [path.with_suffix(ending) for ending in (".json", ".png", ".svg")]
+    if missing := [file.name for file in files if not file.exists()]:
+        return result | {"why": f"{missing[0]} is missing"}
+    try:
+        record = read(path)
+        stored = Image.open(path.with_suffix(".png"))
+        figure = redraw(path)
+        drawn = Image.open(io.BytesIO(_png(figure, record)))
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        return result | {"why": f"cannot be drawn again: {error}"}
+    why = ""
+    if stored.info.get("Digest") != _digest(record):
+        why = f"{path.name} does not hold the numbers that {path.stem}.png was drawn from"
+    elif figure.alt != record["alt"]:
+        why = "the alternative text is not what the numbers say"
+    elif stored.size != drawn.size:
+        why = f"the stored picture has {stored.size} pixels, the redrawn one {drawn.size}"
+    if why:
+        return result | {"why": why}
+    levels = (np.asarray(image.convert("L"), dtype=float) for image in (stored, drawn))
+    difference = round(float(np.abs(np.subtract(*levels)).mean()), 3)
+    if difference > TOLERANCE:
+        why = f"differs by {difference} grey levels on average; {TOLERANCE} are allowed"
+    return result | {"ok": not why, "difference": difference, "why": why}
+
+
+def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:
+    """The losses of a run so far.
+
+    Args:
+        rows: of metrics.csv, at least one. profile: its name; smoke carries a warning.
+
+    >>> learning_curves([{"step": 10, "sv": 2.0}, {"step": 20, "sv": 1.5}], "classroom").alt
+    'Lines over update: SV from 2 to 1.5.'
+    """
+    names = {"sv": "SV", "kd_excess": "KD above its floor"}
+    wanted = [name for name in names if any(name in row for row in rows)]
+    data = {"rows": rows, "y": wanted, "ylabel": "loss", "xlabel": "update"}
+    data["labels"] = [names[name] for name in wanted]
+    return draw("curves", data, SMOKE if profile == "smoke" else "")
+
+
+def _display(figure: Picture, caption: str) -> None:
+    """With its alternative text, for those who see it and for those who have it read to them."""
+    from IPython.display import display
+
+    shown = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    display({"text/html": shown, "text/plain": f"Figure: {caption}\n{figure.alt}"}, raw=True)
+
+
+def _img(figure: Picture) -> str:
+    """As HTML. Not as inline SVG: JupyterLab takes that out of a notebook executed elsewhere."""
+    picture = base64.b64encode(svg(figure).encode()).decode()
+    source = f"data:image/svg+xml;base64,{picture}"
+    return f'<img alt="{html.escape(figure.alt)}" style="max-width:100%" src="{source}">'

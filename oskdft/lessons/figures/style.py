@@ -1,0 +1,126 @@
+"""One style for every figure: colours, sizes, legend outside, an alternative text with the picture."""
+
+import contextlib
+import functools
+import io
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = sns.color_palette("colorblind", 10).as_hex()
+MARKERS = "osD^vPXp<>"
+DASHES = ["-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 3))]
+STYLE = {
+    **sns.axes_style("ticks"),
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same picture everywhere
+    "font.size": 13,
+    "axes.titlesize": 13,
+    "axes.labelsize": 13,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "legend.fontsize": 12,
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "lines.linewidth": 2.2,
+    # line styles too, so that lines differ without colour
+    "axes.prop_cycle": cycler(color=COLOURS[:10]) + cycler(linestyle=(DASHES * 2)[:10]),
+    "svg.hashsalt": "oskdft",
+    "figure.dpi": 100,
+}
+ALONE = threading.RLock()  # JupyterLab answers controls in two threads
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The project's style, for one thread at a time: matplotlib's settings are everybody's."""
+    with ALONE, mpl.rc_context(STYLE):
+        yield
+
+
+class Picture(Figure):
+    """A Figure outside pyplot's state with an alternative text; notebooks show both."""
+
+    alt = ""
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict, dict]:
+        with io.BytesIO() as file, style():
+            self.savefig(file, format="png", dpi=100)
+            data = {"image/png": file.getvalue(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def styled(function: Callable[..., Picture]) -> Callable[..., Picture]:
+    """Run a drawing function in the project's style and leave matplotlib's settings as they were."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs) -> Picture:
+        with style():
+            return function(*args, **kwargs)
+
+    return run
+
+
+def new(
+    columns: int = 1, rows: int = 1, width: float = 9.6, height: float = 5.4, **options: object
+) -> tuple[Picture, Axes | np.ndarray]:
+    """An empty picture and its axes (one, or an array of them); inches, 16:9 unless told.
+
+    >>> new(2)[1].shape
+    (2,)
+    """
+    figure = Picture(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # inches
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def legend(figure: Picture, ax: Axes, title: str | None = None) -> None:
+    """The legend of ``ax`` to the right of everything; nothing for fewer than two entries."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) > 1:
+        columns = 1 + (len(labels) - 1) // 18
+        figure.legend(handles, labels, loc="outside right upper", title=title, ncols=columns)
+
+
+def needed(values: Iterable, what: str) -> None:
+    """Refuse an empty input by name.
+
+    >>> needed({}, "systems")
+    Traceback (most recent call last):
+        ...
+    ValueError: systems is empty; give at least one to draw
+    """
+    if not len(values):
+        raise ValueError(f"{what} is empty; give at least one to draw")
+
+
+def plain(name: object) -> str:
+    """A name from outside as matplotlib shows it letter by letter.
+
+    Between dollars it reads formulas, a legend leaves out what starts with an underscore, and no font
+    has the bytes of a file name that is not UTF-8.
+
+    >>> plain("a$b$.wav"), plain("_ann"), plain("caf\\udce9.wav")
+    ('a\\\\$b\\\\$.wav', '\\u200b_ann', 'caf?.wav')
+    """
+    text = str(name).encode("utf-8", "replace").decode().replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Words as an enumeration.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    *most, last = map(str, parts)
+    return f"{', '.join(most)} and {last}" if most else last

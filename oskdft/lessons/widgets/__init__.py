@@ -1,0 +1,16 @@
+"""Things to touch, hear and look at; each shows its first state where no front end is alive.
+
+- `who_is_it`: two recordings, their picture, score, probability and decision; noise and room.
+- `det_explorer`: the operating point on DET curve, histogram and counts together; costs.
+- `embedding_map`: hover names a clip, a click plays it; its neighbours are those of the space.
+- `two_paths`: one utterance along both paths of a student, layer by layer.
+- `training_desk`: start, watch, stop and resume a small run.
+"""
+
+from oskdft.lessons.widgets.desk import training_desk
+from oskdft.lessons.widgets.det import det_explorer
+from oskdft.lessons.widgets.embeddings import embedding_map
+from oskdft.lessons.widgets.paths import two_paths
+from oskdft.lessons.widgets.who import who_is_it
+
+__all__ = ["det_explorer", "embedding_map", "training_desk", "two_paths", "who_is_it"]

@@ -1,0 +1,109 @@
+"""Training desk: start, watch, stop and resume a small run while the notebook stays awake."""
+
+import asyncio
+from typing import Any
+
+from ipywidgets import Button, HBox, Layout
+
+from oskdft.lessons.figures.store import learning_curves
+from oskdft.lessons.figures.style import new
+from oskdft.lessons.lesson import Lesson
+from oskdft.lessons.widgets.parts import Panel, Screen, Status
+from oskdft.method.strategies import stages
+from oskdft.training.background import Worker
+
+LOOK_EVERY_S = 1.0
+HELP = (
+    "Start trains in a process of its own, so that the notebook stays awake. Stop saves the state and "
+    "ends it; Resume goes on from there."
+)
+
+
+class Desk(Panel):
+    """The widget that `training_desk` makes; its controls are attributes."""
+
+    def __init__(self, lesson: Lesson, changes: dict[str, Any]) -> None:
+        cfg = lesson.cfg.override(changes)
+        self.worker, self.watch, self.rows = Worker(cfg, lesson.folder(changes)), None, []
+        self.epochs = sum(max(round(cfg.train.epochs * stage.share), 1) for stage in stages(cfg))
+        self.start, self.stop, self.resume = (
+            Button(description=name, layout=Layout(width="120px"))
+            for name in ("Start", "Stop", "Resume")
+        )
+        self.screen, self.status = Screen(new()[0]), Status()
+        self.screen.image.layout.max_width = "680px"  # buttons and curves in one view
+        self.look()
+        buttons = HBox([self.start, self.stop, self.resume])
+        screens = [self.screen] if self.rows else []
+        super().__init__([buttons, self.status, self.screen.image], screens, [self.status])
+        self.start.on_click(self.status.guard(self._begin))
+        self.resume.on_click(self.status.guard(self._begin))
+        self.stop.on_click(self.status.guard(self._end))
+
+    def _begin(self, _: Button) -> None:
+        self.worker.start()
+        self.look()
+        self.watch = asyncio.get_running_loop().create_task(self._watch())
+
+    def _end(self, _: Button) -> None:
+        self.worker.stop()
+        self.stop.disabled = True
+        self.status.say("stopping: the step at hand is finished and the state saved")
+
+    async def _watch(self) -> None:
+        """Look again and again until the process has ended."""
+        look = self.status.guard(self.look)
+        while self.worker.state == "running":
+            if not self.stop.disabled:
+                look()
+            await asyncio.sleep(LOOK_EVERY_S)
+        look()
+
+    def look(self) -> None:
+        """Bring picture, line and buttons up to date."""
+        state = self.worker.state
+        for button, fits in ((self.start, "new"), (self.stop, "running"), (self.resume, "stopped")):
+            button.disabled = state != fits
+        rows = self.worker.rows()
+        if len(rows) > len(self.rows):
+            self.rows = rows
+            self.screen.show(learning_curves(rows, self.worker.cfg.name))
+        self.screen.image.layout.display = "" if self.rows else "none"
+        if self.worker.failed:
+            self.status.say(self.worker.last_line(), bad=True)
+        else:
+            self.status.say(self._progress(state))
+
+    def _progress(self, state: str) -> str:
+        """What the run has done so far."""
+        done = len({(row["stage"], row["epoch"]) for row in self.rows})
+        words = f"{state}: {done} of {self.epochs} epochs"
+        if self.rows:
+            shown = ("loss", "sv", "kd_excess", "accuracy")
+            last = [f"{name} {self.rows[-1][name]:.3g}" for name in shown if name in self.rows[-1]]
+            words += f", update {self.rows[-1]['step']:.0f}, {', '.join(last)}"
+        if state == "new":
+            return HELP
+        return f"{words}\n{self.worker.last_line()}" if state == "running" else words
+
+
+def training_desk(lesson: Lesson, changes: dict[str, Any] | None = None) -> Desk:
+    """Buttons that start, stop and resume a run, and its curves as they grow.
+
+    Nothing is trained before a click. A run that is finished is shown, one that was stopped goes on.
+    The process ends with the kernel; its state is saved then.
+
+    Args:
+        lesson: of the notebook. changes: settings by dotted name that make the run small.
+    Returns:
+        The widget; its last value in a cell shows it, without a front end as a still.
+
+    >>> import tempfile
+    >>> from oskdft.lessons.lesson import setup
+    >>> lesson = setup("04", output_dir=tempfile.mkdtemp())  # doctest: +ELLIPSIS
+    profile smoke ...
+    >>> desk = training_desk(lesson)
+    >>> [button.disabled for button in (desk.start, desk.stop, desk.resume)]
+    [False, True, True]
+    """
+    return Desk(lesson, changes or {})

@@ -1,0 +1,233 @@
+"""DET explorer: one threshold moves the point on the DET curve, the line in the histogram, the counts."""
+
+import numpy as np
+from ipywidgets import Checkbox, Dropdown, HBox, Layout, SelectionSlider, VBox
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from scipy.special import ndtri
+
+from oskdft.evaluation import metrics
+from oskdft.lessons.figures.scores import det_axes, det_data, histogram_axes
+from oskdft.lessons.figures.style import Picture, needed, new, styled
+from oskdft.lessons.widgets.parts import LONG, WIDTH, Panel, Screen, Status, slider
+
+PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.99)
+COSTS = (1, 2, 5, 10, 20, 50, 100, 1000)
+STEPS = 400  # of the threshold slider
+CELLS = {  # name -> centre in the table of counts
+    "hits": (0.5, 1.5),
+    "misses": (1.5, 1.5),
+    "false alarms": (0.5, 0.5),
+    "rejections": (1.5, 0.5),
+}
+
+
+def counts(scores: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, int]:
+    """Trials by truth and decision; a score of at least ``threshold`` is accepted.
+
+    Args:
+        scores: [P]. labels: [P] 1 same speaker.
+
+    >>> counts([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], 0.4)
+    {'hits': 1, 'misses': 1, 'false alarms': 1, 'rejections': 1}
+    """
+    accepted, target = np.asarray(scores) >= threshold, np.asarray(labels, dtype=bool)
+    cells = (accepted & target, ~accepted & target, accepted & ~target, ~accepted & ~target)
+    return {name: int(cell.sum()) for name, cell in zip(CELLS, cells, strict=True)}
+
+
+def effective_prior(p_target: float, c_miss: float, c_fa: float) -> float:
+    """The prior at which both errors cost 1 and every decision is as good as with these costs.
+
+    >>> effective_prior(0.5, 1, 9)
+    0.1
+    """
+    return p_target * c_miss / (p_target * c_miss + (1 - p_target) * c_fa)
+
+
+def detection_cost(miss: np.ndarray, false_alarm: np.ndarray, prior: float) -> np.ndarray:
+    """Normalised cost of operating points, both errors costing 1: 1 is a system that does not listen.
+
+    >>> detection_cost(np.array([0.5]), np.array([0.0]), 0.01).tolist()
+    [0.5]
+    """
+    return (prior * miss + (1 - prior) * false_alarm) / min(prior, 1 - prior)
+
+
+@styled
+def _figure(curves: dict[str, dict]) -> tuple[Picture, np.ndarray, dict, list[Artist]]:
+    """DET curves, empty histogram, table of counts: figure, axes, lines by system, what moves."""
+    figure, axes = new(3, width=12.4, height=4.8, width_ratios=(1.1, 1.1, 0.85))
+    lines = det_axes(axes[0], curves)
+    axes[0].set_title("● threshold   ◇ least cost")
+    (least,) = axes[0].plot(
+        [], [], "D", ms=14, mfc="none", mec="black", mew=2, zorder=4, clip_on=False
+    )
+    (point,) = axes[0].plot([], [], "o", ms=13, color="black", mec="white", zorder=5, clip_on=False)
+    best = axes[1].axvline(0, color="black", lw=1.8, ls=":", label="least cost")
+    line = axes[1].axvline(0, color="black", lw=2.4, ls="-", label="threshold")
+    return figure, axes, lines, [least, point, best, line, *_table(axes[2])]
+
+
+def _table(ax: Axes) -> list[Text]:
+    """The grid of the four counts, rows by truth; returns its texts in the order of `CELLS`."""
+    ax.set(xlim=(0, 2), ylim=(0, 2), title="trials")
+    ax.set_xticks((0.5, 1.5), ["accepted", "rejected"])
+    rows = ["different\nspeakers", "same\nspeaker"]
+    ax.set_yticks((0.5, 1.5), rows, rotation=90, va="center", ma="center")
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    for name, (x, y) in CELLS.items():
+        colour = "#fdecef" if name in ("misses", "false alarms") else "#eef4fb"
+        ax.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=colour, lw=0))
+        ax.text(x, y - 0.2, name, ha="center", va="center", fontsize=12)
+    return [ax.text(x, y, "", ha="center", va="bottom", fontsize=18) for x, y in CELLS.values()]
+
+
+class Explorer(Panel):
+    """The widget that `det_explorer` makes; its controls are attributes."""
+
+    def __init__(self, systems: dict[str, tuple[np.ndarray, np.ndarray]], note: str) -> None:
+        needed(systems, "systems")
+        self.systems = {name: tuple(map(np.asarray, pair)) for name, pair in systems.items()}
+        self.points = {name: metrics.det_points(*pair) for name, pair in self.systems.items()}
+        curves = {name: det_data(*pair) for name, pair in self.systems.items()}
+        self.axes, self.lines, self.moving = (made := _figure(curves))[1:]
+        self._make_controls()
+        self._set_system()
+        self._set_shown()
+        self.screen, self.status = Screen(made[0], self.moving), Status()
+        self._move()
+        children = [self._arranged(), self.screen.image, self.status, Status(note)]
+        super().__init__(children, [self.screen], [self.status, children[-1]])
+        self._listen()
+
+    def _make_controls(self) -> None:
+        wide = {"style": LONG, "layout": Layout(width=WIDTH)}
+        self.shown = {
+            name: Checkbox(True, description=name, indent=False, layout=Layout(width="auto"))
+            for name in self.systems
+        }
+        self.system = Dropdown(options=list(self.systems), description="look at", **wide)
+        self.threshold = slider("threshold", 0, 0, 1, 1, ".3f")
+        self.prior = SelectionSlider(
+            options=PRIORS, value=0.05, description="prior of same speaker", **wide
+        )
+        self.miss_cost, self.false_alarm_cost = (
+            SelectionSlider(options=COSTS, value=1, description=f"cost of a {name}", **wide)
+            for name in ("miss", "false alarm")
+        )
+
+    def _arranged(self) -> HBox:
+        boxes = HBox(list(self.shown.values()), layout=Layout(flex_flow="row wrap"))
+        columns = (
+            [self.system, boxes],
+            [self.threshold, self.prior],
+            [self.miss_cost, self.false_alarm_cost],
+        )
+        apart = Layout(justify_content="space-between", flex_flow="row wrap")
+        return HBox([VBox(column) for column in columns], layout=apart)
+
+    def _listen(self) -> None:
+        """Controls act from now on; an error becomes a line in the widget."""
+        for control in (self.threshold, self.prior, self.miss_cost, self.false_alarm_cost):
+            control.observe(self.status.guard(self._move), "value")
+        for box in self.shown.values():
+            box.observe(self.status.guard(self._redraw), "value")
+        self.system.observe(self.status.guard(self._look), "value")
+
+    def _look(self, change: dict) -> None:
+        self._set_system()
+        self._redraw(change)
+
+    def _redraw(self, change: dict) -> None:
+        self._set_shown()
+        self.screen.refresh()
+        self._move()
+
+    @styled
+    def _set_system(self) -> None:
+        """Histogram and range of the system to look at; the threshold starts at its EER."""
+        (scores, labels), ax = self.systems[self.system.value], self.axes[1]
+        step = float(np.ptp(scores) or 1) / STEPS
+        low, high = float(scores.min()) - step, float(scores.max()) + step
+        self.threshold.max = max(self.threshold.max, high)  # never below min on the way
+        self.threshold.min, self.threshold.max, self.threshold.step = low, high, step
+        self.threshold.value = metrics.eer(scores, labels)[1]
+        while ax.containers:
+            ax.containers[0].remove()
+        histogram_axes(ax, scores[labels == 1], scores[labels == 0])
+        ax.set_xlim(low, high)
+        ax.relim()
+        ax.autoscale_view(scalex=False)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1.0)
+
+    @styled
+    def _set_shown(self) -> None:
+        """Curves of the chosen systems; the one to look at is always among them."""
+        for name, box in self.shown.items():
+            box.disabled = name == self.system.value
+            box.value = box.value or box.disabled
+            for line in self.lines[name]:
+                line.set_visible(box.value)
+        curves = [curve for curve, _ in self.lines.values() if curve.get_visible()]
+        legend = self.axes[0].legend(
+            handles=curves, loc="best", fontsize=11, frameon=True, handlelength=1.6
+        )
+        legend.set_in_layout(False)  # long names must not shrink the curves
+
+    def _move(self, *_: object) -> None:
+        """Everything that depends on threshold, prior and costs."""
+        threshold, (scores, labels) = self.threshold.value, self.systems[self.system.value]
+        found = counts(scores, labels, threshold)
+        miss = found["misses"] / (found["misses"] + found["hits"])
+        false_alarm = found["false alarms"] / (found["false alarms"] + found["rejections"])
+        costs = self.prior.value, self.miss_cost.value, self.false_alarm_cost.value
+        prior = effective_prior(*costs)
+        p_miss, p_fa, levels = self.points[self.system.value]
+        best = int(np.argmin(detection_cost(p_miss, p_fa, prior)))
+        self._place([(p_fa[best], p_miss[best]), (false_alarm, miss)], [levels[best], threshold])
+        for text, count in zip(self.moving[4:], found.values(), strict=True):
+            text.set_text(f"{count:,}")
+        here = float(detection_cost(miss, false_alarm, prior))
+        least = metrics.min_dcf_of(p_miss, p_fa, prior)
+        self.status.say(
+            f"{self.system.value}, threshold {threshold:.3f}: {100 * miss:.2f} % misses, "
+            f"{100 * false_alarm:.2f} % false alarms.\n"
+            f"DCF {here:.3f} here; minDCF {least:.3f} at threshold {levels[best]:.3f} "
+            f"(normalised: 1 is a verifier that does not listen)."
+        )
+        self.screen.draw(
+            f"DET curves, histogram and counts. {self.status.text} "
+            + ", ".join(f"{count:,} {name}" for name, count in found.items())
+        )
+
+    def _place(self, rates: list[tuple[float, float]], thresholds: list[float]) -> None:
+        """Put both points on the DET curve (within its frame) and both lines in the histogram."""
+        frame = self.axes[0].get_xlim()  # the same on both axes
+        for point, pair in zip(self.moving[:2], rates, strict=True):
+            x, y = np.clip(ndtri(pair), *frame)
+            point.set_data([x], [y])
+        for line, threshold in zip(self.moving[2:4], thresholds, strict=True):
+            line.set_xdata([threshold, threshold])
+
+
+def det_explorer(systems: dict[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Explorer:
+    """Move a threshold and see DET curve, histogram and counts follow; set prior and costs of minDCF.
+
+    Args:
+        systems: name -> (scores [P], labels [P], 1 same speaker). note: which trials these are.
+    Returns:
+        The widget; its last value in a cell shows it, without a front end as a still.
+    Raises:
+        ValueError: no system, or scores that cannot be scored.
+
+    >>> widget = det_explorer({"mine": ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])})
+    >>> widget.threshold.value = 0.5
+    >>> widget.status.text.splitlines()[0]
+    'mine, threshold 0.500: 50.00 % misses, 0.00 % false alarms.'
+    """
+    return Explorer(systems, note)

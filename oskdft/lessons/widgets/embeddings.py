@@ -1,0 +1,232 @@
+"""Embedding map: hover names a clip, a click plays it; its neighbours are those of the space.
+
+Each point is a transparent button over the picture: the browser itself gives the name on hovering, the
+click, and the name for screen readers. The list of clips serves the keyboard.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ipywidgets import HTML, Box, Button, ButtonStyle, Dropdown, HBox, Layout, VBox
+from matplotlib.artist import Artist
+
+from oskdft.evaluation.scoring import normalise
+from oskdft.lessons.figures import store
+from oskdft.lessons.figures.style import Picture, needed
+from oskdft.lessons.widgets.parts import LONG, Panel, Screen, Status, player, wav
+from oskdft.speech import audio
+
+NEAR = 5
+MOST = 400  # points; each is a button
+GROUPS = 20  # labels that a legend can hold
+STYLE = """
+FIELD {position: relative; max-width: 100%}
+FIELD > button {position: absolute; width: 18px; height: 18px; min-width: 0; margin: -9px 0 0 -9px;
+  padding: 0; border-radius: 50%; box-shadow: none !important}
+FIELD > button:hover {outline: 3px solid #b00020}
+"""
+
+
+def neighbours(space: np.ndarray, index: int, k: int = NEAR) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest by cosine, nearest first: their rows [k] and cosines [k].
+
+    Args:
+        space: [n, E] embeddings. index: of the one that is asked for; it is left out.
+
+    >>> rows, cosines = neighbours(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), 0, k=1)
+    >>> rows.tolist(), cosines.round(3).tolist()
+    ([2], [0.707])
+    """
+    unit = normalise(np.asarray(space, dtype=float))
+    return _nearest(unit @ unit[index], index, k)
+
+
+def _nearest(likeness: np.ndarray, index: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.argsort(-likeness, kind="stable")
+    rows = rows[rows != index][:k]
+    return rows, likeness[rows]
+
+
+class EmbeddingMap(Panel):
+    """The widget that `embedding_map` makes; its controls are attributes."""
+
+    def __init__(
+        self,
+        maps: dict[str, np.ndarray],
+        spaces: dict[str, np.ndarray],
+        clips: Sequence[np.ndarray | str | Path],
+        labels: dict[str, Sequence[str]],
+        names: Sequence[str],
+    ) -> None:
+        _check(maps, spaces, clips, labels, names)
+        self.maps = {name: np.asarray(points, dtype=float) for name, points in maps.items()}
+        self.spaces, self.clips, self.labels, self.names = spaces, clips, labels, list(names)
+        self._make_controls()
+        self.screen, self.status = Screen(*self._figure()), Status()
+        self._place_points()
+        self._show_chosen()
+        self.status.guard(self._load)(self.clip.value)
+        super().__init__([self._arranged()], [self.screen], [self.status])
+        self._listen()
+
+    def _make_controls(self) -> None:
+        wide = {"style": LONG, "layout": Layout(width="98%")}
+        self.system = Dropdown(options=list(self.maps), description="system", **wide)
+        self.colour = Dropdown(options=list(self.labels), description="colour", **wide)
+        choices = [(name, place) for place, name in enumerate(self.names)]
+        self.clip = Dropdown(options=choices, value=0, description="clip", **wide)
+        shared = {"style": ButtonStyle(button_color="transparent"), "layout": Layout()}
+        self.points = [Button(tooltip=name, tabbable=False, **shared) for name in self.names]
+        self.rules = HTML(layout=Layout(display="none"))  # where the points are
+        self.player = player(np.zeros(1), "the chosen clip")
+        count = min(NEAR, len(self.names) - 1)
+        self.plays = [Button(layout=Layout(width="44px")) for _ in range(count)]
+
+    def _arranged(self) -> HBox:
+        """The picture under its buttons on the left, everything else on the right."""
+        self.screen.image.layout = Layout(width="100%", height="auto", margin="0", display="block")
+        self.field = Box([self.screen.image, *self.points, self.rules])
+        self.field.layout = Layout(
+            width="720px", display="block", overflow="visible", align_self="flex-start"
+        )  # as high as the picture, or buttons would leave their points
+        self.field.add_class(f"map-{self.rules.model_id}")
+        self.player.layout = Layout(width="98%")
+        hear = HBox([Status("Hear:"), *self.plays])
+        side = [self.system, self.colour, self.clip, self.player, self.status, hear]
+        right = VBox(side, layout=Layout(width="350px"))
+        return HBox([self.field, right], layout=Layout(flex_flow="row wrap"))
+
+    def _listen(self) -> None:
+        """Controls act from now on; an error becomes a line in the widget."""
+        for control in (self.system, self.colour):
+            control.observe(self.status.guard(self._change_picture), "value")
+        self.clip.observe(self.status.guard(self._change_clip), "value")
+        for place, point in enumerate(self.points):
+            point.on_click(self.status.guard(lambda _, place=place: self._click(place)))
+        for rank, button in enumerate(self.plays):
+            button.on_click(self.status.guard(lambda _, rank=rank: self.hear(self.near[rank])))
+
+    def _click(self, place: int) -> None:
+        if self.clip.value == place:
+            self.hear(place)
+        else:
+            self.clip.value = place
+
+    def _change_clip(self, _: dict) -> None:
+        self._show_chosen()
+        self.hear(self.clip.value)
+
+    def _change_picture(self, _: dict) -> None:
+        self.screen.show(*self._figure())
+        self._place_points()
+        self._show_chosen()
+
+    def hear(self, place: int) -> None:
+        """Play a clip, from its start also when it was played just now."""
+        self.player.autoplay = True
+        self._load(place)
+
+    def _load(self, place: int) -> None:
+        clip = self.clips[place]
+        wave = clip if isinstance(clip, np.ndarray) else audio.read(clip)
+        if wav(wave) == self.player.value:  # equal values would not reach the front end
+            wave = np.append(wave, 0)
+        self.player.tooltip, self.player.value = self.names[place], wav(wave)
+
+    def _figure(self) -> tuple[Picture, list[Artist]]:
+        """The map, and the marks of the chosen clip and its neighbours."""
+        system, kind = self.system.value, self.colour.value
+        labels = [str(label) for label in self.labels[kind]]
+        data = {"points": self.maps[system], "labels": labels, "title": f"{system}: {kind}"}
+        data["legend"] = len(set(labels)) <= GROUPS
+        figure = store.draw("embedding_map", data)
+        ax, ring = figure.axes[0], {"marker": "o", "ls": "", "mfc": "none", "mec": "black"}
+        (lines,) = ax.plot([], [], color="black", lw=1.2, ls=":")
+        (near,) = ax.plot([], [], ms=14, mew=1.8, **ring)
+        (chosen,) = ax.plot([], [], ms=19, mew=3, **ring)
+        return figure, [lines, near, chosen]
+
+    def _place_points(self) -> None:
+        """Lay each button over its point, in per cent of the picture."""
+        self.screen.refresh(self.screen.figure.alt)
+        figure, points = self.screen.figure, self.maps[self.system.value]
+        x, y = (figure.axes[0].transData.transform(points) / figure.bbox.size).T * 100
+        field = f".map-{self.rules.model_id}"
+        rules = [
+            f"{field} > :nth-child({n}) {{left: {a:.2f}%; top: {100 - b:.2f}%}}"
+            for n, a, b in zip(range(2, len(x) + 2), x, y, strict=True)  # 1 is the picture
+        ]
+        self.rules.value = f"<style>{STYLE.replace('FIELD', field)}{' '.join(rules)}</style>"
+
+    def _show_chosen(self) -> None:
+        """Mark the chosen clip and its neighbours, and list them."""
+        place, system = self.clip.value, self.system.value
+        points = self.maps[system]
+        self.near, cosines = neighbours(self.spaces[system], place, len(self.plays))
+        apart = np.linalg.norm(points - points[place], axis=1)
+        both = len(np.intersect1d(self.near, _nearest(-apart, place, len(self.plays))[0]))
+        lines, near, chosen = self.screen.moving
+        spokes = np.repeat(points[self.near], 2, axis=0)
+        spokes[::2] = points[place]  # chosen, neighbour, chosen, neighbour ...
+        lines.set_data(*spokes.T)
+        near.set_data(*points[self.near].T)
+        chosen.set_data(*points[[place]].T)
+        about = ", ".join(str(values[place]) for values in self.labels.values())
+        said = [f"{self.names[place]} ({about}).", f"Nearest in the space ({system}), by cosine:"]
+        for rank, (row, cosine) in enumerate(zip(self.near, cosines, strict=True), 1):
+            said.append(
+                f"{rank}. {cosine:.3f} {self.names[row]} ({self.labels[self.colour.value][row]})"
+            )
+            self.plays[rank - 1].description = str(rank)
+            self.plays[rank - 1].tooltip = f"play {self.names[row]}"
+        said.append(
+            f"{both} of these {len(self.near)} are among the {len(self.near)} nearest on the map."
+        )
+        self.status.say("\n".join(said))
+        self.screen.draw(
+            f"{self.screen.figure.alt} Marked: {self.names[place]} and its neighbours."
+        )
+
+
+def _check(maps: dict, spaces: dict, clips: Sequence, labels: dict, names: Sequence) -> None:
+    needed(maps, "maps")
+    needed(labels, "labels")
+    if maps.keys() != spaces.keys():
+        raise ValueError(f"maps of {', '.join(maps)}, spaces of {', '.join(spaces)}; give the same")
+    sizes = {f"map {name}": len(points) for name, points in maps.items()}
+    sizes |= {f"space {name}": len(points) for name, points in spaces.items()}
+    sizes |= {f"labels {kind}": len(values) for kind, values in labels.items()}
+    sizes |= {"clips": len(clips)}
+    for what, size in sizes.items():
+        if size != len(names):
+            raise ValueError(f"{what} has {size} entries, names has {len(names)}; give one each")
+    if not 2 <= len(names) <= MOST:
+        raise ValueError(f"{len(names)} clips; a map to click on takes 2 to {MOST}")
+
+
+def embedding_map(
+    maps: dict[str, np.ndarray],
+    spaces: dict[str, np.ndarray],
+    clips: Sequence[np.ndarray | str | Path],
+    labels: dict[str, Sequence[str]],
+    names: Sequence[str],
+) -> EmbeddingMap:
+    """Hover, hear and compare: a map of embeddings with neighbours as they are in the space.
+
+    Args:
+        maps: system -> [n, 2]. spaces: system -> [n, E], what the map was drawn from.
+        clips: [n] waves at 16 kHz, or files. labels: kind -> [n], such as the speakers.
+        names: [n] of the clips.
+    Returns:
+        The widget; its last value in a cell shows it, without a front end as a still.
+    Raises:
+        ValueError: lengths or systems that differ, nothing to show, too many points.
+
+    >>> space = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> waves, who = [np.zeros(160)] * 3, {"speaker": ["ann", "ann", "bob"]}
+    >>> widget = embedding_map({"mine": space}, {"mine": space}, waves, who, ["a1", "a2", "b1"])
+    >>> widget.status.text.splitlines()[2]
+    '1. 0.994 a2 (ann)'
+    """
+    return EmbeddingMap(maps, spaces, clips, labels, names)

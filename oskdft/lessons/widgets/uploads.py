@@ -1,0 +1,77 @@
+"""A recording that somebody uploads: any rate, one or two channels; checked before it is decoded."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from oskdft import config
+from oskdft.speech import audio, quality
+from oskdft.speech.quality import length_s
+
+MOST_BYTES = 100 << 20
+LONGEST_S = 300.0  # a longer file is a mistake: refused by its header
+USED_S = 6.0  # the rest is not decoded: an answer should follow a slider
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A wave [N] at 16 kHz, the rate of the file it comes from, and what was done to it."""
+
+    wave: np.ndarray
+    rate: int = config.SAMPLE_RATE
+    note: str = ""
+
+
+def read_upload(name: str, content: bytes) -> Clip:
+    """Decode the beginning of an uploaded WAV, FLAC, OGG or MP3 file.
+
+    Args:
+        name: as the user calls it. content: of the file.
+    Returns:
+        At most `USED_S` seconds; channels are averaged, other rates resampled.
+    Raises:
+        ValueError: not audio, empty, too short, longer than `LONGEST_S`, silent; names the fix.
+
+    >>> read_upload("notes.txt", b"Hello")
+    Traceback (most recent call last):
+    ...
+    ValueError: notes.txt cannot be read (Format not recognised); it is not audio or damaged; \
+copy or download it again
+    """
+    if len(content) > MOST_BYTES:
+        size = f"{len(content) >> 20} MB large; give at most {MOST_BYTES >> 20} MB"
+        raise ValueError(f"{name} is {size}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"upload{Path(name).suffix.lower()}"
+        try:
+            path.write_bytes(content)
+            return _decoded(path)
+        except (ValueError, OSError, soundfile.LibsndfileError) as error:
+            raise ValueError(str(error).replace(str(path), name)) from None
+
+
+def _decoded(path: Path) -> Clip:
+    """The same of a file on disk."""
+    info, seconds = audio.info(path), length_s(path)
+    if seconds > LONGEST_S:
+        raise ValueError(
+            f"{path} is {seconds / 60:,.0f} min long; give at most {LONGEST_S / 60:.0f} min "
+            f"(the first {USED_S:g} s are used)"
+        )
+    frames = round(USED_S * info.rate)
+    wave, _ = soundfile.read(path, frames, dtype="float32", always_2d=True)  # [N, channels]
+    wave = wave.mean(1)
+    if info.rate != config.SAMPLE_RATE:
+        wave = audio.resample(wave, info.rate, config.SAMPLE_RATE)
+    found = quality.problems(wave, shortest=config.SAMPLE_RATE // 2)
+    if found:
+        raise ValueError(f"{path} is {found[0]}; check the microphone and record again")
+    notes = {
+        f"{info.channels} channels averaged": info.channels > 1,
+        f"resampled from {info.rate:,} Hz": info.rate != config.SAMPLE_RATE,
+        f"the first {USED_S:g} of {seconds:.1f} s used": seconds > USED_S,
+    }
+    return Clip(wave, info.rate, ", ".join(note for note, holds in notes.items() if holds))

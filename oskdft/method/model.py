@@ -1,0 +1,107 @@
+"""A speaker model: encoder and back-end, as it is trained, saved, loaded and used."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from oskdft.config import Config
+from oskdft.method.backends import build_backend
+from oskdft.method.encoder import frame_mask
+from oskdft.method.student import Student, from_teacher, student_config
+
+
+class SpeakerModel(nn.Module):
+    """Encoder and back-end: waveform in, embedding out.
+
+    >>> from oskdft.config import load
+    >>> from oskdft.storage.pretrained import load_encoder
+    >>> model = new_model(load("smoke"), load_encoder("tiny-random-hubert")).eval()
+    >>> model(torch.zeros(2, 8000)).shape  # [B, N] -> [B, E]
+    torch.Size([2, 32])
+    """
+
+    def __init__(self, student: Student, backend: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+        self.backend = backend
+
+    def forward(
+        self, wave: Tensor, lengths: Tensor | None = None, without_adapters: int = 0
+    ) -> Tensor:
+        """Embeddings along the verification path.
+
+        Args:
+            wave: [B, N] samples at 16 kHz, in [-1, 1].
+            lengths: [B] valid samples of zero-padded rows; None when nothing is padded.
+            without_adapters: leading rows that take the distillation path (`Student.forward`).
+        Returns:
+            [B, E], not normalised; compare with cosine.
+        """
+        states = self.student(wave, lengths, without_adapters)
+        return self.backend(states, frame_mask(self.config, lengths, wave.shape[1]))
+
+    @torch.no_grad()
+    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
+        """Embeddings [n, E] float32 of n utterances [N] of any lengths, in one padded batch.
+
+        Args:
+            waves: samples at 16 kHz, in [-1, 1]. without_adapters: along the distillation path.
+        """
+        lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
+        batch = torch.zeros(len(waves), int(lengths.max()))
+        for row, wave in zip(batch, waves, strict=True):
+            row[: len(wave)] = torch.from_numpy(wave)
+        made = self(batch.to(self.device), lengths, len(waves) if without_adapters else 0)
+        return made.float().cpu().numpy()
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The encoder's architecture."""
+        return self.student.encoder.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False) -> SpeakerModel:
+    """A student with back-end as ``cfg`` describes it, started from ``teacher`` or at random."""
+    if from_scratch:
+        config = student_config(teacher.config, cfg.model.student_layers)
+        student = Student(config, cfg.model, cfg.switches)
+    else:
+        student = from_teacher(teacher, cfg.model, cfg.switches)
+    config = student.encoder.config
+    backend = build_backend(config.hidden_size, config.num_hidden_layers, cfg.model, cfg.switches)
+    return SpeakerModel(student, backend)
+
+
+def device_of(choice: str) -> torch.device:
+    """The device that "auto", "cpu", "cuda" or "cuda:1" stands for.
+
+    Raises:
+        ValueError: a CUDA device is asked for and there is none.
+
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(choice)
+    except RuntimeError:
+        raise ValueError(f"device is {choice!r}; choose auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {choice!r}, but torch sees no GPU here; choose auto or cpu")
+    return device
+
+
+def count(module: nn.Module) -> int:
+    """Number of parameters.
+
+    >>> count(nn.Linear(2, 3))
+    9
+    """
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,1 @@
+"""Recordings, augmentation, corpora, and what a run trains and tests on."""

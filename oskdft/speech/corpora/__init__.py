@@ -1,0 +1,1 @@
+"""Corpora on disk: layouts, tables, trial lists, checks, downloads."""

@@ -1,0 +1,270 @@
+"""Where corpora lie on this machine, and getting those that may be downloaded.
+
+They come from their public home (OpenSLR): resumed after a cut, compared with the published
+checksum, unpacked without trusting names in the archive, visible only when complete.
+"""
+
+import errno
+import gzip
+import hashlib
+import http
+import http.client
+import math
+import os
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from oskdft.speech.corpora.catalogue import HOME, Archive, data_folders, known
+from oskdft.speech.corpora.headers import cache_dir
+from oskdft.utils import files
+from oskdft.utils.console import progress, say
+
+MIB = 1 << 20
+TIMEOUT_S = 60.0
+ROOM = 3  # disk needed, in sizes of the archive: the archive and its contents
+MAX_MEMBER_BYTES = 4 << 30  # the longest member of a known archive is far below it
+SMALL_BYTES = 64 * MIB  # contents that any archive may have
+MAX_GROWTH = 50  # contents over archive; speech and noise shrink by less than 3
+
+
+def get(name: str, dest: str | Path = "", url: str = "") -> Path:
+    """Download and unpack a corpus; after a cut, the same call goes on where it stopped.
+
+    Args:
+        name: corpus. dest: folder to make; empty: $OSKDFT_DATA/<name>, else ./data/<name>.
+        url: address of a mirror in the place of `HOME`.
+    Returns:
+        the folder, complete.
+    Raises:
+        ValueError: not downloadable (says how to get it), wrong checksum, or an archive with links
+            or paths that lead outside. FileExistsError: ``dest`` holds files.
+        ConnectionError: unreachable or cut off. OSError: no room, or not writable.
+
+    >>> get("voxceleb1")
+    Traceback (most recent call last):
+    ...
+    ValueError: voxceleb1 cannot be downloaded by this command: register at ...
+    """
+    corpus = known(name)
+    if not corpus.archives:
+        raise ValueError(
+            f"{name} cannot be downloaded by this command: {corpus.how_to}. "
+            f"Licence: {corpus.licence}. Expected below the root: {corpus.layout}"
+        )
+    target = Path(dest) if dest else data_folders()[0] / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FileExistsError(
+                f"{target} is there already; move it away, or look at it: "
+                f"oskdft data check {name} --root {target}"
+            )
+        addresses = [f"{(url or HOME).rstrip('/')}/{archive.path}" for archive in corpus.archives]
+        _need_room(addresses, target.parent)
+        fetched = [_fetch(address, target.parent) for address in addresses]
+        digests = [_verified(*pair) for pair in zip(fetched, corpus.archives, strict=True)]
+        _unpack(fetched, target)
+    except OSError as error:
+        raise _explained(error, target.parent) from None
+    for path, digest, archive in zip(fetched, digests, corpus.archives, strict=True):
+        _record(archive, digest)
+        path.unlink()
+    return target
+
+
+def _explained(error: OSError, folder: Path) -> OSError:
+    if error.errno == errno.ENOSPC:
+        return OSError(f"the disk of {folder} is full; free some room and run the command again")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return OSError(f"cannot write below {folder} ({error.strerror}); choose another folder")
+    return error
+
+
+def _open(address: str, method: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"{address} is not a web address; it begins with https:// or http://")
+    headers = {"User-Agent": "oskdft", **headers}
+    request = urllib.request.Request(address, method=method, headers=headers)
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return error  # nothing is left to send
+        raise ConnectionError(
+            f"{address}: the server says {error.code} {error.reason}; try a mirror"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(
+            f"{address} cannot be reached ({reason}); check the network, or try a mirror"
+        ) from None
+
+
+def _need_room(addresses: list[str], folder: Path) -> None:
+    needed = 0
+    for address in addresses:
+        with _open(address, "HEAD", {}) as response:
+            needed += ROOM * int(response.headers.get("Content-Length", 0))
+    fix = "free some space, or choose another folder"
+    files.check_room(folder, needed, "downloading and unpacking needs", fix)
+
+
+def _fetch(address: str, folder: Path) -> Path:
+    """Download to folder/NAME.part, from where an earlier call stopped, and give it its name."""
+    done = folder / PurePosixPath(address).name
+    part, version = (done.with_name(done.name + end) for end in (".part", ".version.part"))
+    if done.exists():
+        return done
+    headers = {}
+    if part.exists() and version.exists():  # go on only if the file at the other end is the same
+        headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text()}
+    with _open(address, "GET", headers) as response:
+        if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            whole = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
+            if whole is None or int(whole[1]) != part.stat().st_size:
+                part.unlink()
+                raise ConnectionError(
+                    f"{part} does not fit {address}; removed, run the same command again"
+                )
+        else:
+            _write(response, part, version)
+    os.replace(part, done)
+    version.unlink(missing_ok=True)
+    return done
+
+
+def _write(response: http.client.HTTPResponse, part: Path, version: Path) -> None:
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and span is not None
+    start = int(span[1]) if resumed else 0
+    length = int(span[2]) if resumed else int(response.headers.get("Content-Length", -1))
+    tag = response.headers.get("ETag", "")
+    tag = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # no weak tags
+    version.write_text(tag) if tag else version.unlink(missing_ok=True)
+    with open(part, "r+b" if resumed else "wb") as file:
+        file.seek(start)
+        file.truncate()
+        steps = math.ceil((length - start) / MIB) if length >= 0 else None
+        for chunk in progress(_chunks(response), f"{part.stem} [MiB]", steps):
+            file.write(chunk)
+        size = file.tell()
+    if length >= 0 and size != length:
+        raise ConnectionError(
+            f"{part.stem} was cut off: {size} of {length} bytes arrived; run the same command "
+            "again, it goes on from there"
+        )
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Pieces of at most 1 MiB; a broken connection ends them, the length tells."""
+    try:
+        while chunk := response.read(MIB):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        say(f"the connection broke: {error}")
+
+
+def _verified(path: Path, archive: Archive) -> str:
+    """The archive's checksum; a wrong one is refused, and the file removed."""
+    kind = "md5" if archive.md5 else "sha256"
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(
+            file, lambda: hashlib.new(kind, usedforsecurity=False)
+        ).hexdigest()
+    if archive.md5 and digest != archive.md5:
+        path.unlink()
+        raise ValueError(
+            f"{path.name} has MD5 {digest}, published is {archive.md5}; removed, download it again"
+        )
+    before = _records().get(archive.path, digest)
+    if not archive.md5 and digest != before:
+        raise ValueError(
+            f"{path} has sha256 {digest}, an earlier download had {before}; if the publisher "
+            f"changed it, delete {_record_file()} and run again"
+        )
+    return digest
+
+
+def _record_file() -> Path:
+    return cache_dir() / "downloads.json"
+
+
+def _records() -> dict[str, str]:
+    return files.read_json(_record_file()) if _record_file().exists() else {}
+
+
+def _record(archive: Archive, digest: str) -> None:
+    """Where no checksum is published, keep the one of what arrived, for the next time."""
+    if archive.md5:
+        return
+    try:
+        files.write_json(_record_file(), {**_records(), archive.path: digest})
+        where = f"recorded in {_record_file()} and compared the next time"
+    except OSError as error:
+        where = f"not recorded ({error})"
+    say(f"no checksum of {archive.path} is published; sha256 {digest} {where}")
+
+
+def _unpack(archives: list[Path], target: Path) -> None:
+    """Unpack beside the target, drop a single outer folder, then rename: whole or absent."""
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        inside = work / "inside"  # unlike what mkdtemp makes, others may read it
+        inside.mkdir()
+        for archive in archives:
+            _extract(archive, inside)
+        entries = list(inside.iterdir())
+        outer = entries[0] if len(entries) == 1 and entries[0].is_dir() else inside
+        if target.is_dir():
+            target.rmdir()  # empty, see get()
+        os.replace(outer, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    budget = MAX_GROWTH * archive.stat().st_size + SMALL_BYTES
+    is_zip = zipfile.is_zipfile(archive)
+    try:
+        with zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened:
+            opened.extraction_filter = tarfile.data_filter  # no owners, no special modes
+            members = opened.infolist() if is_zip else opened
+            for member in progress(members, f"unpacking {archive.name}"):
+                budget -= _refuse_unsafe(archive, member, budget)
+                opened.extract(member, folder)
+            while not is_zip and opened.fileobj.read(MIB):
+                pass  # gzip compares its own checksum at the very end, zip did for each member
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{archive} is damaged ({error}); delete it and download it again"
+        ) from None
+
+
+def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, budget: int) -> int:
+    """Bytes of a member that is a plain file or folder inside the archive; else ValueError."""
+    if isinstance(member, zipfile.ZipInfo):
+        name, size, mode = member.filename, member.file_size, member.external_attr >> 16
+        plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
+    else:
+        name, size, plain = member.name, member.size, member.isreg() or member.isdir()
+    fault = ""
+    if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
+        fault = "which leads outside the folder"
+    elif not plain:
+        fault = "which is a link or a device"
+    elif size > MAX_MEMBER_BYTES or size > budget:
+        fault = f"which unpacks to {size} bytes, more than a corpus needs"
+    if fault:
+        raise ValueError(
+            f"{archive.name} holds {name!r}, {fault}; nothing was kept, do not use this archive"
+        )
+    return size

@@ -1,0 +1,262 @@
+"""How the files of each known corpus lie on disk, and what its tables say of the speakers.
+
+A reader turns a folder into rows (path below the root, speaker, session, seconds), sorted folder by
+folder, and collects the audio that does not fit.
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
+MUSAN = ("music", "noise", "speech")
+
+
+Row = tuple[str, str, str, float]  # path below the root, speaker, session ("": unknown), seconds
+Reader = Callable[[Path, str, list[str]], Iterator[Row]]
+
+
+def audio_below(root: Path) -> Iterator[str]:
+    """Paths of all audio files below a folder, sorted folder by folder; links are followed once.
+
+    >>> import tempfile
+    >>> list(audio_below(Path(tempfile.mkdtemp())))
+    []
+    """
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back to a folder above
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in sorted(names):
+            if name.lower().endswith(AUDIO) and not name.startswith("."):
+                yield name if inside == "." else f"{inside}/{name}"
+
+
+def _folder(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+    """SPEAKER/**/FILE; what lies between is the session."""
+    for path in audio_below(root):
+        who, _, rest = path.partition("/")
+        if rest:
+            yield path, who, os.path.dirname(rest), np.nan
+        else:
+            extra.append(path)
+
+
+def _musan(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+    """The category is the folder directly below the root, whatever the root itself is called."""
+    for row in _folder(root, split, extra):
+        if row[1] in MUSAN:
+            yield row
+        else:
+            extra.append(row[0])
+
+
+def _librispeech(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+    """[SUBSET/]SPEAKER/[CHAPTER/]SPEAKER-CHAPTER-NNNN.flac; the session is the chapter."""
+    for path in audio_below(root):
+        *folders, name = path.split("/")
+        subset = next((f for f in reversed(folders) if not f.isdigit()), root.name)
+        if split and subset != split:
+            continue
+        numbers = [folder for folder in folders if folder.isdigit()]
+        parts = name.split("-")
+        chapter = numbers[1] if len(numbers) > 1 else parts[1] if len(parts) == 3 else ""
+        if numbers:
+            yield path, numbers[0], chapter, np.nan
+        else:
+            extra.append(path)
+
+
+def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
+    """[.../]idNNNNN/VIDEO/NNNNN.wav; the session is the video."""
+
+    def read(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+        wav_too = {}  # m4a tree -> whether its recordings are there as wav
+        for path in audio_below(root):
+            parts = path.split("/")
+            at = next((i for i, p in enumerate(parts) if re.fullmatch(r"id\d{5}", p)), len(parts))
+            if len(parts) != at + 3:
+                extra.append(path)
+                continue
+            tree = parts[:at]
+            if "aac" in tree:
+                wav = os.path.join(root, *("wav" if p == "aac" else p for p in tree))
+                if wav_too.setdefault(wav, os.path.isdir(wav)):
+                    continue
+            if not split or in_split(parts[: at + 1], split):
+                yield path, parts[at], parts[at + 1], np.nan
+
+    return read
+
+
+def _vox1_split(parts: list[str], split: str) -> bool:
+    return (int(parts[-1][2:]) in VOX1_TEST) == (split == "test")
+
+
+def _vox2_split(parts: list[str], split: str) -> bool:
+    return split == ("test" if "test" in parts else "dev")
+
+
+def on_disk(root: Path, path: str) -> str | None:
+    """The path, or the same with another audio suffix, or None if neither is below the root.
+
+    >>> on_disk(Path("/no/such"), "a.wav") is None
+    True
+    """
+    stem, suffix = os.path.splitext(path)
+    for end in dict.fromkeys((suffix, *AUDIO, *(s.upper() for s in AUDIO))):
+        if os.path.exists(os.path.join(root, stem + end)):
+            return stem + end
+    return None
+
+
+def _speechocean762(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+    """Kaldi tables; the suffix on disk counts, archives differ in it."""
+    listed = set()
+    for part in (split,) if split else ("train", "test"):
+        who = _kaldi(root / part / "utt2spk")
+        for utterance, path in _kaldi(root / part / "wav.scp").items():
+            if utterance not in who:
+                raise ValueError(f"{root / part / 'utt2spk'} lacks {utterance} of wav.scp; add it")
+            path = on_disk(root, path) or path
+            listed.add(path)
+            yield path, who[utterance], "", np.nan
+    if not split:
+        extra += [path for path in audio_below(root) if path not in listed]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason}); restore it from the archive"
+        ) from None
+
+
+def _kaldi(path: Path) -> dict[str, str]:
+    """A Kaldi table: key, blank or tab, value; no such file is an empty table."""
+    if not path.exists():
+        return {}
+    lines = _text(path).splitlines()
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+    bad = [pair[0] for pair in pairs if len(pair) != 2]
+    if bad:
+        raise ValueError(f"{path}: {bad[0]} has no value; restore the file from the archive")
+    return {key: value.strip() for key, value in pairs}
+
+
+def _synthetic(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+    listed = set()
+    for row in _synthetic_csv(root):
+        listed.add(row["path"])
+        if not split or row["split"] == split:
+            yield row["path"], row["speaker"], row["session"], _seconds(root, row["seconds"])
+    if not split:
+        extra += [path for path in audio_below(root) if path not in listed]
+
+
+def _seconds(root: Path, text: str) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        raise ValueError(
+            f"{root / 'utterances.csv'}: {text[:40]!r} is no length in seconds; make it again"
+        ) from None
+
+
+def _synthetic_csv(root: Path) -> list[dict[str, str]]:
+    path = root / "utterances.csv"
+    if not path.exists():
+        return []
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path} is not valid CSV ({error}); make it again") from None
+    columns = {"path", "speaker", "session", "split", "seconds"}
+    lacking = columns - set(reader.fieldnames or ())
+    if lacking:
+        raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}; make it again")
+    if any(row[name] is None for row in rows for name in columns):
+        raise ValueError(f"{path} has a line with too few columns; make it again")
+    return rows
+
+
+READERS: dict[str, Reader] = {
+    "synthetic": _synthetic,
+    "speechocean762": _speechocean762,
+    "librispeech": _librispeech,
+    "mini_librispeech": _librispeech,
+    "voxceleb1": _voxceleb(_vox1_split),
+    "voxceleb2": _voxceleb(_vox2_split),
+    "musan": _musan,
+    "rirs_noises": _folder,
+    "folder": _folder,
+}
+
+
+def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
+    """What a corpus tells of its speakers: {speaker: {"gender": "m" or "f", "age": years}}.
+
+    Either key is absent where it is not known; a corpus without such a table gives {}.
+
+    >>> speaker_info("folder", "/data")
+    {}
+    """
+    root = Path(root)
+    if name == "synthetic":
+        rows = _synthetic_csv(root)
+        return {row["speaker"]: {"gender": row["gender"]} for row in rows if row.get("gender")}
+    if name == "speechocean762":
+        return _speechocean762_info(root)
+    if name in ("librispeech", "mini_librispeech"):
+        return _genders(_beside(root, "SPEAKERS.TXT"), r"\|", "SEX")
+    if name in ("voxceleb1", "voxceleb2"):
+        return _genders(_beside(root, f"vox{name[-1]}_meta.csv"), r"[\t,]", "GENDER")
+    return {}
+
+
+def _speechocean762_info(root: Path) -> dict[str, dict]:
+    found: dict[str, dict] = {}
+    for part in ("train", "test"):
+        for who, gender in _kaldi(root / part / "spk2gender").items():
+            found.setdefault(who, {})["gender"] = gender
+        for who, age in _kaldi(root / part / "spk2age").items():
+            if not age.isdecimal():
+                table = root / part / "spk2age"
+                raise ValueError(f"{table}: {age[:40]!r} of {who} is no age in years; correct it")
+            found.setdefault(who, {})["age"] = int(age)
+    return found
+
+
+def _beside(root: Path, name: str) -> Path | None:
+    """A table at the root or up to two folders above it (the root may be a part of the corpus)."""
+    folders = (root, *root.resolve().parents[:2])
+    return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+
+def _genders(path: Path | None, separator: str, column: str) -> dict[str, dict]:
+    """Speaker and gender from a table whose header line names the columns."""
+    if path is None:
+        return {}
+    found, place = {}, None
+    for line in _text(path).splitlines():
+        cells = [cell.strip(" ;") for cell in re.split(separator, line)]
+        titles = [cell.upper() for cell in cells]
+        if place is None and column in titles:
+            place = titles.index(column)
+        elif place is not None and len(cells) > place and not line.startswith(";"):
+            found[cells[0]] = {"gender": cells[place].lower()}
+    return found

@@ -1,0 +1,1 @@
+"""Synthetic voices (eSpeak NG)."""

@@ -1,0 +1,1 @@
+"""Weights and models on disk: reading, writing, export."""

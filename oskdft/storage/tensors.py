@@ -1,0 +1,110 @@
+"""Weights and optimiser moments as safetensors: written whole, read strictly, never unpickled."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from oskdft.utils.console import some
+from oskdft.utils.files import atomic
+
+
+def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
+    """Write named tensors atomically and return the file's `digest`; strided memory is copied first."""
+    data = save(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {"format": "pt"}
+    )
+    with atomic(path, "wb") as file:
+        file.write(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal: safetensors itself notices lost bytes, not changed ones."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read named tensors; a damaged or foreign file is a ValueError that names it."""
+    with _readable(path):
+        return load_file(path)
+
+
+def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a file, from its header alone: nothing is allocated.
+
+    Raises:
+        ValueError: no safetensors file, or a header that promises more than the file holds.
+    """
+    with _readable(path), safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({reason}); restore or remake it"
+        ) from None
+
+
+def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[int, ...]]:
+    """What the state of a module would be, built without memory for its weights.
+
+    Args:
+        build: makes the module. source: the file whose settings it follows, for the message.
+    Raises:
+        ValueError: the settings describe nothing that can be built.
+
+    >>> shapes_of(lambda: nn.Linear(10**9, 10**6, bias=False), "config.json")
+    {'weight': (1000000, 1000000000)}
+    """
+    try:
+        with torch.device("meta"):
+            return {name: tuple(t.shape) for name, t in build().state_dict().items()}
+    except Exception as error:  # torch and transformers raise whatever foreign settings run into
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{source} describes no model ({reason}); get it again") from None
+
+
+def refuse_misfit(
+    own: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]], name: str
+) -> None:
+    """Compare the shapes that a model has with those of a file.
+
+    Raises:
+        ValueError: lists the keys that are missing, left over or of another shape.
+    """
+    faults = {
+        "missing": sorted(own.keys() - given.keys()),
+        "left over": sorted(given.keys() - own.keys()),
+        "of another shape": sorted(k for k in own.keys() & given.keys() if own[k] != given[k]),
+    }
+    listed = [f"{what} {some(keys, len(keys))}" for what, keys in faults.items() if keys]
+    if listed:
+        raise ValueError(f"{name} does not fit the model: {'; '.join(listed)}")
+
+
+def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """Load weights that fit exactly.
+
+    Raises:
+        ValueError: see `refuse_misfit`.
+
+    >>> tensors = {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}
+    >>> load_strictly(nn.Linear(1, 1), tensors, "model.safetensors")
+    Traceback (most recent call last):
+    ValueError: model.safetensors does not fit the model: missing bias; left over extra
+    """
+    own, given = ({k: tuple(t.shape) for k, t in d.items()} for d in (module.state_dict(), tensors))
+    refuse_misfit(own, given, name)
+    module.load_state_dict(tensors)

@@ -1,0 +1,1 @@
+"""Small teachers, pre-trained without labels."""

@@ -1,0 +1,76 @@
+"""Speech without labels for pre-training: held in memory, cut into disturbed crops."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oskdft import config
+from oskdft.speech import audio, augment
+from oskdft.training.pretraining.objectives import HOP, PretrainConfig
+from oskdft.utils.console import progress
+
+
+class Speech:
+    """All training audio in memory as 16-bit samples; crops start on whole frames.
+
+    Args:
+        paths: files to read, in a fixed order.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.waves = [to_int16(audio.read(path)) for path in progress(paths, "reading speech")]
+        if not self.waves:
+            raise ValueError(
+                "no speech to pre-train on; set OSKDFT_DATA or give the recipe synthetic speakers"
+            )
+
+    def crop(self, index: int, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Random crop [samples] in [-1, 1] and the frame it starts on; short clips are repeated."""
+        wave = self.waves[index]
+        start = int(rng.integers(max(len(wave) - samples, 0) // HOP + 1))
+        part = wave[start * HOP : start * HOP + samples].astype(np.float32) / 32768
+        return audio.wrap(part, samples), start
+
+    def seconds(self) -> float:
+        """Length of everything [s]."""
+        return sum(map(len, self.waves)) / config.SAMPLE_RATE
+
+
+def to_int16(wave: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as 16-bit integers, [N]."""
+    return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+
+
+class Batches:
+    """The batch of each step, from (seed, step) alone: utterances, two crops of each, their disturbance."""
+
+    def __init__(self, recipe: PretrainConfig, speech: Speech, noises: list[np.ndarray]) -> None:
+        self.recipe, self.speech, self.noises = recipe, speech, noises
+        self.samples = int(recipe.crop_s * config.SAMPLE_RATE)
+
+    def __call__(self, step: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Returns disturbed crops [2U, N] (rows u and U + u belong together), utterances and frames [2U]."""
+        r = self.recipe
+        rng = np.random.default_rng([r.seed, step])
+        chosen = rng.choice(
+            len(self.speech.waves), min(r.utterances, len(self.speech.waves)), replace=False
+        )
+        rows = np.concatenate([chosen, chosen])
+        crops = [self.speech.crop(index, self.samples, rng) for index in rows]
+        wave = torch.from_numpy(np.stack([c[0] for c in crops]))
+        noise = torch.from_numpy(np.stack([self._noise(rng) for _ in rows]))
+        snr = torch.from_numpy(rng.uniform(*r.snr_db, len(rows)).astype(np.float32))
+        gains = torch.from_numpy(
+            rng.uniform(-r.equaliser_db, r.equaliser_db, (len(rows), 8)).astype(np.float32)
+        )
+        wave = augment.equalise(augment.add_noise(wave, noise, snr), gains)
+        return wave, rows, np.array([c[1] for c in crops])
+
+    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+        if not self.noises or rng.random() < 0.3:
+            return rng.standard_normal(self.samples, dtype=np.float32)
+        noise = self.noises[rng.integers(len(self.noises))]
+        start = int(rng.integers(max(len(noise) - self.samples, 0) + 1))
+        return audio.wrap(noise[start : start + self.samples], self.samples)

@@ -1,0 +1,327 @@
+"""Pre-train the classroom teachers: small HuBERT and wav2vec 2.0 models, without labels.
+
+The objectives are those of the paper's teachers. Beside them, as an option, two crops of one
+utterance under different noise and equalisation should resemble each other in a middle layer more
+than any other utterance (UniSpeech-SAT). Without that loss small budgets leave speakers behind; the
+model card says which teacher had it.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from oskdft.evaluation.probes import speaker_eer, zero_shot_eer
+from oskdft.speech import audio, protocol
+from oskdft.speech.corpora import catalogue, tables, trials
+from oskdft.speech.noise import noise_files
+from oskdft.speech.synthetic import corpus
+from oskdft.storage import tensors
+from oskdft.training import run_folder
+from oskdft.training.pretraining.data import Batches, Speech, to_int16
+from oskdft.training.pretraining.objectives import (
+    COEFFICIENTS,
+    HubertPretrainer,
+    PretrainConfig,
+    Wav2Vec2Pretrainer,
+    load_recipe,
+    mfcc,
+    utterance_contrast,
+)
+from oskdft.utils import provenance
+from oskdft.utils.console import progress, say
+from oskdft.utils.files import atomic, write_json
+from oskdft.utils.process import Interrupts, explained
+
+__all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
+VOICES_SEED = 1000  # voices heard here are nobody in the corpora made for training
+JUDGES = (30, 12)  # synthetic speakers and utterances of each, where no real ones are there
+
+
+def run(recipe: PretrainConfig, out: str | Path) -> dict:
+    """`pretrain` on what is here: see `hear`."""
+    return pretrain(recipe, out, lambda: hear(recipe, Path(out)))
+
+
+def hear(recipe: PretrainConfig, out: Path) -> tuple[Speech, list[np.ndarray], Callable]:
+    """Synthetic voices, speechocean762 train, LibriSpeech cohort; noise; who judges the layers.
+
+    Development speakers of speechocean762 are left out and judge every layer; test speakers are
+    never read. A corpus that is not here is left out and said so.
+    """
+    paths: list[Path] = []
+    voices = out / "voices"
+    if recipe.synthetic_speakers:
+        corpus.make_corpus(
+            voices, recipe.synthetic_speakers, recipe.synthetic_utterances, VOICES_SEED
+        )
+        paths += _paths(tables.load_corpus("synthetic", voices))
+    try:
+        everyone = tables.load_corpus("speechocean762", split="train")
+    except FileNotFoundError as error:
+        say(f"{error}; judging on synthetic voices that are not trained on")
+        judges = out / "judges"
+        corpus.make_corpus(judges, *JUDGES, VOICES_SEED + 1)
+        dev, name = tables.load_corpus("synthetic", judges), "synthetic"
+    else:
+        train, dev = tables.dev_split(everyone, recipe.dev_speakers, protocol.DEV_SEED)
+        paths, name = _paths(train) + paths, "speechocean762"
+    noises: list[np.ndarray] = []
+    for data in catalogue.data_folders():
+        paths += sorted((data / "librispeech_cohort").glob("*/*.*"))
+        found = noise_files(str(data / "noise")) if (data / "noise").is_dir() else {}
+        noises += [audio.read(data / "noise" / path) for path in found.get("noise", [])]
+    listed = trials.make_trials(dev, protocol.DEV_SEED, 100, protocol.groups(name, dev))
+    waves = [audio.read(dev.root / path) for path in listed.paths]
+    pairs = np.stack([listed.enrol, listed.test], 1)
+    return Speech(paths), noises, _judge(waves, pairs, listed.label)
+
+
+def _judge(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> Callable:
+    """Encoder -> zero-shot EER of each layer, with that of MFCC statistics, which need no encoder."""
+
+    of_mfcc = functools.cache(lambda: mfcc_eer(waves, pairs, labels))
+    return lambda encoder: {"mfcc": of_mfcc()} | zero_shot_eer(encoder, waves, pairs, labels)
+
+
+def mfcc_eer(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> float:
+    """EER of mean and deviation of MFCC over time, standardised, cosine: what needs no encoder.
+
+    Args:
+        waves: n utterances [N] in [-1, 1]. pairs: [P, 2] rows. labels: [P] 1 same speaker.
+    """
+    # without the differences, whose statistics vary more between utterances than between voices
+    features = [mfcc(to_int16(wave), normalised=False)[:, :COEFFICIENTS] for wave in waves]
+    return speaker_eer(np.stack([np.r_[f.mean(0), f.std(0)] for f in features]), pairs, labels)
+
+
+def _paths(table: tables.Utterances) -> list[Path]:
+    return [table.path(i) for i in range(len(table))]
+
+
+def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple]) -> dict:
+    """Pre-train a teacher; goes on from the newest state in OUT/checkpoints when there is one.
+
+    Args:
+        recipe: sizes, losses, budget.
+        out: folder for config.json, model.safetensors, pretrain.json and checkpoints/.
+        hear: gives the training audio (`Speech`), additive noise, each [n] at 16 kHz, and encoder ->
+            zero-shot EER of each layer on development speakers (`zero_shot_eer`).
+    Returns:
+        what pretrain.json holds: recipe, seconds of speech, log.
+    Raises:
+        ValueError: a teacher of another recipe is there, another process writes there, a loss is not
+            finite, or memory is short. OSError: no room, or a disk that is full or gone.
+        SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
+    """
+    out = Path(out)
+    left = f"the last good state is in {out}/checkpoints; the same command goes on from there"
+    with Interrupts() as interrupts, run_folder.Lock(out) as lock, explained(left):
+        loop = Loop(recipe, out, interrupts, lock)
+        loop.run_through(*hear())
+    return loop.report
+
+
+class Loop:
+    """Model, optimiser and report of a pre-training, step by step; the state is whole between two steps.
+
+    Args:
+        recipe: of the teacher. out: its folder, which ``lock`` keeps for this process.
+    """
+
+    def __init__(
+        self, recipe: PretrainConfig, out: Path, interrupts: Interrupts, lock: run_folder.Lock
+    ) -> None:
+        self.recipe, self.out, self.interrupts, self.lock = recipe, out, interrupts, lock
+        torch.manual_seed(recipe.seed)
+        made = HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer
+        self.model = made(recipe)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        run_folder.tidy(out)
+        self.report, self.figures = self._restore()
+        voices = recipe.synthetic_speakers * recipe.synthetic_utterances + math.prod(JUDGES)
+        run_folder.check_space(out, self.model.encoder, self.model, voices * corpus.UTTERANCE_BYTES)
+        self.began = time.monotonic() - self.report["seconds"]
+
+    def run_through(self, speech: Speech, noises: list[np.ndarray], judge: Callable) -> None:
+        """Train to the end; a signal saves the state first."""
+        if self.report["step"] == 0:
+            self.report["speech_s"] = round(speech.seconds())
+            self.model.prepare(speech.waves, own_features=False)
+        try:
+            self._go(speech, Batches(self.recipe, speech, noises), judge)
+        except (KeyboardInterrupt, SystemExit):
+            with self.interrupts.held():
+                self.save()
+            say(f"stopped after step {self.report['step']}; the same command goes on from there")
+            raise
+        except OSError:
+            self.lock.check()  # a folder that is gone says more than the file missed first
+            raise
+
+    def _go(self, speech: Speech, batches: Batches, judge: Callable) -> None:
+        steps, report = self.recipe.steps, self.report
+        first, relabel = report["step"], int(self.recipe.relabel_at * steps)
+        self._judge_when_due(judge)  # the run was cut before or in it
+        for step in progress(range(first, steps), f"pre-training {self.recipe.name}"):
+            if step == relabel and step > 0:
+                self.model.prepare(speech.waves, own_features=True)
+            with self.interrupts.held():
+                self.figures = _step(self.model, self.optimiser, batches(step), step)
+                report["step"] = step + 1
+            self._judge_when_due(judge)
+
+    def _judge_when_due(self, judge: Callable) -> None:
+        """Twenty times in a run: what the layers know, the log, the teacher so far, and the state."""
+        report, step = self.report, self.report["step"]
+        due = step == self.recipe.steps or step % max(self.recipe.steps // 20, 1) == 0
+        if not (due and step) or any(entry["step"] == step for entry in report["log"]):
+            return
+        eers = {layer: round(rate, 4) for layer, rate in judge(self.model.encoder).items()}
+        best = min(eers, key=eers.get)
+        rate = f"zero-shot EER {100 * eers[best]:.1f} % (layer {best})"
+        say(f"step {step}: {_summary(self.figures)}, {rate}")
+        with self.interrupts.held():
+            report["log"].append({"step": step} | self.figures | {"zero_shot_eer": eers})
+            report["seconds"] = self._seconds()
+            self.lock.check()
+            save_teacher(self.model.encoder, self.out)
+            write_json(self.out / "pretrain.json", report)
+            with atomic(self.out / "README.md") as file:
+                file.write(card(report))
+            self.save()  # last: with an older state all this is written again
+
+    def _seconds(self) -> int:
+        return round(time.monotonic() - self.began)
+
+    def save(self) -> None:
+        """Write the state for going on."""
+        self.lock.check()
+        state = run_folder.prefixed(self.model.state_dict(), "model.")
+        state |= run_folder.prefixed(run_folder.optimiser_tensors(self.optimiser), "optimiser.")
+        if getattr(self.model, "labels", None):
+            state["labels"] = torch.from_numpy(np.concatenate(self.model.labels))
+            state["label_lengths"] = torch.tensor([len(labels) for labels in self.model.labels])
+        place = {"stage": 0, "step": self.report["step"], "seconds": self._seconds()}
+        place |= {"rows": [], "validations": [], "window": self.figures, "report": self.report}
+        run_folder.write_state(self.out, place, state)
+
+    def _restore(self) -> tuple[dict, dict[str, float]]:
+        """The report so far, a fresh one when OUT is new, and the figures of the last step."""
+        wanted, place = (
+            json.loads(json.dumps(dataclasses.asdict(self.recipe))),
+            run_folder.last_state(self.out),
+        )
+        if place is None:
+            start = {"recipe": wanted, "step": 0, "seconds": 0, "speech_s": 0}
+            return start | provenance.facts() | {"log": []}, {}
+        if place["report"]["recipe"] != wanted:
+            raise ValueError(f"{self.out} holds a teacher of another recipe; choose another --out")
+        state = place["tensors"]
+        weights = run_folder.select(state, "model.")
+        tensors.load_strictly(self.model, weights, f"the state in {self.out}/checkpoints")
+        run_folder.restore_optimiser(self.optimiser, run_folder.select(state, "optimiser."))
+        if "labels" in state:
+            lengths = state["label_lengths"].tolist()
+            self.model.labels = [part.numpy() for part in state["labels"].split(lengths)]
+        return place["report"] | {"seconds": place["seconds"]}, place["window"]
+
+
+def _step(
+    model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple, step: int
+) -> dict[str, float]:
+    """One update; returns figures to log."""
+    r = model.recipe
+    np.random.seed(
+        (r.seed + step) % 2**32
+    )  # transformers draws masks and negatives from NumPy's generator
+    torch.manual_seed(r.seed + step)
+    share = step / r.steps
+    for group in optimiser.param_groups:
+        group["lr"] = r.lr * min(
+            (step + 1) / (r.warmup * r.steps), 0.5 * (1 + math.cos(math.pi * share)) + 0.01
+        )
+    if r.family == "wav2vec2":
+        model.cool(share)
+    with torch.autocast("cpu", torch.bfloat16, enabled=r.precision == "bf16"):
+        loss, states, mask, figures = model(*batch)
+    figures = {"loss": loss.item()} | figures
+    if r.contrast_weight:
+        contrast = utterance_contrast(states[r.contrast_layer].float(), ~mask, r.temperature)
+        loss = loss + r.contrast_weight * contrast
+        figures["utterance_contrast"] = contrast.item()
+    if not torch.isfinite(loss):
+        raise ValueError(
+            f"loss is {loss.item()} at step {step + 1}; lower lr and start again from the last state"
+        )
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimiser.step()
+    return {name: round(float(value), 5) for name, value in figures.items()}
+
+
+def _summary(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def card(report: dict) -> str:
+    """The model card of a teacher: objective, speech, budget, what its layers know.
+
+    Args:
+        report: what pretrain.json holds.
+    """
+    r, last = report["recipe"], report["log"][-1]
+    objective = {
+        "hubert": "masked prediction (HuBERT): clusters of MFCC, then of its own features",
+        "wav2vec2": "contrastive prediction (wav2vec 2.0, stable layer norm)",
+    }[r["family"]]
+    beside = "without any further loss, as the paper's teachers were trained"
+    if r["contrast_weight"]:
+        beside = (
+            f"beside it the utterance-wise contrastive loss of UniSpeech-SAT on layer "
+            f"{r['contrast_layer']}, weight {r['contrast_weight']:g}; the paper's teachers had none"
+        )
+    recipe = "\n".join(f"- {name}: {value}" for name, value in r.items())
+    machine = f"{report['device']}, {report['cores']} cores, torch {report['versions']['torch']}"
+    heads = " | ".join(last["zero_shot_eer"])
+    rates = " | ".join(f"{100 * rate:.1f}" for rate in last["zero_shot_eer"].values())
+    return f"""# {r["name"]}
+
+A small speech encoder for lessons, pre-trained without labels: {objective}; {beside}.
+
+- Speech: {report["speech_s"] / 3600:.1f} h, of speechocean762 (train, without development speakers),
+  LibriSpeech and synthetic voices as far as they were there. No test speaker was heard.
+- Budget: {report["step"]} steps of {2 * r["utterances"]} crops of {r["crop_s"]:g} s,
+  {report["seconds"] / 60:.0f} minutes ({machine}, {report["date"]}).
+- Weights are stored as 16-bit floats. The log of the training is in pretrain.json.
+- For teaching and tests; too small and too little trained for anything else.
+
+Zero-shot EER in per cent of each layer on development speakers before any label was used (mean and deviation
+over time, standardised, cosine), beside MFCC, which need no training:
+
+| {heads} |
+|{"---|" * len(last["zero_shot_eer"])}
+| {rates} |
+
+## Recipe
+
+{recipe}
+"""
+
+
+def save_teacher(encoder: nn.Module, out: Path) -> None:
+    """config.json and model.safetensors (16-bit floats: half the size, the same decisions)."""
+    write_json(out / "config.json", encoder.config.to_dict())
+    tensors.save_tensors(
+        out / "model.safetensors", {k: v.half() for k, v in encoder.state_dict().items()}
+    )

@@ -1,0 +1,250 @@
+"""The run folder: config.yaml, metrics.csv, checkpoints/, best/, last/, report.json, and one writer.
+
+A state is a pair of files, state-SSS-NNNNNN.safetensors and .json. The .json comes last and holds the
+checksum of the other: a state without it was not finished, one that differs from it is damaged, and
+both are passed over.
+"""
+
+import csv
+import errno
+import fcntl
+import io
+import os
+import socket
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from oskdft.config import Config, differences, load, to_dict, to_yaml
+from oskdft.storage import tensors
+from oskdft.storage.tensors import load_strictly, save_tensors
+from oskdft.utils.console import say
+from oskdft.utils.files import atomic, check_room, read_json, write_json
+
+KEPT = 2  # states to fall back on
+MODELS = 4  # best/, last/, the stage before, and one being written
+LOCK = ".lock"
+IN_A_STATE = {"stage", "step", "seconds", "rows", "validations", "window", "sha256"}
+
+
+class Lock:
+    """The right to write a run folder. The system takes it back when the process ends, however it ends.
+
+    A POSIX record lock: data workers do not inherit it, network file systems know it.
+
+    Raises:
+        ValueError: another process holds it; says which. OSError: the folder cannot be written.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / LOCK
+        out.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as held
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                self.file.seek(0)
+                raise ValueError(
+                    f"{out} is being written by {self.file.read().strip() or 'another process'}; "
+                    "wait for it, or choose another --out"
+                ) from None
+            say(f"{out} cannot be locked ({error.strerror}); see that nobody else writes there")
+        self.file.truncate(0)
+        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self.file.flush()
+
+    def check(self) -> None:
+        """Refuse to go on in a folder that was removed, replaced or unmounted meanwhile."""
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno()))
+        except OSError:
+            there = False
+        if not there:
+            raise FileNotFoundError(
+                f"{self.path.parent} has vanished (moved, removed or unmounted); the run stops "
+                "here; bring the folder back and go on with --resume"
+            )
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let others write."""
+        self.file.close()
+
+
+def claim(out: Path, cfg: Config, resume: bool) -> Lock:
+    """Make a new run folder, or check that an existing one is this run; the caller is its one writer.
+
+    Raises:
+        ValueError: it holds a run and ``resume`` is off, or one of another configuration (the
+            differences are listed), or there is nothing to resume, or another process writes there.
+    """
+    path = out / "config.yaml"
+    _refuse(out, cfg, resume)
+    lock = Lock(out)
+    try:
+        _refuse(out, cfg, resume)  # again: another process may have come in between
+        tidy(out)
+        if not resume:
+            with atomic(path) as file:
+                file.write(to_yaml(cfg))
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _refuse(out: Path, cfg: Config, resume: bool) -> None:
+    path = out / "config.yaml"
+    if not path.is_file():
+        if resume:
+            raise ValueError(f"{out} holds no run to resume; leave out --resume")
+        if out.exists() and any(not file.name.startswith(".") for file in out.iterdir()):
+            raise ValueError(f"{out} is not empty; choose another --out")
+    elif not resume:
+        raise ValueError(f"{out} holds a run; add --resume to go on, or choose another --out")
+    else:
+        changed = differences(to_dict(load(str(path))), to_dict(cfg))
+        if changed:
+            raise ValueError(f"{out} is a run of another configuration: {'; '.join(changed)}")
+
+
+def tidy(out: Path) -> None:
+    """Remove what a kill inside a write has left."""
+    for part in out.rglob(".*.part"):
+        part.unlink()
+    for weights in (out / "checkpoints").glob("state-*.safetensors"):
+        if not weights.with_suffix(".json").is_file():
+            weights.unlink()
+
+
+def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int = 0) -> None:
+    """Refuse to start on a disk without room for the states and models of the run.
+
+    Args:
+        besides: bytes of what else the run writes into its folder.
+    Raises:
+        OSError: says how much is needed.
+    """
+    trained = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
+    state = sum(t.nbytes for t in objective.state_dict().values()) + 2 * trained  # Adam's moments
+    need = (
+        besides + (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
+    )
+    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    fix = "free some space and go on with --resume, or choose another --out"
+    check_room(out, need - there, "the run needs", fix)
+
+
+def save_state(
+    out: Path, place: dict, objective: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """Everything an interrupted run needs, and metrics.csv.
+
+    Args:
+        place: stage, step, seconds, rows, validations, and the window of rows not yet logged.
+    """
+    tensors = prefixed(objective.state_dict(), "objective.")
+    tensors |= prefixed(optimiser_tensors(optimiser), "optimiser.")
+    write_state(out, place, tensors)
+    write_metrics(out / "metrics.csv", place["rows"])
+
+
+def write_state(out: Path, place: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Write the pair of files of a state, and remove those that are too old or lie beyond it."""
+    stem = out / "checkpoints" / f"state-{place['stage']:03d}-{place['step']:09d}"
+    digest = save_tensors(stem.with_suffix(".safetensors"), tensors)
+    write_json(stem.with_suffix(".json"), place | {"sha256": digest})
+    states = sorted((out / "checkpoints").glob("state-*.json"))
+    newest = states.index(stem.with_suffix(".json")) + 1
+    # later ones were unreadable, or this run would have gone on from there
+    for old in states[: max(newest - KEPT, 0)] + states[newest:]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def last_state(out: Path) -> dict | None:
+    """The newest state that can be read, with its tensors; None when the run had not got that far."""
+    for path in sorted((out / "checkpoints").glob("state-*.json"), reverse=True):
+        try:
+            return _read_state(path)
+        except ValueError as error:
+            say(f"warning: {error}; going back to the state before")
+    return None
+
+
+def _read_state(path: Path) -> dict:
+    place, weights = read_json(path, 1 << 30), path.with_suffix(".safetensors")
+    if not isinstance(place, dict) or not place.keys() >= IN_A_STATE:
+        raise ValueError(f"{path} is no state of a run")
+    place["tensors"] = tensors.load_tensors(weights)
+    if tensors.digest(weights) != place["sha256"]:
+        raise ValueError(f"{weights} is damaged (its checksum is not that of {path.name})")
+    return place
+
+
+def restore(place: dict, objective: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Put weights and moments back."""
+    tensors = place["tensors"]
+    load_strictly(objective, select(tensors, "objective."), "the checkpoint")
+    restore_optimiser(optimiser, select(tensors, "optimiser."))
+
+
+def write_metrics(path: Path, rows: list[dict]) -> None:
+    """All rows as CSV; a column a row does not have stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    )
+    with atomic(path) as file:
+        file.write(text.getvalue())
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a metrics.csv; what a row does not have is left out of it."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts by parameter number: {"3.exp_avg": ...}; copies, not views."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"{i}.{key}": torch.as_tensor(value).clone()
+        for i, entry in state.items()
+        for key, value in entry.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave; rates and groups stay those of ``optimiser``."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
+
+
+def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix``, without it.
+
+    >>> select({"a.x": torch.zeros(1), "b.x": torch.zeros(1)}, "a.").keys()
+    dict_keys(['x'])
+    """
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same tensors with ``prefix`` before each name."""
+    return {f"{prefix}{k}": v for k, v in tensors.items()}

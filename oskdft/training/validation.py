@@ -1,0 +1,55 @@
+"""Validation during training: development EER, calibration, and which model is the best one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from oskdft.config import Config
+from oskdft.evaluation import metrics
+from oskdft.evaluation.calibration import _scores
+from oskdft.method.model import SpeakerModel
+from oskdft.speech.corpora.trials import Trials
+from oskdft.speech.protocol import Task
+from oskdft.utils.console import say
+
+
+class Best:
+    """Which checkpoint is best, on development trials or, as released, on the test (surprise 11).
+
+    Validation embeds full utterances only; the recipe of the final evaluation costs four times that.
+
+    Args:
+        cfg, task: of the run. log: all validations of the run so far; the caller appends to it.
+        stage: number of the stage.
+    """
+
+    def __init__(self, cfg: Config, task: Task, log: list[dict], stage: int) -> None:
+        self.cfg, self.task, self.log, self.stage = cfg, task, log, stage
+        self.key = "oracle_eer" if cfg.switches.checkpoint == "oracle" else "dev_eer"
+        if self.key == "oracle_eer" and task.test_trials is None:
+            raise ValueError(
+                "switches.checkpoint=oracle needs test trials; set data.trials or choose dev"
+            )
+
+    def measure(self, model: SpeakerModel) -> dict[str, float]:
+        """EER on the development trials, and on the test trials where those choose."""
+        model.eval()
+        rates = {"dev_eer": self._eer(model, self.task.dev_trials, self.task.dev.root)}
+        if self.key == "oracle_eer":
+            rates["oracle_eer"] = self._eer(model, self.task.test_trials, self.task.test_root)
+        whose = {"dev_eer": "development", "oracle_eer": "test"}
+        found = ", ".join(f"{100 * rate:.2f} % ({whose[name]})" for name, rate in rates.items())
+        say(f"EER {found}")
+        return rates
+
+    def stale(self) -> int:
+        """Validations of this stage since its best one; 0 right after a new best."""
+        rates = [entry[self.key] for entry in self.log if entry["stage"] == self.stage]
+        return len(rates) - 1 - int(np.argmin(rates)) if rates else 0
+
+    def _eer(self, model: SpeakerModel, trials: Trials, root: Path) -> float:
+        scores = _scores(
+            model, trials, root, replace(self.cfg, eval=replace(self.cfg.eval, tta="full"))
+        )
+        return metrics.eer(scores["full"], trials.label)[0]

@@ -1,0 +1,74 @@
+"""What the user sees of long work: a live bar on a terminal, plain lines elsewhere."""
+
+import builtins
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+PLAIN_EVERY_S = 10.0  # a log file wants a line now and then, not a redrawn bar
+
+
+def say(text: str) -> None:
+    """Print a line for the user on stderr, so that stdout holds results only.
+
+    In a notebook on stdout: there stderr is red, and good news would look like an error.
+    """
+    in_notebook = hasattr(builtins, "__IPYTHON__")
+    print(text, file=sys.stdout if in_notebook else sys.stderr, flush=True)
+
+
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield ``items`` while showing how many are done and how long the rest takes.
+
+    >>> list(progress([1, 2], "two things"))
+    [1, 2]
+    """
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    if sys.stderr.isatty():
+        yield from _bar(items, label, total)
+    else:
+        yield from _lines(items, label, total)
+
+
+def _bar(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def _lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY_S:
+            last = now
+            left = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
+            say(f"{label}: {done}{f' of {total}' if total else ''}{left}")
+
+
+LISTED = 3  # names in a message
+
+
+def some(names: list[str], total: int) -> str:
+    """The first few names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"], 9)
+    'a, b, c and 6 more'
+    """
+    listed = ", ".join(names[:LISTED])
+    return f"{listed} and {total - LISTED} more" if total > LISTED else listed

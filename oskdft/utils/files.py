@@ -1,0 +1,103 @@
+"""Files that are whole or absent: write beside, flush to disk, rename."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+ASSETS = Path(__file__).parents[1] / "assets"  # teachers and student that come with the package
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Open a temporary file beside ``path`` that takes its name only when everything was written.
+
+    Args:
+        path: the file to make; missing folders are made too.
+        mode: "w" for text (UTF-8), "wb" for bytes.
+    Raises:
+        OSError: the folder is read-only or the disk is full; names ``path``, which is as it was before.
+
+    >>> import tempfile, pathlib
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic(target) as file:
+    ...     _ = file.write("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path, temporary = Path(path), ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+        )
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner reads
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        # the system names the temporary file, a folder or nothing; errors of the caller's own pass
+        own = not temporary or getattr(error, "filename", "") in (None, temporary)
+        if isinstance(error, OSError) and error.errno and own:
+            reason = f"{error.strerror}; free some space or write elsewhere"
+            raise OSError(error.errno, reason, str(path)) from None
+        raise
+
+
+def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:
+    """Refuse to start on a disk with less than ``need`` bytes free.
+
+    Args:
+        folder: where it will be written. what: "the run needs". fix: what else to do.
+    Raises:
+        OSError: says how much is free and how much is needed.
+
+    >>> check_room(".", 0, "nothing needs", "go on")
+    """
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OSError(f"{folder} has {free / 1e9:.2f} GB free, {what} {need / 1e9:.2f} GB; {fix}")
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """The file ``name`` of a folder that came from elsewhere; a link that leads out is refused.
+
+    >>> inside("model", "config.json").name
+    'config.json'
+    """
+    path = Path(folder) / name
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{path} leads out of its folder, to {path.resolve()}; put a copy there")
+    return path
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN is refused, it is not JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic(path) as file:  # a list of numbers takes one line
+        file.write(re.sub(r"\[\n[-+.\deE,\s]+\]", lambda found: " ".join(found[0].split()), text))
+
+
+def read_json(path: str | Path, largest: int = 16 << 20) -> Any:
+    """Read JSON; a damaged file, or one of more than ``largest`` bytes, is a ValueError that names it."""
+    size = os.stat(path).st_size
+    if size > largest:
+        raise ValueError(f"{path} has {size} bytes, {largest} at most are read; make it again")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # also not UTF-8, or a number of 5,000 digits
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); restore it or make it again"
+        ) from None

@@ -1,0 +1,90 @@
+"""Where a number comes from: versions, commit, device; written beside every result."""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+PACKAGES = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that results depend on; without importing them.
+
+    >>> versions()["oskdft"]
+    '0.1.0'
+    """
+    return {name: importlib.metadata.version(name) for name in (*PACKAGES, "oskdft")}
+
+
+def listed(versions: dict[str, str]) -> str:
+    """Versions in one line.
+
+    >>> listed({"torch": "2.9.0", "oskdft": "0.1.0"})
+    'torch 2.9.0, oskdft 0.1.0'
+    """
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+@functools.cache
+def facts() -> dict:
+    """Package versions, git commit, device, cores, date.
+
+    >>> sorted(facts())
+    ['commit', 'cores', 'date', 'device', 'python', 'versions']
+    """
+    return {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "commit": commit(),
+        "device": device_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def commit() -> str:
+    """Short hash of the checkout this package runs from, with "+" for local changes; "" outside git."""
+    folder = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        found = git("rev-parse", "--short", "HEAD")
+        return found + ("+" if found and git("status", "--porcelain", "--", ".") else "")
+    except OSError:
+        return ""
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's with its vector instructions: one name covers many of them."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def digest(text: str) -> str:
+    """Short fingerprint of a text.
+
+    >>> digest("oskdft")
+    'fec90e2c'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,93 @@
+"""TODO utils.schema."""
+
+import dataclasses
+import difflib
+import reprlib
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+
+def read_yaml(cls: type, path: Path) -> Any:
+    """A dataclass from a YAML file; every error is one line that names the file."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also not UTF-8, nested too deep
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML ({reason}); mend it there") from None
+    try:
+        return build(cls, tree)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def build(cls: type, tree: Any, prefix: str = "") -> Any:
+    """A dataclass from plain values: names and types checked, what is absent keeps its default."""
+    if not isinstance(tree, dict):
+        where = f"{prefix[:-1]} is" if prefix else "the configuration is"
+        raise ValueError(f"{where} {tree!r}; write `key: value` lines")
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in tree if key not in hints]
+    if unknown:
+        raise ValueError(
+            f"unknown setting {prefix}{unknown[0]}; {_nearest(str(unknown[0]), hints)}"
+        )
+    values = {}
+    for key, value in tree.items():
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = build(hints[key], value, f"{prefix}{key}.")
+        else:
+            values[key] = _cast(value, hints[key], f"{prefix}{key}")
+    return cls(**values)
+
+
+def _cast(value: Any, kind: Any, name: str) -> Any:
+    """Value as ``kind``, or one line that says what was expected."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise ValueError(
+            f"{name} is {shown(value)}; choose {', '.join(str(a) for a in args if a != '')}"
+        )
+    if origin is tuple:
+        return _cast_tuple(value, args, name)
+    if kind is float and isinstance(value, str):
+        # YAML reads 1e-4 as text (it wants 1.0e-4); a number in words is no ambiguity
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(
+                f"{name} is {shown(value)}; write a number such as 0.1 or 1.0e-4"
+            ) from None
+    if kind is float and type(value) in (int, float):
+        if not abs(value) <= 1e300:
+            raise ValueError(f"{name} is {shown(value)}; write a finite number")
+        return float(value)
+    if type(value) is kind:
+        return value
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    raise ValueError(f"{name} is {shown(value)}; write {wanted}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: one line, cut where it is long, nested or refers to itself."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _cast_tuple(value: Any, args: tuple, name: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{name} is {shown(value)}; write a list such as [1, 2]")
+    if args[-1] is ...:
+        return tuple(_cast(item, args[0], name) for item in value)
+    if len(value) != len(args):
+        raise ValueError(f"{name} has {len(value)} entries; write {len(args)}")
+    return tuple(_cast(item, kind, name) for item, kind in zip(value, args, strict=True))
+
+
+def _nearest(name: str, known: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else f"known here: {', '.join(known)}"
