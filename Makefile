@@ -40,7 +40,7 @@ test: $(READY) ## run all tests, two at a time, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY) ## run the long versions of the fault and rubbish tests; writes benchmarks/reliability.md
-	@HF_HUB_OFFLINE=1 $(PY) -m tests.faults.harness
+	@HF_HUB_OFFLINE=1 $(PY) -m tests.system.faults.harness
 
 test-browser: $(READY) ## use notebooks, widgets and app in headless Chromium; screenshots in runs/browser
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest tests/browser -rP

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from test_widgets_who_det import LONG
+from bad_inputs import lecture
 
 from browser.lab import CONTROLS, WAIT_MS
 from oskdft.lessons import demo
@@ -148,7 +148,7 @@ def test_who_says_when_there_is_no_microphone(start):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("lecture.flac", LONG, "lecture.flac is 120 min long"),
+        ("lecture.flac", lecture(), "lecture.flac is 120 min long"),
         ("notes.txt.wav", b"Dear diary", "notes.txt.wav cannot be read"),
         ("empty.wav", b"", "empty.wav"),
         ("silence.wav", None, "silence.wav is silent"),

@@ -1,9 +1,9 @@
 """Kill training at random points, resume it, and compare it with a run that nobody touched.
 
-    python -m tests.faults.harness [--faults 40] [--seed 0]
+    python -m tests.system.faults.harness [--faults 40] [--seed 0]
 
-also runs the long version of `tests/test_rubbish.py`, and writes benchmarks/reliability.md.
-`tests/test_faults.py` runs a short version. Processes are forked from a server that has loaded
+also runs the long version of `tests/system/test_rubbish.py`, and writes benchmarks/reliability.md.
+`tests/system/test_faults.py` runs a short version. Processes are forked from a server that has loaded
 everything, so that a random moment falls into the run and not into imports.
 """
 
@@ -39,7 +39,7 @@ sys.path.insert(
 )  # for the forked processes: `faults` is a package
 from faults import inject
 
-TABLE = Path(__file__).parents[2] / "benchmarks" / "reliability.md"
+TABLE = Path(__file__).parents[3] / "benchmarks" / "reliability.md"
 TIMING = {"utterances_per_s", "waiting_for_data"}
 RUN = ["train.epochs=4", "train.steps_per_epoch=13", "device=cpu"]
 VARIANTS = {  # what the runs that are struck look like; "early stop" ends before its last epoch
@@ -305,7 +305,7 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
 
 
 def rubbish() -> tuple[bool, str]:
-    """The long version of tests/test_rubbish.py in a process of its own: success, and a line about it."""
+    """The long version of tests/system/test_rubbish.py in a process of its own: success, and a line about it."""
     command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-show-statistics"]
     began = time.monotonic()
     done = subprocess.run(
@@ -316,7 +316,7 @@ def rubbish() -> tuple[bool, str]:
     cases = sum(map(int, re.findall(r"- (\d+) passing examples", done.stdout)))
     peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # no child before this one
     return not done.returncode, (
-        f"Rubbish in files (`tests/test_rubbish.py`, long version): {cases:,} cases in {seconds:.0f} s, "
+        f"Rubbish in files (`tests/system/test_rubbish.py`, long version): {cases:,} cases in {seconds:.0f} s, "
         f"{peak / 1e9:.1f} GB at most with all libraries, {datetime.date.today()}; pytest said: "
         f"{done.stdout.splitlines()[-1]}."
     )
@@ -340,14 +340,14 @@ def table(runs: Runs, seconds: float, about_rubbish: str) -> str:
         [
             "# Faults injected into training",
             "",
-            "Written by `python -m tests.faults.harness`. Each fault strikes a run at a random moment; the",
+            "Written by `python -m tests.system.faults.harness`. Each fault strikes a run at a random moment; the",
             f"run is resumed, struck again (up to {PER_RUN} times), resumed and finished. It survived when the",
             "weights of `last/` and `best/`, `metrics.csv` without timings, validations and calibration are",
             "those of an untouched run: bit by bit with one process, within 1e-5 with two.",
             "A fault is counted only if it ended the process. Lost: wrong results, an earlier checkpoint",
             "gone, no end within 10 s of a signal, or another exit code than documented. Signals to one of",
-            "two processes and to a pre-training have tests of their own, in `tests/test_distributed.py` and",
-            "`tests/test_pretrain.py`.",
+            "two processes and to a pre-training have tests of their own, in `tests/system/test_distributed.py` and",
+            "`tests/training/test_pretrain.py`.",
             "",
             "| fault | injected | survived | lost | slowest stop [s] |",
             "|---|---|---|---|---|",

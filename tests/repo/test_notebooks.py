@@ -10,7 +10,7 @@ import nbformat
 import papermill
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
+FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = (
     "00_start_here", "01_scores_and_errors", "02_teacher_analysis", "03_student_two_paths",
     "04_one_step_training", "05_strategies", "06_ablations", "07_evaluation_det",

@@ -14,7 +14,7 @@ from PIL import Image
 from oskdft import config
 from oskdft.commands.cli import app
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "teaching.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}

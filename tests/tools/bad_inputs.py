@@ -20,6 +20,13 @@ def wav(samples=1_600, rate=16_000, channels=1, kind="PCM_16", form="WAV", value
     return out.getvalue()
 
 
+def lecture() -> bytes:
+    """Two hours of silence at 8 kHz as FLAC: a small file."""
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros(8_000 * 7_200, np.int16), 8_000, format="FLAC")
+    return out.getvalue()
+
+
 def promising_flac() -> bytes:
     """A FLAC file whose header claims 2^36 - 1 samples: 275 GB as float32."""
     data = bytearray(wav(form="FLAC"))

@@ -6,7 +6,7 @@ import conformance
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parent / "fixtures"
+FOLDER = Path(__file__).parents[1] / "fixtures"
 
 
 def test_no_check_is_idle():

@@ -1,4 +1,4 @@
-"""Compare the package with numbers that the authors' code produced: python tests/conformance.py DIR
+"""Compare the package with numbers that the authors' code produced: python tests/tools/conformance.py DIR
 
 Prints one row per array (name, largest absolute and relative error, tolerance, ok) and exits with 1
 if one fails or if DIR holds a fixture that no check here knows. Sizes, seeds and settings come from

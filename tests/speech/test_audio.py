@@ -13,7 +13,7 @@ from oskdft import config
 from oskdft.speech import audio, quality
 from oskdft.utils import files
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 RATE = config.SAMPLE_RATE
 
 

@@ -1,4 +1,4 @@
-"""Runs that are killed, starved and damaged end as if nothing had happened. Long version: tests/faults."""
+"""Runs that are killed, starved and damaged end as if nothing had happened. Long version: tests/system/faults."""
 
 import errno
 import os

@@ -10,7 +10,7 @@ from oskdft.commands import cli, doctor
 from oskdft.method import strategies
 from oskdft.utils import provenance
 
-FIXTURE = Path(__file__).parent / "fixtures" / "F9_sizes_and_times.json"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "F9_sizes_and_times.json"
 FORMS = (
     "1 0.9\n0 0.1\n1 0.4\n0 0.5\n",
     "target\ta\tb\t0.9\nnontarget\ta\tc\t0.1\n1\td\te\t0.4\n0\td\tf\t0.5\n",

@@ -11,6 +11,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 import soundfile
+from bad_inputs import lecture
 
 from oskdft.evaluation import metrics, verifier
 from oskdft.lessons.widgets import uploads
@@ -125,7 +126,7 @@ def test_decision_and_probability_follow_threshold_and_prior(who, model):
 
 
 SPEECH = np.sin(np.arange(2 * RATE) * 0.07) * np.linspace(0.1, 0.5, 2 * RATE)
-LONG = encoded(np.zeros(8_000 * 7_200, np.int16), 8_000, "FLAC")  # two hours, small
+LONG = lecture()
 BAD = {
     "notes.txt": (b"<b>not</b> a sound", "notes.txt cannot be read .* not audio or damaged"),
     "empty.wav": (b"", "empty.wav is empty; copy or download it again"),
