@@ -79,7 +79,6 @@ ODDLY_NAMED = {
     "pareto": {"points": dict.fromkeys(ODD, {"x": 1, "y": 2}), "xlabel": "x", "ylabel": "y"},
     "growth": {"series": dict.fromkeys(ODD, ONE), "xlabel": "n", "ylabel": "time [s]"},
     "layers": {"probes": dict.fromkeys(ODD, [0.1, 0.3]), "ylabel": "accuracy"},
-    "matrix": {"values": np.eye(5), "xlabel": "x", "ylabel": "y", "label": "CKA", "xnames": ODD, "ynames": ODD},
     "embedding_map": {"points": np.eye(5)[:, :2], "labels": ODD, "title": ODD[1]},
     "waves": {"clips": dict.fromkeys(ODD, models.waves_data({"tone": WAVE})["tone"])},
     "trust": {"values": dict.fromkeys(ODD, [0.9, 0.8]), "k": [5, 10]},

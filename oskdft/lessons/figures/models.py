@@ -1,4 +1,4 @@
-"""What a model does inside: similarity, gradients, attention, embeddings, its two paths, its input."""
+"""Plots of a model: similarity, gradients, attention, embeddings, the two paths, the input speech."""
 
 import numpy as np
 import seaborn as sns
@@ -7,6 +7,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from oskdft.config import SAMPLE_RATE
 from oskdft.lessons.figures.style import (
     COLOURS,
     MARKERS,
@@ -20,19 +21,18 @@ from oskdft.lessons.figures.style import (
 )
 
 STRETCHES = 1500  # of a stored waveform: the lowest and the highest sample of each
-WINDOW, FFT, MELS, LOWEST = 400, 512, 64, 20.0  # of the log-mel picture: samples, bands, Hz
+WINDOW = 400  # of the log-mel picture [samples]
+FFT = 512  # length of its Fourier transform [samples]
+MELS = 64  # its bands
+LOWEST = 20.0  # its lowest frequency [Hz]
 
 
 @styled
-def matrix(
-    values: list[list[float]], xlabel: str, ylabel: str, label: str,
-    xnames: list[str] | None = None, ynames: list[str] | None = None,
-) -> Picture:  # fmt: skip
+def matrix(values: list[list[float]], xlabel: str, ylabel: str, label: str) -> Picture:
     """Heat map, with its numbers when it is at most 14 cells wide.
 
     Args:
-        values: [rows, columns]. label: what a cell is, beside the colour bar.
-        xnames, ynames: of columns and rows, else their numbers.
+        values: [rows, columns]. label: the quantity of a cell, beside the colour bar.
 
     >>> matrix([[1.0, 0.2], [0.2, 1.0]], "student layer", "teacher layer", "CKA").alt
     'CKA, rows: teacher layer, columns: student layer, 2 x 2 cells from 0.2 to 1, highest at row 0, column 0.'
@@ -40,28 +40,26 @@ def matrix(
     needed(values, "values")
     values = np.asarray(values, dtype=float)
     rows, columns = values.shape
-    xnames, ynames = xnames or range(columns), ynames or range(rows)
     figure, ax = new(
         width=max(7.0, min(3.4 + 0.72 * columns, 12.8)), height=max(3.2, min(1.6 + 0.5 * rows, 7.2))
     )
     sns.heatmap(
         values, ax=ax, cmap="viridis", annot=columns <= 14, fmt=".2f", annot_kws={"size": 11},
-        xticklabels=[*map(plain, xnames)], yticklabels=[*map(plain, ynames)],
-        cbar_kws={"label": label}, linewidths=0.5, linecolor="white",
+        xticklabels=1, yticklabels=1, cbar_kws={"label": label}, linewidths=0.5, linecolor="white",
     )  # fmt: skip
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(axis="y", rotation=0)
     row, column = np.unravel_index(np.argmax(values), values.shape)
     figure.alt = (
         f"{label}, rows: {ylabel}, columns: {xlabel}, {rows} x {columns} cells from {values.min():.3g} "
-        f"to {values.max():.3g}, highest at row {ynames[row]}, column {xnames[column]}."
+        f"to {values.max():.3g}, highest at row {row}, column {column}."
     )
     return figure
 
 
 @styled
 def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
-    """Which loss reaches which parameter: gradient norms; what a loss does not reach is hatched.
+    """Gradient norm of each loss in each parameter group; a cell without a gradient is hatched.
 
     Args:
         norms: parameter group -> {loss: norm of its gradient}; 0 means no gradient arrives.
@@ -90,18 +88,18 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
     ax.set(xlabel="loss", ylabel="")
     ax.tick_params(axis="y", rotation=0)
     ax.grid(False)
-    said = (_reach(loss, groups, column) for loss, column in zip(losses, values.T, strict=True))
-    figure.alt = f"Gradient norms: {'; '.join(said)}."
+    sentences = (_reach(loss, groups, norms) for loss, norms in zip(losses, values.T, strict=True))
+    figure.alt = f"Gradient norms: {'; '.join(sentences)}."
     return figure
 
 
-def _reach(loss: str, groups: list[str], column: np.ndarray) -> str:
-    """What a loss reaches and what not."""
-    hit = [group for group, value in zip(groups, column, strict=True) if value]
-    missed = [group for group in groups if group not in hit]
-    if not hit or not missed:
-        return f"{loss} reaches {'everything' if hit else 'nothing'}"
-    return f"{loss} reaches {joined(hit)} but not {joined(missed)}"
+def _reach(loss: str, groups: list[str], norms: np.ndarray) -> str:
+    """The groups that receive a gradient from a loss, and the groups that do not, in words."""
+    reached = [group for group, norm in zip(groups, norms, strict=True) if norm]
+    missed = [group for group in groups if group not in reached]
+    if not reached or not missed:
+        return f"{loss} reaches {'everything' if reached else 'nothing'}"
+    return f"{loss} reaches {joined(reached)} but not {joined(missed)}"
 
 
 @styled
@@ -112,8 +110,8 @@ def embedding_map(
     """A two-dimensional map of embeddings, one colour and shape per label.
 
     Args:
-        points: [n, 2]. labels: [n], such as speakers. markers: [n] a second property, then shown
-            as the shape. The axes of such a map have no unit, so they carry no numbers.
+        points: [n, 2], without a unit, so the axes carry no numbers. labels: [n], such as speakers.
+        legend: list the groups beside the map. markers: [n] a second property, shown as the shape.
 
     >>> embedding_map([[0, 0], [1, 1]], ["ann", "bob"]).alt
     'Map of 2 embeddings in 2 groups.'
@@ -151,13 +149,15 @@ def embedding_map(
     return figure
 
 
-def waves_data(clips: dict[str, np.ndarray], rate: int = 16000) -> dict[str, dict]:
-    """What `waves` draws of each clip, small enough to be stored.
+def waves_data(clips: dict[str, np.ndarray]) -> dict[str, dict]:
+    """The numbers that `waves` draws for each clip, few enough to be stored.
 
     Args:
-        clips: name -> [N] samples. rate: Hz.
+        clips: name -> [N] samples at 16 kHz.
     Returns:
-        name -> {"seconds", "low": [n], "high": [n], "mel": [MELS][frames] dB, whole numbers}.
+        name -> {"seconds", "rate": Hz, "low": [n], "high": [n], "mel": [MELS][frames] dB, whole numbers}.
+    Raises:
+        ValueError: a clip is not a vector or is shorter than one window of the spectrogram.
 
     >>> data = waves_data({"tone": np.sin(np.arange(16000) * 0.2)})["tone"]
     >>> data["seconds"], len(data["low"]), len(data["mel"])
@@ -171,39 +171,38 @@ def waves_data(clips: dict[str, np.ndarray], rate: int = 16000) -> dict[str, dic
         count = min(STRETCHES, len(wave) // 16)
         starts = np.arange(count) * len(wave) // count
         result[name] = {
-            "seconds": len(wave) / rate,
-            "rate": rate,
+            "seconds": len(wave) / SAMPLE_RATE,
+            "rate": SAMPLE_RATE,
             "low": np.minimum.reduceat(wave, starts).round(4).tolist(),
             "high": np.maximum.reduceat(wave, starts).round(4).tolist(),
-            "mel": _log_mel(wave, rate).round().astype(int).tolist(),
+            "mel": _log_mel(wave).round().astype(int).tolist(),
         }
     return result
 
 
-def _log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
+def _log_mel(wave: np.ndarray) -> np.ndarray:
     """Levels of mel bands in dB, [MELS, frames], about 200 frames at most."""
     import torch
     from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
     hop = max(160, len(wave) // 200)
-    mel = MelSpectrogram(rate, FFT, WINDOW, hop, f_min=LOWEST, n_mels=MELS)
+    mel = MelSpectrogram(SAMPLE_RATE, FFT, WINDOW, hop, f_min=LOWEST, n_mels=MELS)
     return AmplitudeToDB(top_db=80.0)(mel(torch.from_numpy(wave).float())).numpy()
 
 
 @styled
-def waves(clips: dict[str, list[float] | dict], rate: int = 16000) -> Picture:
+def waves(clips: dict[str, list[float] | dict]) -> Picture:
     """Waveform and log-mel picture of each clip, one column per clip.
 
     Args:
-        clips: name -> [N] samples, or what `waves_data` makes of them (smaller to store).
+        clips: name -> [N] samples at 16 kHz, or the entry of `waves_data` for them (smaller to store).
 
     >>> waves({"tone": np.sin(np.arange(16000) * 0.2)}).alt
     'Waveform and log-mel picture of tone (1.00 s).'
     """
     needed(clips, "clips")
     raw = {name: clip for name, clip in clips.items() if not isinstance(clip, dict)}
-    made = waves_data(raw, rate)
-    clips = {name: made.get(name, clip) for name, clip in clips.items()}
+    clips = clips | waves_data(raw)
     figure, axes = new(
         len(clips), 2, width=max(7.0, min(4.6 * len(clips), 14)), squeeze=False, sharey="row",
         sharex="col",
@@ -214,18 +213,19 @@ def waves(clips: dict[str, list[float] | dict], rate: int = 16000) -> Picture:
     mel_ticks(axes[1, 0], clip["rate"])
     axes[0, 0].set_ylabel("amplitude")
     figure.colorbar(picture, ax=axes[1, :].tolist(), label="level [dB]")
-    said = joined(f"{name} ({clip['seconds']:.2f} s)" for name, clip in clips.items())
-    figure.alt = f"Waveform and log-mel picture of {said}."
+    names = joined(f"{name} ({clip['seconds']:.2f} s)" for name, clip in clips.items())
+    figure.alt = f"Waveform and log-mel picture of {names}."
     return figure
 
 
 def wave_axes(
     top: Axes, bottom: Axes, name: str, clip: dict, levels: tuple[float, float]
 ) -> tuple[PolyCollection, AxesImage]:
-    """Draw a column of `waves`: returns the band of the waveform and the mel picture.
+    """Draw one clip of `waves` into two axes; returns the waveform and the mel picture.
 
     Args:
-        clip: from `waves_data`. levels: darkest and brightest [dB].
+        top, bottom: of the waveform and of the mel picture. clip: an entry of `waves_data`.
+        levels: darkest and brightest level [dB].
     """
     time = np.linspace(0, clip["seconds"], len(clip["low"]))
     band = top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
@@ -241,19 +241,19 @@ def wave_axes(
 
 
 def mel_ticks(ax: Axes, rate: int) -> None:
-    """Frequencies beside the mel bands."""
+    """Label the mel bands of an axis with their frequencies; ``rate``: of the wave [Hz]."""
     from transformers.audio_utils import hertz_to_mel
 
     kilohertz = [f for f in (0.5, 1, 2, 4, 8, 16) if f <= rate / 2000]
     low, high = hertz_to_mel(LOWEST), hertz_to_mel(rate / 2)
-    places = [(hertz_to_mel(1000 * f) - low) / (high - low) * MELS for f in kilohertz]
-    ax.set_yticks(places, [f"{f:g}" for f in kilohertz])
+    bands = [(hertz_to_mel(1000 * f) - low) / (high - low) * MELS for f in kilohertz]
+    ax.set_yticks(bands, [f"{f:g}" for f in kilohertz])
     ax.set_ylabel("frequency [kHz]\n(mel scale)")
 
 
 @styled
 def heads(distances: list[list[float]]) -> Picture:
-    """How far each attention head looks: mean distance per layer and head, in ms.
+    """Mean distance between a frame and the frames it attends to, per layer and head, in ms.
 
     Args:
         distances: [L, heads], ms, layer 1 first.
@@ -265,15 +265,8 @@ def heads(distances: list[list[float]]) -> Picture:
     values = np.asarray(distances, dtype=float)
     figure, ax = new()
     at = np.arange(1, len(values) + 1)
-    ax.plot(
-        np.repeat(at, values.shape[1]),
-        values.ravel(),
-        "o",
-        ms=7,
-        alpha=0.6,
-        ls="",
-        label="one head",
-    )
+    layers = np.repeat(at, values.shape[1])
+    ax.plot(layers, values.ravel(), "o", ms=7, alpha=0.6, ls="", label="one head")
     means = values.mean(1)
     ax.plot(at, means, "D-", ms=9, color="black", label="mean of a layer")
     ax.set(
@@ -293,7 +286,7 @@ def heads(distances: list[list[float]]) -> Picture:
 
 @styled
 def paths(rows: list[dict]) -> Picture:
-    """The student's two paths: how far apart they are, and how near the teacher each is, per layer.
+    """Difference of the student's two paths, and similarity of each path to the teacher, per layer.
 
     Args:
         rows: one per layer, {"layer": number, "difference": |v - d| / |d| of the verification path v
@@ -308,11 +301,11 @@ def paths(rows: list[dict]) -> Picture:
     at = [row["layer"] for row in rows]
     figure, (left, right) = new(2, width=12.8)
     bars = left.bar(at, [row["difference"] for row in rows], color=COLOURS[4], width=0.6)
-    left.bar_label(bars, fmt="{:.3g}", padding=3)  # a difference of 0 is seen, too
+    left.bar_label(bars, fmt="{:.3g}", padding=3)  # shows a difference of 0 too
     top = 1.1 * max(0.1, *(row["difference"] for row in rows))
     left.set(xlabel="layer", ylabel="relative difference of the paths", xticks=at, ylim=(0, top))
     looks = (("distillation", COLOURS[0], "o-", 15, 4), ("verification", COLOURS[1], "s--", 8, 2))
-    # where both are equal, the first is seen around the second
+    # where both are equal, the thick line shows around the thin one
     for key, colour, form, size, width in looks:
         right.plot(
             at, [row[key] for row in rows], form, ms=size, lw=width, color=colour, label=f"{key} path"
