@@ -1,180 +1,288 @@
-"""Every setting of a run, in one place: frozen dataclasses, five presets, overrides by dotted name.
+"""Every setting of a run: meaning, unit, source and bounds beside the field; presets and overrides.
 
-Defaults are release P of the paper (XLSR-53, ECAPA-TDNN, VoxCeleb2). A preset holds only what
-differs. The places where the released code does something a reader would not expect are `Switches`.
+The defaults are release P of the paper (XLSR-53, ECAPA-TDNN, VoxCeleb2). A preset holds only what
+differs from them. `oskdft config PROFILE` prints all settings.
 """
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from oskdft.utils.schema import _nearest, build, read_yaml
+from oskdft.utils.schema import build, nearest, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 PROFILES = ("smoke", "classroom", "desk", "vox1", "vox2")
+SAMPLE_RATE = 16_000  # Hz, the rate that every encoder here was trained on
 Mode = Literal["published", "corrected"]
+
+P, R, S = "release P", "release R", "release S"  # of the authors' code, see docs/METHOD.md
+OURS = "our choice"
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    unit: str = "",
+    source: str = P,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A dataclass field that carries its description and its bounds.
+
+    Args:
+        default: value where a configuration does not name the setting.
+        meaning: a noun phrase; an empty or zero value is explained after a semicolon.
+        unit: of the value; empty: none.
+        source: of the default value, or of the alternative where the default turns it off.
+        above, least, below, most: bounds (>, >=, <, <=) of the value, or of each value of a tuple.
+    """
+    bounds = {"above": above, "least": least, "below": below, "most": most}
+    described = {"meaning": meaning, "unit": unit, "source": source}
+    return field(default=default, metadata=described | {"bounds": bounds})
+
+
+def switch(number: int, release: str, meaning: str, published: str, corrected: str) -> Any:
+    """The field of surprise ``number`` (METHOD section 4) with its value under each mode."""
+    values = {"published": published, "corrected": corrected}
+    source = f"surprise {number}, {release}"
+    described = {"meaning": meaning, "unit": "", "source": source, "bounds": {}}
+    return field(default="", metadata=described | values)
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """Where the released code and the text part. An empty value follows `Config.mode`.
+    """Where the released code and the text of the paper differ; `mode` sets those not named.
 
-    Numbers are those of notebook 09. Surprises 12, 14 and 15 are plain faults of the released code
+    The numbers are those of notebook 09. Surprises 12, 14 and 15 are faults of the released code
     (mixed checkpoints, crashes, labels in directory order) and are always repaired.
     """
 
-    eval_path: Literal["", "half_batch", "all"] = ""  # 1: which rows of a test batch get adapters
-    adapter_residual: Literal["", "doubled", "single"] = ""  # 2: does the adapter add its input
-    adapter_init: Literal["", "normal", "zero"] = ""  # 3: up-projection N(0, 0.02) or 0
-    student_init: Literal["", "random", "copied"] = ""  # 4: positions, encoder norm, mask vector
-    backend_mask: Literal["", "discarded", "applied"] = (
-        ""  # 5: SpecAugment before the ECAPA back-end
+    eval_path: Literal["", "half_batch", "all"] = switch(
+        1, P, "rows of a test batch that pass through the adapters", "half_batch", "all"
     )
-    optimiser: Literal["", "rebuilt", "kept"] = ""  # 6: Adam's moments at the end of an epoch
-    crop_start: Literal["", "whole_second", "any_sample"] = ""  # 7: where training crops start
-    cosine_term: Literal["", "summed", "averaged"] = ""  # 8: over frames, in the DistilHuBERT loss
-    layer_weights: Literal["", "raw", "softmax"] = ""  # 9: weighted sum over hidden states
-    kd_data: Literal["", "target", "as_chosen"] = ""  # 10: corpus that distillation reads
-    checkpoint: Literal["", "oracle", "dev"] = ""  # 11: trials that choose the best epoch
-    student_noise: Literal["", "same_on_all_ranks", "per_rank"] = ""  # 13: LayerDrop, SpecAugment
+    adapter_residual: Literal["", "doubled", "single"] = switch(
+        2, P, "how often the verification path adds the adapter's input", "doubled", "single"
+    )
+    adapter_init: Literal["", "normal", "zero"] = switch(
+        3, P, "start of the adapter's up-projection: N(0, 0.02) or 0", "normal", "zero"
+    )
+    student_init: Literal["", "random", "copied"] = switch(
+        4, "P and R", "start of positions, encoder norm and mask vector", "random", "copied"
+    )
+    backend_mask: Literal["", "discarded", "applied"] = switch(
+        5, P, "result of SpecAugment before the ECAPA back-end", "discarded", "applied"
+    )
+    optimiser: Literal["", "rebuilt", "kept"] = switch(
+        6, P, "Adam's moments at the end of an epoch", "rebuilt", "kept"
+    )
+    crop_start: Literal["", "whole_second", "any_sample"] = switch(
+        7, P, "start of a training crop", "whole_second", "any_sample"
+    )
+    cosine_term: Literal["", "summed", "averaged"] = switch(
+        8, R, "cosine term of the DistilHuBERT loss, over frames", "summed", "averaged"
+    )
+    layer_weights: Literal["", "raw", "softmax"] = switch(
+        9, R, "weights of the sum over hidden states", "raw", "softmax"
+    )
+    kd_data: Literal["", "target", "as_chosen"] = switch(
+        10, R, "corpus that distillation reads when data.kd_corpus is set", "target", "as_chosen"
+    )
+    checkpoint: Literal["", "oracle", "dev"] = switch(
+        11, "P and R", "trials that choose the best epoch", "oracle", "dev"
+    )
+    student_noise: Literal["", "same_on_all_ranks", "per_rank"] = switch(
+        13,
+        "P and R",
+        "random numbers of LayerDrop and SpecAugment",
+        "same_on_all_ranks",
+        "per_rank",
+    )
 
 
 BUNDLES: dict[str, Switches] = {
-    "published": Switches(
-        "half_batch", "doubled", "normal", "random", "discarded", "rebuilt", "whole_second", "summed",
-        "raw", "target", "oracle", "same_on_all_ranks",
-    ),
-    "corrected": Switches(
-        "all", "single", "zero", "copied", "applied", "kept", "any_sample", "averaged",
-        "softmax", "as_chosen", "dev", "per_rank",
-    ),
-}  # fmt: skip
+    mode: Switches(**{f.name: f.metadata[mode] for f in fields(Switches)})
+    for mode in typing.get_args(Mode)
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """What is heard: corpora, crops, the development speakers."""
+    """Corpora, crops and development speakers."""
 
-    corpus: str = "voxceleb2"  # name known to `oskdft data list`, or "folder"
-    root: str = ""  # empty: $OSKDFT_DATA/<corpus>, then ./data/<corpus>
-    crop_s: float = 2.0  # training crop [s]
-    dev_speakers: int = 60  # training speakers set aside to choose checkpoints (our choice)
-    labelled_speakers: int = 0  # use the labels of so many training speakers only; 0: all
-    speakers: int = 60  # synthetic voices to make when the corpus is not there yet
-    utterances: int = 20  # of each
-    trials: str = ""  # test list; empty: the corpus' own
-    trials_root: str = ""  # folder of its recordings; empty: the corpus root
-    kd_corpus: str = ""  # second corpus for distillation (OS-KDFT2: LibriSpeech); empty: none
-    kd_root: str = ""  # its folder
-    workers: int = 2  # processes that read and augment
+    corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, or "folder"')
+    root: str = setting("", "its folder; empty: $OSKDFT_DATA/CORPUS, then data/CORPUS", source=OURS)
+    crop_s: float = setting(2.0, "length of a training crop", "s", above=0)
+    dev_speakers: int = setting(
+        60, "training speakers set aside to choose checkpoint and threshold", source=OURS, least=0
+    )
+    labelled_speakers: int = setting(
+        0, "training speakers whose labels are used; 0: all", source=OURS, least=0
+    )
+    speakers: int = setting(60, "synthetic voices to make where there are none yet", source=OURS)
+    utterances: int = setting(20, "utterances of each synthetic voice", source=OURS)
+    trials: str = setting("", "test list; empty: the list of the corpus", source=OURS)
+    trials_root: str = setting("", "folder of its recordings; empty: data.root", source=OURS)
+    kd_corpus: str = setting("", "second corpus, for distillation only; empty: none", source=S)
+    kd_root: str = setting("", "folder of data.kd_corpus; empty: as data.root", source=OURS)
+    workers: int = setting(2, "processes that read and augment", source=OURS, least=0)
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """What is done to the student's crop. Defaults: release P. The teacher hears the clean crop."""
+    """Augmentation of the student's crop; the teacher receives the clean crop."""
 
-    probability: float = 0.6  # that a crop is augmented at all
-    # folder with noise/, speech/, music/, or "musan" for where that lies; empty: no additive noise
-    noise_root: str = ""
-    rir_root: str = ""  # folder of room impulse responses, or "rirs_noises"; empty: no rooms
-    noise_snr_db: tuple[float, float] = (0.0, 15.0)
-    speech_snr_db: tuple[float, float] = (13.0, 20.0)
-    music_snr_db: tuple[float, float] = (5.0, 25.0)
-    white_snr_db: tuple[float, float] = (0.0, 0.0)  # white noise, needs no corpus; equal ends: off
-    clipping: float = 0.3  # probability inside an augmented crop
-    easing: float = 0.3  # probability inside an augmented crop
-    easing_curve: Literal["published", "bounded"] = "published"
-    speed: tuple[float, ...] = ()  # one per crop, each a speaker of its own; empty: off
+    probability: float = setting(0.6, "probability that a crop is augmented", least=0, most=1)
+    noise_root: str = setting(
+        "", 'folder with noise/, speech/ and music/, or "musan"; empty: no additive noise'
+    )
+    rir_root: str = setting(
+        "", 'folder of room impulse responses, or "rirs_noises"; empty: no rooms'
+    )
+    noise_snr_db: tuple[float, float] = setting((0.0, 15.0), "speech over noise, range", "dB")
+    speech_snr_db: tuple[float, float] = setting((13.0, 20.0), "speech over babble, range", "dB")
+    music_snr_db: tuple[float, float] = setting((5.0, 25.0), "speech over music, range", "dB")
+    white_snr_db: tuple[float, float] = setting(
+        (0.0, 0.0), "speech over white noise, range; equal ends: none", "dB", source=OURS
+    )
+    clipping: float = setting(0.3, "probability that an augmented crop is clipped", least=0, most=1)
+    easing: float = setting(0.3, "probability that an augmented crop is faded", least=0, most=1)
+    easing_curve: Literal["published", "bounded"] = setting("published", "gain of the fade")
+    speed: tuple[float, ...] = setting(
+        (),
+        "factors, one per crop, each a further speaker; empty: off",
+        source=OURS,
+        least=0.5,
+        most=2,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Teacher, student, adapters, back-end."""
+    """Teacher, student, adapters and back-end."""
 
-    teacher: str = "facebook/wav2vec2-large-xlsr-53"  # hub name, folder, or a name in assets/
-    student_layers: int = 4
-    adapter_units: int = 64  # bottleneck width; 0: no adapters
-    adapter_layers: tuple[int, ...] = ()  # student layers with one, from 1 on; empty: all
-    adapter_activation: Literal["relu", "elu"] = "relu"
-    adapter_norm: bool = True  # LayerNorm before the down-projection
-    adapter_scale: float = 0.1
-    adapter_noise: tuple[float, float] = (0.0, 0.0)  # range of u in N(0, u mean|h|), training only
-    backend: Literal["ecapa", "linear", "tft"] = "ecapa"
-    backend_channels: int = 512  # ECAPA's C
-    embedding: int = 192  # E
+    teacher: str = setting(
+        "facebook/wav2vec2-large-xlsr-53", "name on the hub, folder, or name in oskdft/assets"
+    )
+    student_layers: int = setting(4, "layers that the student takes over", above=0)
+    adapter_units: int = setting(64, "width of the adapter's bottleneck; 0: no adapters", least=0)
+    adapter_layers: tuple[int, ...] = setting((), "student layers with an adapter; empty: all")
+    adapter_activation: Literal["relu", "elu"] = setting(
+        "relu", "activation of the bottleneck; elu: WavLM in release R"
+    )
+    adapter_norm: bool = setting(True, "LayerNorm before the down-projection")
+    adapter_scale: float = setting(0.1, "factor on the adapter's output")
+    adapter_noise: tuple[float, float] = setting(
+        (0.0, 0.0), "range of u in the training noise N(0, u mean|h|) on the bottleneck", source=R
+    )
+    backend: Literal["ecapa", "linear", "tft"] = setting(
+        "ecapa", "speaker back-end; linear: release R, tft: release S"
+    )
+    backend_channels: int = setting(512, "channels C of ECAPA-TDNN, a multiple of 8", above=0)
+    embedding: int = setting(192, "size E of the speaker embedding", above=0)
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """Distillation (KD) and speaker verification (SV) losses."""
+    """Losses of distillation (KD) and speaker verification (SV)."""
 
-    kd: Literal["mse", "distilhubert", "fithubert"] = "mse"
-    kd_weight: float = 100.0
-    kd_schedule: Literal["linear", "constant"] = "linear"  # linear: x (1 - epoch / epochs)
-    kd_layers: tuple[int, ...] = (4, 8, 12)  # teacher layers for distilhubert and fithubert
-    kd_targets: Literal["raw", "standardised"] = "raw"  # per dimension over the batch (our choice)
-    kd_cosine: float = 1.0  # weight of the cosine term (DistilHuBERT's lambda)
-    kd_hint: float = 0.1  # weight of the lower layers (FitHuBERT)
-    sv: Literal["aam", "cross_entropy"] = "aam"
-    margin: float = 0.2  # [rad]
-    scale: float = 30.0
-    aam_fallback: bool = True  # linear continuation past pi - margin (release P)
-    aam_topk: int = 0  # penalise the k hardest other classes (release R); 0: off
-    aam_topk_margin: float = 0.06  # [rad]
-    class_weights: bool = True  # total / count per speaker
+    kd: Literal["mse", "distilhubert", "fithubert"] = setting(
+        "mse", "KD loss; distilhubert: release R, fithubert: Lee et al. 2022"
+    )
+    kd_weight: float = setting(100.0, "weight of the KD loss", least=0)
+    kd_schedule: Literal["linear", "constant"] = setting(
+        "linear", "course of the weight; linear: times (1 - epoch / epochs)"
+    )
+    kd_layers: tuple[int, ...] = setting(
+        (4, 8, 12), "teacher layers of distilhubert and fithubert, from 1", source=R
+    )
+    kd_targets: Literal["raw", "standardised"] = setting(
+        "raw", "teacher states; standardised: per dimension over the batch (our choice)"
+    )
+    kd_cosine: float = setting(1.0, "weight lambda of the cosine term of distilhubert", source=R)
+    kd_hint: float = setting(
+        0.1, "weight of the lower layers of fithubert", source="FitHuBERT, Lee et al. 2022"
+    )
+    sv: Literal["aam", "cross_entropy"] = setting("aam", "SV loss; cross_entropy: release R")
+    margin: float = setting(0.2, "margin of AAM-softmax", "rad", least=0, below=1.5)
+    scale: float = setting(30.0, "scale of AAM-softmax", above=0)
+    aam_fallback: bool = setting(True, "linear continuation past pi - margin")
+    aam_topk: int = setting(0, "hardest other classes to penalise; 0: none", source=R, least=0)
+    aam_topk_margin: float = setting(0.06, "margin of those classes", "rad", source=R)
+    class_weights: bool = setting(True, "weights total / count per speaker")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Budget and optimiser."""
 
-    epochs: int = 100
-    steps_per_epoch: int = 0  # 0: one pass over the data
-    batch: int = 128  # utterances per step, over all processes together
-    lr: float = 1.0e-4  # of back-end and loss (SV group)
-    lr_min: float = 1.0e-6
-    schedule: Literal["paper", "constant", "warmup_cosine"] = "paper"
-    warmup: float = 0.05  # share of all steps, schedule warmup_cosine only
-    lr_body_factor: float = 1.0  # student body relative to lr; "paper" has its own ramp
-    lr_adapter_factor: float = 10.0
-    body_ramp: int = 10  # epochs of the body's ramp, schedule "paper"
-    body_decay: float = 0.93  # per epoch after the ramp, schedule "paper"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 0.0  # 0: no clipping
-    freeze_cnn: bool = False  # train the CNN front-end or leave it the teacher's
-    precision: Literal["float32", "bf16"] = "float32"
-    validate_every: int = 1  # epochs
-    patience: int = 0  # validations without improvement before stopping; 0: never
+    epochs: int = setting(100, "epochs", above=0)
+    steps_per_epoch: int = setting(
+        0, "updates per epoch; 0: one pass over the data", source=OURS, least=0
+    )
+    batch: int = setting(
+        128, "crops per update, over all processes; batch normalisation needs two", least=2
+    )
+    lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0)
+    lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0)
+    schedule: Literal["paper", "constant", "warmup_cosine"] = setting(
+        "paper", "course of the learning rates; constant: release R, warmup_cosine: our choice"
+    )
+    warmup: float = setting(
+        0.05, "share of all updates, schedule warmup_cosine", source=OURS, least=0, below=1
+    )
+    lr_body_factor: float = setting(
+        1.0, 'learning rate of the student body over train.lr; "paper" has a ramp of its own'
+    )
+    lr_adapter_factor: float = setting(10.0, "learning rate of the adapters over train.lr")
+    body_ramp: int = setting(10, "length of the body's ramp, schedule paper", "epochs", above=0)
+    body_decay: float = setting(0.93, "factor per epoch after the ramp, schedule paper")
+    weight_decay: float = setting(0.0, "weight decay", least=0)
+    max_grad_norm: float = setting(
+        0.0, "norm at which gradients are clipped; 0: never", source=OURS, least=0
+    )
+    freeze_cnn: bool = setting(False, "keep the CNN front-end as the teacher's", source=OURS)
+    precision: Literal["float32", "bf16"] = setting("float32", "arithmetic; bf16: autocast")
+    validate_every: int = setting(1, "distance of validations", "epochs", above=0)
+    patience: int = setting(
+        0, "validations without improvement before the run stops; 0: never", source=OURS, least=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class EvalConfig:
-    """Scoring recipe: cosine of full utterances, mean cosine of crops, or both."""
+    """Scoring recipe."""
 
-    tta: Literal["both", "full", "crops"] = "both"
-    crops: int = 5
-    crop_s: float = 3.0
-    snorm_top: int = 300  # cohort size of AS-norm
-    batch_s: float = 240.0  # seconds of audio embedded at once
+    tta: Literal["both", "full", "crops"] = setting(
+        "both", "cosine of full utterances, mean cosine of crops, or the mean of both"
+    )
+    crops: int = setting(5, "crops per utterance, evenly spaced", above=0)
+    crop_s: float = setting(3.0, "length of a crop", "s", above=0)
+    snorm_top: int = setting(300, "nearest cohort speakers of AS-norm", source=OURS, above=0)
+    batch_s: float = setting(240.0, "audio embedded at once", "s", source=OURS, above=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole run. Make one with `load`, change it with `override`.
+    """A whole run. `load` reads one, `override` changes it.
 
     >>> cfg = load("smoke").override({"train.lr": "1e-3", "mode": "published"})
     >>> cfg.train.lr, cfg.switches.adapter_init
     (0.001, 'normal')
     """
 
-    name: str = "vox2"
-    mode: Mode = "corrected"  # how the released code's surprises are treated, see Switches
-    strategy: str = "os-kdft"
-    seed: int = 0
-    device: str = "auto"
+    name: str = setting("vox2", "profile", source=OURS)
+    mode: Mode = setting("corrected", "value of the switches that are not named", source=OURS)
+    strategy: str = setting(
+        "os-kdft", "os-kdft, one of its rivals, see oskdft/method/strategies.py"
+    )
+    seed: int = setting(0, "seed of all random numbers", source=OURS, least=0)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:1", source=OURS)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -187,21 +295,22 @@ class Config:
         if self.mode not in BUNDLES:
             raise ValueError(f"mode is {self.mode!r}; choose published or corrected")
         bundle = BUNDLES[self.mode]
-        chosen = {
+        switches = {
             f.name: getattr(self.switches, f.name) or getattr(bundle, f.name)
             for f in fields(Switches)
         }
-        object.__setattr__(self, "switches", Switches(**chosen))
-        _check(self)
+        object.__setattr__(self, "switches", Switches(**switches))
+        _check_bounds(self)
+        _check_combinations(self)
 
     def override(self, changes: dict[str, Any]) -> "Config":
-        """Return a copy with dotted names changed; a new mode takes along what followed the old one.
+        """Return a copy with settings changed; under a new mode, switches follow it.
 
         Args:
-            changes: e.g. {"loss.kd_weight": 0.0, "data.corpus": "synthetic"}.
+            changes: by dotted name, such as {"loss.kd_weight": 0.0, "data.corpus": "synthetic"}.
         Raises:
-            ValueError: a name that does not exist (with the nearest ones), a value of another type,
-                or a combination that cannot work.
+            ValueError: an unknown name (the nearest ones are listed), a value of another type or
+                out of bounds, or a combination that cannot work.
 
         >>> load("smoke").override({"loss.kd_wieght": 0})
         Traceback (most recent call last):
@@ -214,15 +323,14 @@ class Config:
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None
                 if not isinstance(node, dict):
-                    raise ValueError(f"unknown setting {name}; {_nearest(parent, tree)}")
+                    raise ValueError(f"unknown setting {name}; {nearest(parent, tree)}")
             if leaf not in node:
-                raise ValueError(f"unknown setting {name}; {_nearest(leaf, node)}")
+                raise ValueError(f"unknown setting {name}; {nearest(leaf, node)}")
             node[leaf] = value
         if tree["mode"] != self.mode:
             old = dataclasses.asdict(BUNDLES[self.mode])
-            given = {n.removeprefix("switches.") for n in changes}
             for name, value in tree["switches"].items():
-                if value == old[name] and name not in given:
+                if value == old[name] and f"switches.{name}" not in changes:
                     tree["switches"][name] = ""
         return from_dict(tree)
 
@@ -240,7 +348,7 @@ def load(profile: str = "classroom") -> Config:
 
 
 def from_dict(tree: dict[str, Any]) -> Config:
-    """Build a `Config` from nested plain values; what is absent keeps its default."""
+    """Build a `Config` from nested plain values; an absent setting has its default."""
     return build(Config, tree)
 
 
@@ -256,72 +364,79 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML text, as saved in each run folder."""
+    """The configuration as YAML text, as saved in each run folder."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-def _check(cfg: Config) -> None:
-    """Combinations that cannot work, each with what to change."""
-    d, a, m, los, t, e = cfg.data, cfg.augment, cfg.model, cfg.loss, cfg.train, cfg.eval
-    positive = {
-        "data.crop_s": d.crop_s, "model.student_layers": m.student_layers, "model.embedding": m.embedding,
-        "model.backend_channels": m.backend_channels, "train.epochs": t.epochs, "train.batch": t.batch,
-        "train.lr": t.lr, "train.validate_every": t.validate_every, "eval.crops": e.crops,
-        "eval.crop_s": e.crop_s, "eval.batch_s": e.batch_s, "loss.scale": los.scale,
-        "eval.snorm_top": e.snorm_top, "train.body_ramp": t.body_ramp,
-    }  # fmt: skip
-    not_negative = {
-        "loss.kd_weight": los.kd_weight, "train.weight_decay": t.weight_decay, "seed": cfg.seed,
-        "model.adapter_units": m.adapter_units, "train.steps_per_epoch": t.steps_per_epoch,
-        "data.dev_speakers": d.dev_speakers, "data.workers": d.workers, "loss.aam_topk": los.aam_topk,
-        "train.patience": t.patience, "train.max_grad_norm": t.max_grad_norm, "train.lr_min": t.lr_min,
-        "data.labelled_speakers": d.labelled_speakers,
-    }  # fmt: skip
-    for name, value in positive.items():
-        if value <= 0:
-            raise ValueError(f"{name} is {value}; it must be more than 0")
-    for name, value in not_negative.items():
-        if value < 0:
-            raise ValueError(f"{name} is {value}; it must not be less than 0")
-    for name in ("probability", "clipping", "easing"):
-        if not 0 <= getattr(a, name) <= 1:
-            raise ValueError(f"augment.{name} is {getattr(a, name)}; it is a probability, 0 to 1")
-    rules = (
-        (all(0.5 <= s <= 2 for s in a.speed), f"augment.speed is {a.speed}; give each 0.5 to 2"),
-        (t.batch >= 2, f"train.batch is {t.batch}; batch normalisation needs at least 2"),
-        (0 <= los.margin < 1.5, f"loss.margin is {los.margin}; it is an angle in [0, 1.5) rad"),
-        (t.lr_min <= t.lr, f"train.lr_min is {t.lr_min}; it must not exceed train.lr ({t.lr})"),
-        (0 <= t.warmup < 1, f"train.warmup is {t.warmup}; it is a share of all steps, [0, 1)"),
-        (not los.aam_topk or los.sv == "aam", "loss.aam_topk needs loss.sv=aam; set one of them"),
-        (
-            m.backend_channels % 8 == 0,
-            f"model.backend_channels is {m.backend_channels}; ECAPA splits it by 8",
-        ),
-        (
-            all(1 <= layer <= m.student_layers for layer in m.adapter_layers),
-            f"model.adapter_layers is {list(m.adapter_layers)}; the student has layers 1 to {m.student_layers}",
-        ),
-        (
-            los.kd == "mse" or (los.kd_layers and min(los.kd_layers) >= 1),
-            f"loss.kd_layers is {list(los.kd_layers)}; teacher layers count from 1",
-        ),
-        (
-            los.kd != "fithubert" or len(los.kd_layers) == m.student_layers,
-            f"loss.kd=fithubert pairs layers: loss.kd_layers {list(los.kd_layers)} must have as many "
-            f"entries as model.student_layers ({m.student_layers})",
-        ),
-    )
-    for holds, message in rules:
-        if not holds:
-            raise ValueError(message)
+def _described(cls: type, prefix: str = "") -> dict[str, tuple[dataclasses.Field, Any]]:
+    """Field and type of every setting of a dataclass, by dotted name."""
+    hints = typing.get_type_hints(cls)
+    settings = {}
+    for f in fields(cls):
+        if dataclasses.is_dataclass(hints[f.name]):
+            settings |= _described(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            settings[f"{prefix}{f.name}"] = f, hints[f.name]
+    return settings
 
 
-SAMPLE_RATE = 16_000  # Hz, what every encoder here was trained on
+def _check_bounds(cfg: Config) -> None:
+    """Refuse a value out of the bounds of its field."""
+    holds = {
+        "above": ("more than", lambda value, bound: value > bound),
+        "least": ("at least", lambda value, bound: value >= bound),
+        "below": ("less than", lambda value, bound: value < bound),
+        "most": ("at most", lambda value, bound: value <= bound),
+    }
+    values = flat(to_dict(cfg))
+    for name, (f, _) in SETTINGS.items():
+        bounds = {kind: bound for kind, bound in f.metadata["bounds"].items() if bound is not None}
+        words = " and ".join(f"{holds[kind][0]} {bound}" for kind, bound in bounds.items())
+        for value in values[name] if isinstance(values[name], list) else [values[name]]:
+            if not all(holds[kind][1](value, bound) for kind, bound in bounds.items()):
+                unit = f" {f.metadata['unit']}" if f.metadata["unit"] else ""
+                raise ValueError(f"{name} is {values[name]}; it must be {words}{unit}")
 
+
+def _check_combinations(cfg: Config) -> None:
+    """Refuse settings that cannot work together; each message names what to change."""
+    model, loss, train = cfg.model, cfg.loss, cfg.train
+    if train.lr_min > train.lr:
+        raise ValueError(
+            f"train.lr_min is {train.lr_min}; it must not exceed train.lr ({train.lr})"
+        )
+    if loss.aam_topk and loss.sv != "aam":
+        raise ValueError("loss.aam_topk needs loss.sv=aam; set one of them")
+    if model.backend_channels % 8:
+        raise ValueError(
+            f"model.backend_channels is {model.backend_channels}; ECAPA-TDNN needs a multiple of 8"
+        )
+    if not all(1 <= layer <= model.student_layers for layer in model.adapter_layers):
+        raise ValueError(
+            f"model.adapter_layers is {list(model.adapter_layers)}; "
+            f"the student has layers 1 to {model.student_layers}"
+        )
+    if loss.kd != "mse" and not (loss.kd_layers and min(loss.kd_layers) >= 1):
+        raise ValueError(
+            f"loss.kd_layers is {list(loss.kd_layers)}; name teacher layers, which count from 1"
+        )
+    if loss.kd == "fithubert" and len(loss.kd_layers) != model.student_layers:
+        raise ValueError(
+            f"loss.kd=fithubert pairs layers: loss.kd_layers {list(loss.kd_layers)} must have as many "
+            f"entries as model.student_layers ({model.student_layers})"
+        )
+
+
+SETTINGS = _described(Config)
 
 PLACES = (  # settings of a machine, not of a recipe
-    "device", "data.root", "data.trials", "data.trials_root", "data.kd_root", "data.workers",
-)  # fmt: skip
+    "device",
+    "data.root",
+    "data.trials",
+    "data.trials_root",
+    "data.kd_root",
+    "data.workers",
+)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -330,38 +445,59 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> flat({"seed": 0, "data": {"corpus": "synthetic"}})
     {'seed': 0, 'data.corpus': 'synthetic'}
     """
-    out = {}
+    settings = {}
     for key, value in tree.items():
-        nested = isinstance(value, dict)
-        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return out
+        name = f"{prefix}{key}"
+        settings |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return settings
+
+
+def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
+    """Settings that two nested configurations do not share: (old, new) value by dotted name.
+
+    >>> differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
+    {'b.c': (2, 3)}
+    """
+    old, new = flat(old), flat(new)
+    pairs = {name: (old.get(name), new.get(name)) for name in old | new}
+    return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
+
+
+def _reference(base: Config, mode: str) -> dict[str, Any]:
+    """Settings of ``base`` as a dict; its switches follow ``mode`` instead of its own mode."""
+    return to_dict(base.override({"mode": mode})) | {"mode": base.mode}
 
 
 def changes(cfg: Config) -> dict[str, Any]:
-    """What a recipe changes in its profile, by dotted name; a profile of one's own is not known.
+    """Settings of a recipe that differ from its profile, by dotted name; {} for an unknown profile.
 
     >>> changes(load("smoke").override({"train.lr": 1e-3, "mode": "published", "data.root": "here"}))
     {'mode': 'published', 'train.lr': 0.001}
     """
     if cfg.name not in PROFILES:
         return {}
-    base = load(cfg.name)
-    followed = flat(to_dict(base.override({"mode": cfg.mode}))) | {"mode": base.mode}
-    settings = flat(to_dict(cfg)).items()
-    return {k: v for k, v in settings if v != followed[k] and k not in PLACES}
+    changed = differences(_reference(load(cfg.name), cfg.mode), to_dict(cfg))
+    return {name: new for name, (_, new) in changed.items() if name not in PLACES}
 
 
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Settings that two configurations do not share.
+def describe(cfg: Config) -> list[dict[str, Any]]:
+    """Every setting of a configuration, in the order of the dataclasses.
 
-    >>> differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
-    ['b.c is 2 there, 3 now']
+    Returns:
+        one dict per setting: name (dotted), value, unit, meaning, source, choices (empty: free),
+        changed (whether the value differs from the default; switches may follow the mode).
+
+    >>> next(row for row in describe(load("vox1")) if row["name"] == "data.crop_s")["changed"]
+    True
     """
-    found = []
-    for key in old.keys() | new.keys():
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} is {a} there, {b} now")
-    return sorted(found)
+    changed = differences(_reference(Config(), cfg.mode), to_dict(cfg))
+    rows = []
+    for name, value in flat(to_dict(cfg)).items():
+        f, kind = SETTINGS[name]
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        rows.append(
+            {"name": name, "value": value}
+            | {key: f.metadata[key] for key in ("unit", "meaning", "source")}
+            | {"choices": [choice for choice in choices if choice], "changed": name in changed}
+        )
+    return rows

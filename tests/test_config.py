@@ -17,8 +17,8 @@ def test_profiles_load_and_round_trip(profile):
 
 def test_paper_profile_changes_no_default():
     paper = config.load("vox2")
-    heard = config.AugmentConfig(noise_root="musan", rir_root="rirs_noises")  # where they lie
-    assert paper == config.Config(name="vox2", mode="published", augment=heard)
+    folders = config.AugmentConfig(noise_root="musan", rir_root="rirs_noises")
+    assert paper == config.Config(name="vox2", mode="published", augment=folders)
 
 
 def test_preset_holds_only_differences():
@@ -89,10 +89,10 @@ def test_yaml_number_read_as_text_becomes_a_number():
         ({"augment.noise_snr_db": [1.0]}, "has 1 entries; write 2"),
         ({"augment.noise_snr_db": 5}, "write a list"),
         ({"train.batch": 1}, "at least 2"),
-        ({"train.batch": -3}, "more than 0"),
+        ({"train.epochs": 0}, "more than 0"),
         ({"train.lr": 1e-7}, "lr_min"),
-        ({"augment.probability": 1.5}, "probability"),
-        ({"loss.margin": 2.0}, "angle"),
+        ({"augment.probability": 1.5}, "at least 0 and at most 1"),
+        ({"loss.margin": 2.0}, "at least 0 and less than 1.5 rad"),
         ({"loss.aam_topk": 3, "loss.sv": "cross_entropy"}, "needs loss.sv=aam"),
         ({"loss.kd": "fithubert"}, "as many entries as model.student_layers"),
         ({"loss.kd": "distilhubert", "loss.kd_layers": [0, 4]}, "count from 1"),
@@ -101,8 +101,8 @@ def test_yaml_number_read_as_text_becomes_a_number():
             "model.adapter_layers is [0]; the student has layers 1 to 4",
         ),
         ({"model.adapter_layers": [5]}, "the student has layers 1 to 4"),
-        ({"model.backend_channels": 100}, "splits it by 8"),
-        ({"augment.speed": [0.9, 3]}, "give each 0.5 to 2"),
+        ({"model.backend_channels": 100}, "multiple of 8"),
+        ({"augment.speed": [0.9, 3]}, "at least 0.5 and at most 2"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -130,6 +130,33 @@ def test_bad_files_are_one_line(tmp_path):
         match="bad.yaml: unknown setting model.student_layer; did you mean student_layers",
     ):
         config.load(str(bad))
+
+
+def test_every_setting_is_described():
+    settings = config.describe(config.Config())
+    assert [row["name"] for row in settings] == list(config.SETTINGS)
+    for row in settings:
+        assert row["meaning"] and row["source"] and not row["changed"], row["name"]
+    crop = next(row for row in settings if row["name"] == "data.crop_s")
+    assert (crop["value"], crop["unit"], crop["source"]) == (2.0, "s", "release P")
+
+
+def test_settings_that_a_profile_changes_are_marked():
+    changed = {row["name"] for row in config.describe(config.load("vox2")) if row["changed"]}
+    assert changed == {"mode", "augment.noise_root", "augment.rir_root"}
+
+
+def test_bounds_of_a_setting_are_checked_in_every_field_that_has_some():
+    for name, (f, _) in config.SETTINGS.items():
+        bounds = f.metadata["bounds"]
+        for kind, outside in (("above", 0), ("least", -1), ("below", 1), ("most", 1)):
+            bound = bounds.get(kind)
+            if bound is not None:
+                value = bound + outside
+                value = int(value) if isinstance(f.default, int) else float(value)
+                value = [value] if isinstance(f.default, tuple) else value
+                with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
+                    config.Config().override({name: value})
 
 
 def test_frozen():

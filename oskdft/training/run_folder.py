@@ -112,7 +112,8 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
     else:
         changed = differences(to_dict(load(str(path))), to_dict(cfg))
         if changed:
-            raise ValueError(f"{out} is a run of another configuration: {'; '.join(changed)}")
+            listed = "; ".join(f"{name} is {a} there, {b} now" for name, (a, b) in changed.items())
+            raise ValueError(f"{out} is a run of another configuration: {listed}")
 
 
 def tidy(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""TODO utils.schema."""
+"""Typed dataclasses from YAML: names and types are checked, an error is one line with the fix."""
 
 import dataclasses
 import difflib
@@ -11,12 +11,12 @@ import yaml
 
 
 def read_yaml(cls: type, path: Path) -> Any:
-    """A dataclass from a YAML file; every error is one line that names the file."""
+    """Build a dataclass from a YAML file; every error is one line that names the file."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also not UTF-8, nested too deep
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not valid YAML ({reason}); mend it there") from None
+        raise ValueError(f"{path} is not valid YAML ({reason}); correct it there") from None
     try:
         return build(cls, tree)
     except ValueError as error:
@@ -24,16 +24,29 @@ def read_yaml(cls: type, path: Path) -> Any:
 
 
 def build(cls: type, tree: Any, prefix: str = "") -> Any:
-    """A dataclass from plain values: names and types checked, what is absent keeps its default."""
+    """Build a dataclass from nested plain values; an absent name has its default.
+
+    Args:
+        cls: its fields have types int, float, bool, str, Literal, tuple or a dataclass.
+        tree: {name: value}, for a dataclass inside it a dict again.
+        prefix: dotted name of ``tree`` in messages, with the dot.
+    Raises:
+        ValueError: an unknown name, or a value of another type.
+
+    >>> @dataclasses.dataclass
+    ... class Sizes:
+    ...     layers: int = 2
+    >>> build(Sizes, {"layers": "many"})
+    Traceback (most recent call last):
+    ValueError: layers is 'many'; write a whole number
+    """
     if not isinstance(tree, dict):
         where = f"{prefix[:-1]} is" if prefix else "the configuration is"
         raise ValueError(f"{where} {tree!r}; write `key: value` lines")
     hints = typing.get_type_hints(cls)
     unknown = [key for key in tree if key not in hints]
     if unknown:
-        raise ValueError(
-            f"unknown setting {prefix}{unknown[0]}; {_nearest(str(unknown[0]), hints)}"
-        )
+        raise ValueError(f"unknown setting {prefix}{unknown[0]}; {nearest(str(unknown[0]), hints)}")
     values = {}
     for key, value in tree.items():
         if dataclasses.is_dataclass(hints[key]):
@@ -44,7 +57,7 @@ def build(cls: type, tree: Any, prefix: str = "") -> Any:
 
 
 def _cast(value: Any, kind: Any, name: str) -> Any:
-    """Value as ``kind``, or one line that says what was expected."""
+    """Return the value as ``kind``, or raise one line that names the expected form."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if value in args:
@@ -55,7 +68,7 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
     if origin is tuple:
         return _cast_tuple(value, args, name)
     if kind is float and isinstance(value, str):
-        # YAML reads 1e-4 as text (it wants 1.0e-4); a number in words is no ambiguity
+        # YAML reads 1e-4 as text, it wants 1.0e-4
         try:
             value = float(value)
         except ValueError:
@@ -68,12 +81,12 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         return float(value)
     if type(value) is kind:
         return value
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    raise ValueError(f"{name} is {shown(value)}; write {wanted}")
+    form = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    raise ValueError(f"{name} is {shown(value)}; write {form}")
 
 
 def shown(value: Any) -> str:
-    """A value for a message: one line, cut where it is long, nested or refers to itself."""
+    """A value for a message: one line, shortened where it is long or nested."""
     text = reprlib.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -88,6 +101,11 @@ def _cast_tuple(value: Any, args: tuple, name: str) -> tuple:
     return tuple(_cast(item, kind, name) for item, kind in zip(value, args, strict=True))
 
 
-def _nearest(name: str, known: typing.Iterable[str]) -> str:
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """The end of a message about an unknown name: the names most like it, or all of them.
+
+    >>> nearest("epoch", ["epochs", "batch"])
+    'did you mean epochs?'
+    """
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else f"known here: {', '.join(known)}"
