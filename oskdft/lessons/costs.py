@@ -1,4 +1,8 @@
-"""What models cost: parameters, reductions, multiply-adds, from configurations alone; zero-shot EER."""
+"""What a model costs: parameters, multiply-adds and time.
+
+Parameters and multiply-adds need a configuration only: modules are built on the meta device, which
+holds shapes and computes nothing. Time is measured.
+"""
 
 import time
 from collections.abc import Callable
@@ -12,6 +16,7 @@ from transformers import PretrainedConfig
 from oskdft.config import SAMPLE_RATE, LossConfig, ModelConfig, Switches
 from oskdft.method.backends import EcapaTdnn, WeightedSumLinear
 from oskdft.method.encoder import (
+    add_feed_forward,
     add_positions,
     architecture,
     attend,
@@ -27,14 +32,15 @@ from oskdft.method.student import Student, student_config
 
 ABSTRACT = "abstract of the paper"
 RELEASED = "counted on the released classes"
-# label, architecture, student layers
-FAMILIES = (
+UTTERANCE_S = 3.0  # length of the utterance that `encoder_costs` counts multiply-adds for
+# label, architecture of the teacher, layers of the student
+PUBLISHED_STUDENTS = (
     ("XLSR-53", "facebook/wav2vec2-large-xlsr-53", 4),
     ("HuBERT-base", "facebook/hubert-base-ls960", 2),
     ("WavLM-base+", "microsoft/wavlm-base-plus", 2),
     ("W2V2-base", "facebook/wav2vec2-base", 2),
 )
-PUBLISHED_COUNTS = {  # METHOD.md section 3; the reductions beside them follow from these
+PUBLISHED_COUNTS = {  # METHOD.md section 3
     "XLSR-53 teacher": 315_438_720,
     "XLSR-53 student with adapters": 64_051_072,
     "XLSR-53 adapters": 536_832,
@@ -54,71 +60,67 @@ PUBLISHED_COUNTS = {  # METHOD.md section 3; the reductions beside them follow f
 def sizes() -> dict:
     """Parameters and reductions at published sizes, beside the published figures.
 
-    No weights are read: modules are built on the meta device, which holds shapes only.
-
     Returns:
-        {"parts": [{name, parameters, published, source}], "reductions": [...]}; reductions are
-        fractions of the larger side, `published` is None where nothing is known.
+        {"parts": [{name, parameters, published, source}], "reductions": [{name, from, to, reduction,
+        published, source}]}; a reduction is a fraction of the larger side; `published` and `source`
+        are None where no figure is published.
+    Source: METHOD.md section 3.
+
+    >>> sizes()["parts"][0]["parameters"]
+    315438720
     """
     with torch.device("meta"):
-        parts = _parts()
-    by_name = {p["name"]: p["parameters"] for p in parts}
-    return {"parts": parts, "reductions": _reductions(by_name)}
-
-
-def _parts() -> list[dict]:
+        counts = _part_counts()
     parts = []
-
-    def add(name: str, parameters: int) -> None:
+    for name, parameters in counts.items():
         published = PUBLISHED_COUNTS.get(name)
-        parts.append(
-            {
-                "name": name,
-                "parameters": parameters,
-                "published": published,
-                "source": published and RELEASED,
-            }
-        )
+        source = RELEASED if published else None
+        row = {"name": name, "parameters": parameters, "published": published, "source": source}
+        parts.append(row)
+    return {"parts": parts, "reductions": _reductions(counts)}
 
-    for label, name, layers in FAMILIES:
+
+def _part_counts() -> dict[str, int]:
+    """Part -> number of parameters."""
+    counts = {}
+    for label, name, layers in PUBLISHED_STUDENTS:
         config = architecture(name)
         model = ModelConfig(student_layers=layers, adapter_norm=label == "XLSR-53")
         student = Student(student_config(config, layers), model, Switches())
         adapters = count(student.adapters)
-        add(f"{label} teacher", count(build_encoder(config)))
-        add(f"{label} student, {layers} layers", count(student) - adapters)
-        add(f"{label} adapters", adapters)
-        add(f"{label} student with adapters", count(student))
+        counts[f"{label} teacher"] = count(build_encoder(config))
+        counts[f"{label} student, {layers} layers"] = count(student) - adapters
+        counts[f"{label} adapters"] = adapters
+        counts[f"{label} student with adapters"] = count(student)
     for channels in (512, 1024):
-        add(f"ECAPA-TDNN C={channels}", count(EcapaTdnn(1024, channels, 192, False)))
-    add("AAM classifier 5994 x 192", count(AamSoftmax(192, 5994, LossConfig())))
+        counts[f"ECAPA-TDNN C={channels}"] = count(EcapaTdnn(1024, channels, 192, False))
+    counts["AAM classifier 5994 x 192"] = count(AamSoftmax(192, 5994, LossConfig()))
     linear = WeightedSumLinear(768, 2, 192, False)
-    add(
-        "Linear back-end", count(linear.linear) + count(linear.norm)
-    )  # without the L+1 layer weights
-    return parts
+    # the published count leaves out the L+1 layer weights
+    counts["Linear back-end"] = count(linear.linear) + count(linear.norm)
+    return counts
 
 
-def _reductions(n: dict[str, int]) -> list[dict]:
-    def reduction(
-        name: str, large: int, small: int, published: float | None = None, source: str | None = None
-    ) -> dict:
-        return {
-            "name": name, "from": large, "to": small, "reduction": 1 - small / large,
-            "published": published, "source": source,
-        }  # fmt: skip
-
-    ecapa, linear = n["ECAPA-TDNN C=512"], n["Linear back-end"]
-    teacher, student = n["XLSR-53 teacher"], n["XLSR-53 student with adapters"]
-    rows = [
-        reduction("XLSR-53 + ECAPA", teacher + ecapa, student + ecapa, 0.762, ABSTRACT),
-        reduction("XLSR-53 alone", teacher, student),
-    ]
-    for label, _, _ in FAMILIES[1:]:
-        teacher, student = n[f"{label} teacher"], n[f"{label} student with adapters"]
-        rows.append(reduction(f"{label} alone", teacher, student))
-        rows.append(reduction(f"{label} + linear back-end", teacher + linear, student + linear))
+def _reductions(counts: dict[str, int]) -> list[dict]:
+    """Teacher and student of each family, alone and with the back-end of its release."""
+    rows = []
+    for label, _, _ in PUBLISHED_STUDENTS:
+        teacher, student = counts[f"{label} teacher"], counts[f"{label} student with adapters"]
+        alone = _reduction(f"{label} alone", teacher, student)
+        if label == "XLSR-53":
+            ecapa = counts["ECAPA-TDNN C=512"]
+            whole = _reduction("XLSR-53 + ECAPA", teacher + ecapa, student + ecapa)
+            rows += [whole | {"published": 0.762, "source": ABSTRACT}, alone]
+        else:
+            linear = counts["Linear back-end"]
+            name = f"{label} + linear back-end"
+            rows += [alone, _reduction(name, teacher + linear, student + linear)]
     return rows
+
+
+def _reduction(name: str, large: int, small: int) -> dict:
+    row = {"name": name, "from": large, "to": small, "reduction": 1 - small / large}
+    return row | {"published": None, "source": None}
 
 
 def sizes_table(result: dict) -> str:
@@ -129,23 +131,20 @@ def sizes_table(result: dict) -> str:
     True
     """
     lines = [f"{'part':34}{'parameters':>14}{'published':>14}  source"]
-    for p in result["parts"]:
-        published = f"{p['published']:,}" if p["published"] else "-"
-        lines.append(f"{p['name']:34}{p['parameters']:>14,}{published:>14}  {p['source'] or '-'}")
+    for row in result["parts"]:
+        published = f"{row['published']:,}" if row["published"] else "-"
+        numbers = f"{row['parameters']:>14,}{published:>14}"
+        lines.append(f"{row['name']:34}{numbers}  {row['source'] or '-'}")
     lines += ["", f"{'system':34}{'from':>14}{'to':>14}{'reduction':>11}{'published':>11}  source"]
-    for r in result["reductions"]:
-        published = f"-{100 * r['published']:.1f} %" if r["published"] else "-"
-        lines.append(
-            f"{r['name']:34}{r['from']:>14,}{r['to']:>14,}{-100 * r['reduction']:>9.1f} %{published:>11}"
-            f"  {r['source'] or '-'}"
-        )
+    for row in result["reductions"]:
+        published = f"-{100 * row['published']:.1f} %" if row["published"] else "-"
+        numbers = f"{row['from']:>14,}{row['to']:>14,}{-100 * row['reduction']:>9.1f} %"
+        lines.append(f"{row['name']:34}{numbers}{published:>11}  {row['source'] or '-'}")
     lines += [
         "",
         "Counted on random weights at published sizes. The abstract's -76.2 % is not reproduced by any",
-    ]
-    lines += [
         "natural definition on the released code, which gives about -77.4 %; both are printed, "
-        "neither is tuned."
+        "neither is tuned.",
     ]
     return "\n".join(lines)
 
@@ -165,54 +164,57 @@ def multiply_adds(function: Callable[..., object], *args: object) -> int:
 
 
 @torch.no_grad()
-def costs(config: PretrainedConfig, seconds: float = 3.0) -> list[dict]:
-    """Parameters and multiply-adds of each part of an encoder for one utterance; no weights needed.
+def encoder_costs(config: PretrainedConfig) -> list[dict]:
+    """Parameters and multiply-adds of each part of an encoder for one utterance of 3 s.
 
     Args:
-        config: of the encoder, such as `teacher.architecture` gives. seconds: of speech at 16 kHz.
+        config: of the encoder, such as `method.encoder.architecture` returns.
     Returns:
         [{"part", "parameters", "multiply_adds"}]: CNN, projection, positions (with the encoder's
         norm and the mask vector), then layers 1 to L.
 
-    >>> rows = costs(architecture("facebook/wav2vec2-large-xlsr-53"))
+    >>> rows = encoder_costs(architecture("facebook/wav2vec2-large-xlsr-53"))
     >>> round(sum(row["multiply_adds"] for row in rows) / 1e9, 1)
     54.8
     """
     with torch.device("meta"):
         encoder = build_encoder(config).eval()
-        wave = torch.zeros(1, round(seconds * SAMPLE_RATE))
+        wave = torch.zeros(1, round(UTTERANCE_S * SAMPLE_RATE))
         features = cnn(encoder, wave)
         projected = project(encoder, features)
+    pre_norm = is_pre_norm(encoder)
 
-    def through(layer: nn.Module, hidden: torch.Tensor, bias: torch.Tensor | None) -> tuple:
-        hidden, bias = attend(layer, hidden, None, bias, is_pre_norm(encoder))
-        return finish_layer(layer, hidden, is_pre_norm(encoder)), bias
+    def run_layer(layer: nn.Module, bias: torch.Tensor | None) -> torch.Tensor | None:
+        hidden, bias = attend(layer, projected, None, bias, pre_norm)
+        finish_layer(layer, add_feed_forward(layer, hidden, pre_norm), pre_norm)
+        return bias
 
     def row(part: str, parameters: int, function: Callable[..., object], *args: object) -> dict:
-        made = multiply_adds(function, *args)
-        return {"part": part, "parameters": parameters, "multiply_adds": made}
+        work = multiply_adds(function, *args)
+        return {"part": part, "parameters": parameters, "multiply_adds": work}
 
+    layers = encoder.encoder.layers
     rows = [
         row("CNN", count(encoder.feature_extractor), cnn, encoder, wave),
         row("projection", count(encoder.feature_projection), project, encoder, features),
     ]
-    layers, bias = encoder.encoder.layers, None
-    rest = count(encoder) - count(layers) - sum(r["parameters"] for r in rows)
+    rest = count(encoder) - count(layers) - sum(row["parameters"] for row in rows)
     rows.append(row("positions", rest, add_positions, encoder, projected, None))
+    bias = None
     for number, layer in enumerate(layers, 1):
-        rows.append(row(f"layer {number}", count(layer), through, layer, projected, bias))
-        bias = through(layer, projected, bias)[1]  # WavLM's first layer makes it for all
+        rows.append(row(f"layer {number}", count(layer), run_layer, layer, bias))
+        bias = run_layer(layer, bias)  # WavLM's first layer computes the bias of all layers
     return rows
 
 
 def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> dict[str, float]:
-    """Median time of each call [s]; the calls take turns, so that a busy moment hits all of them.
+    """Median time of each call [s]; the calls take turns, so that a busy moment slows all of them.
 
     Args:
         calls: name -> a function without arguments; each runs once before the clock starts.
         repeats: rounds; the median of an odd number is one of the times.
     Raises:
-        ValueError: no round to measure.
+        ValueError: repeats is below 1.
 
     >>> times = median_seconds({"nothing": lambda: None, "sleep": lambda: time.sleep(0.01)}, 3)
     >>> times["sleep"] >= 0.01 > times["nothing"]
@@ -222,21 +224,19 @@ def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> 
         raise ValueError(f"repeats is {repeats}; measure at least once")
     for call in calls.values():
         call()
-    taken = {name: [] for name in calls}
+    times = {name: [] for name in calls}
     order = np.random.default_rng(0)
     for _ in range(repeats):
-        for name in order.permutation(
-            list(calls)
-        ):  # a fixed order could follow a neighbour's rhythm
-            _wait()
-            began = time.perf_counter()
+        for name in order.permutation(list(calls)):  # a fixed order could follow a periodic load
+            _wait_for_gpu()
+            start = time.perf_counter()
             calls[name]()
-            _wait()
-            taken[name].append(time.perf_counter() - began)
-    return {name: float(np.median(times)) for name, times in taken.items()}
+            _wait_for_gpu()
+            times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(seconds)) for name, seconds in times.items()}
 
 
-def _wait() -> None:
-    """A GPU works behind the program's back; time counts when it is done."""
+def _wait_for_gpu() -> None:
+    """Wait until a GPU has finished its queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
