@@ -56,7 +56,7 @@ def doubled(student: Student, wave: Tensor) -> tuple[Tensor, Tensor]:
     The reference for `Student.forward_two_paths`: the same results, the CNN and everything up to the
     first adapter computed twice.
     """
-    states = student(torch.cat([wave, wave]), without_adapters=len(wave))
+    states = student(torch.cat([wave, wave]), distilled_rows=len(wave))
     return states[:, : len(wave)], states[:, len(wave) :]
 
 

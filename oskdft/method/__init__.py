@@ -1,1 +1,5 @@
-"""The paper: teacher, student, back-ends, losses, strategies. Imports torch and the configuration, no files and no corpora."""
+"""The paper: encoder, teacher, student, back-ends, losses, objective, strategies.
+
+Reading order: `encoder`, `student`, `teacher`, `backends`, `losses`, `model`, `objective`, `strategies`.
+The wing imports torch, transformers and the configuration, and knows no files and no corpora.
+"""

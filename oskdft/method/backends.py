@@ -1,8 +1,8 @@
-"""From hidden states to one embedding per utterance.
+"""Back-ends: from the student's hidden states to one embedding per utterance.
 
 Release P: ECAPA-TDNN on the last hidden state. Release R: weighted sum of all states, mean and
 deviation over time, linear layer. OS-KDFT2: an attention tuner (TFT) over the layers instead of
-adapters. Every back-end takes [L+1, B, T, D] and an optional frame mask [B, T]; padded frames are
+adapters. Every back-end takes [L+1, B, T, D] and an optional frame mask [B, T]. Padded frames are
 zeroed before each convolution and left out of each mean, so padding never changes an embedding.
 """
 
@@ -11,13 +11,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oskdft.config import ModelConfig, Switches
+from oskdft.method.student import add_noise
 from oskdft.utils.distributed import BatchNorm1d
 
-VARIANCE_FLOOR = 1e-4  # released code: deviations are taken of variances clamped here
+VARIANCE_FLOOR = 1e-4  # released code: variances are clamped here before the square root
 
 
 def build_backend(width: int, layers: int, model: ModelConfig, switches: Switches) -> nn.Module:
-    """The back-end that ``model.backend`` names, for a student of ``layers`` layers of ``width``."""
+    """Build the back-end that ``model.backend`` names.
+
+    Args:
+        width, layers: D and L of the student.
+        model: backend, backend_channels, embedding, adapter_noise.
+        switches: backend_mask (surprise 5), layer_weights (surprise 9).
+
+    >>> backend = build_backend(32, 2, ModelConfig(backend="linear", embedding=8), Switches())
+    >>> backend(torch.randn(3, 4, 9, 32)).shape  # [L+1, B, T, D] -> [B, E]
+    torch.Size([4, 8])
+    """
     if model.backend == "ecapa":
         return EcapaTdnn(
             width, model.backend_channels, model.embedding, switches.backend_mask == "applied"
@@ -46,8 +57,8 @@ class WeightedSumLinear(nn.Module):
 
     Args:
         width, layers, embedding: D, L, E.
-        normalised: softmax over the weights; as released they are raw and start uniform in [0, 1)
-            (surprise 9).
+        normalised: softmax over the weights. The released weights are raw and start uniform in
+            [0, 1) (surprise 9).
         tuner: attention tuner in place of the weighted sum (OS-KDFT2).
 
     >>> net = WeightedSumLinear(8, 2, 4, normalised=True).eval()
@@ -117,12 +128,8 @@ class AttentionTuner(nn.Module):
             self.down, self.up, self.attention, states[1:], strict=True
         ):
             bottleneck = F.gelu(down(hidden))
-            low, high = self.noise
-            if self.training and high > 0:
-                size = (
-                    low + (high - low) * torch.rand((), device=hidden.device)
-                ) * bottleneck.detach().abs().mean()
-                bottleneck = bottleneck + size * torch.randn_like(bottleneck)
+            if self.training:
+                bottleneck = add_noise(bottleneck, self.noise)
             tuned.append(up(bottleneck))
             logits.append(attention(tuned[-1].transpose(1, 2)).transpose(1, 2))
         weights = torch.stack(logits)  # [L, B, T, D]
@@ -219,17 +226,19 @@ class SeRes2Block(nn.Module):
         return x + y * self.squeeze(mean[..., None])
 
 
-def spec_augment(x: Tensor, most_frames: int = 5, most_channels: int = 10) -> Tensor:
-    """Zero one random run of frames and one of channels per utterance ([B, C, T], our choice of widths).
+def spec_augment(x: Tensor) -> Tensor:
+    """Zero one random run of at most 5 frames and one of at most 10 channels per utterance [B, C, T].
+
+    The widths are our choice: the released code discards the masked input (surprise 5).
 
     >>> spec_augment(torch.ones(2, 20, 30)).shape
     torch.Size([2, 20, 30])
     """
-    for axis, most in ((2, most_frames), (1, most_channels)):
+    for axis, most in ((2, 5), (1, 10)):
         size = x.shape[axis]
         width = torch.randint(0, min(most, size) + 1, (len(x), 1), device=x.device)
         start = (torch.rand(len(x), 1, device=x.device) * (size - width + 1)).long()
-        place = torch.arange(size, device=x.device)[None]
-        hidden = (place >= start) & (place < start + width)  # [B, size]
-        x = x.masked_fill(hidden[:, None] if axis == 2 else hidden[:, :, None], 0.0)
+        position = torch.arange(size, device=x.device)[None]
+        masked = (position >= start) & (position < start + width)  # [B, size]
+        x = x.masked_fill(masked[:, None] if axis == 2 else masked[:, :, None], 0.0)
     return x

@@ -1,4 +1,12 @@
-"""Convolutional positions of the speech encoders, computed the fast way on a CPU."""
+"""The pre-trained speech encoders: architectures, and the steps from a waveform to hidden states.
+
+wav2vec 2.0, HuBERT and WavLM are one construction: a CNN makes a frame of features each 20 ms, a
+projection and a positional convolution lead to hidden state 0, and each Transformer layer adds its
+attention and its feed-forward block. The weights and layers are those of transformers. The steps are
+functions here, because the student needs them one by one: it adds an adapter in the middle of a layer.
+"""
+
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -14,44 +22,8 @@ from transformers import (
     WavLMModel,
 )
 
-
-def convolve_positions(embed: nn.Module, hidden: Tensor) -> Tensor:
-    """The positional convolution of [B, T, D]: transformers' own, or on a CPU the same by way of spectra.
-
-    Its kernel is longer (128 frames) than most of what it sees, and its groups are narrow for a CPU's
-    matrix product: a product of spectra is 3 to 5 times faster at the size of the shipped student, 2 to
-    3 times at that of HuBERT base (benchmarks/positions.py). It pays from two rows on, as the kernel's
-    spectrum serves them all. GPUs were not measured and keep the convolution; so does what is traced
-    for export.
-    """
-    plain = (
-        hidden.device.type != "cpu"
-        or hidden.dtype != torch.float32
-        or len(hidden) == 1
-        or torch.jit.is_tracing()
-        or getattr(embed, "batch_norm", None) is not None
-    )
-    return embed(hidden) if plain else embed.activation(convolve_by_spectra(embed.conv, hidden))
-
-
-def convolve_by_spectra(conv: nn.Conv1d, hidden: Tensor) -> Tensor:
-    """Grouped convolution over time by the convolution theorem: [B, T, D] -> [B, T, D].
-
-    >>> conv = nn.Conv1d(8, 8, 16, padding=8, groups=2)
-    >>> hidden = torch.randn(2, 30, 8)
-    >>> direct = conv(hidden.transpose(1, 2)).transpose(1, 2)[:, :30]
-    >>> torch.allclose(convolve_by_spectra(conv, hidden), direct, atol=1e-5)
-    True
-    """
-    frames, before = hidden.shape[1], conv.kernel_size[0] // 2
-    size = -(-(frames + before) // 32) * 32  # what wraps around meets zeros; 32: few prime factors
-    spectrum = torch.fft.rfft(nn.functional.pad(hidden, (0, 0, before, 0)), size, dim=1)
-    kernel = torch.fft.rfft(conv.weight, size).conj()  # [D, D / groups, F]
-    spectrum = spectrum.unflatten(2, (conv.groups, -1))
-    kernel = kernel.unflatten(0, (conv.groups, -1))
-    product = torch.einsum("bfgi,goif->bfgo", spectrum, kernel).flatten(2)
-    return torch.fft.irfft(product, size, dim=1)[:, :frames] + conv.bias
-
+# WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch warns.
+warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
 
 FAMILIES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
@@ -59,16 +31,25 @@ FAMILIES = {
     "wavlm": (WavLMConfig, WavLMModel),
 }
 
-
 _LARGE = {
-    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
-    "conv_bias": True, "feat_extract_norm": "layer", "do_stable_layer_norm": True,
-}  # fmt: skip
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
 _TINY = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-    "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
-}  # fmt: skip
-# architectures whose sizes can be told without any weights: (family, what differs from its defaults)
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+# Architectures whose sizes are known without weights: (family, differences from its defaults).
 ARCHITECTURES = {
     "facebook/wav2vec2-large-xlsr-53": ("wav2vec2", _LARGE),
     "facebook/wav2vec2-base": ("wav2vec2", {}),
@@ -84,26 +65,54 @@ ARCHITECTURES = {
 
 
 def architecture(name: str, **changes) -> PretrainedConfig:
-    """Configuration of a known architecture, without weights.
+    """Return the configuration of a known architecture, without weights.
+
+    Args:
+        name: one of `ARCHITECTURES`.
+        changes: fields of the configuration to set otherwise.
+    Raises:
+        ValueError: unknown name.
 
     >>> architecture("facebook/wav2vec2-large-xlsr-53").num_hidden_layers
     24
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"no architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
-    family, differs = ARCHITECTURES[name]
-    return FAMILIES[family][0](**(differs | changes))
+    family, differences = ARCHITECTURES[name]
+    return FAMILIES[family][0](**(differences | changes))
 
 
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
-    """A randomly initialised encoder of ``config``; its family is ``config.model_type``."""
+    """Build a randomly initialised encoder; ``config.model_type`` names its family.
+
+    Raises:
+        ValueError: a family other than `FAMILIES`.
+
+    >>> type(build_encoder(architecture("tiny-random-wavlm"))).__name__
+    'WavLMModel'
+    """
     if config.model_type not in FAMILIES:
         raise ValueError(f"model_type {config.model_type!r} is not one of {', '.join(FAMILIES)}")
     return FAMILIES[config.model_type][1](config)
 
 
+def is_pre_norm(encoder: PreTrainedModel) -> bool:
+    """Return True for the "stable layer norm" family (XLSR-53), False for base models.
+
+    >>> is_pre_norm(build_encoder(architecture("tiny-random-hubert")))
+    False
+    """
+    return encoder.config.do_stable_layer_norm
+
+
+# From samples to frames
+
+
 def frame_count(config: PretrainedConfig, samples):
-    """Frames of 20 ms that the CNN makes of so many samples (int or Tensor of ints).
+    """Count the frames of 20 ms that the CNN makes of a number of samples.
+
+    Args:
+        samples: at 16 kHz; an int, or a Tensor of ints.
 
     >>> frame_count(architecture("facebook/hubert-base-ls960"), 48_000)
     149
@@ -114,11 +123,18 @@ def frame_count(config: PretrainedConfig, samples):
 
 
 def frame_mask(config: PretrainedConfig, lengths: Tensor | None, samples: int) -> Tensor | None:
-    """[B, T] True where a frame holds speech, False where it is padding; None when nothing is padded.
+    """Return [B, T], True where a frame holds speech and False where it is padding.
 
     Args:
         lengths: [B] samples of each utterance, or None.
         samples: N, the padded length.
+    Returns:
+        the mask, or None when no row is padded.
+
+    >>> config = architecture("tiny-random-hubert")
+    >>> frame_mask(config, torch.tensor([720, 400]), 720)
+    tensor([[ True,  True],
+            [ True, False]])
     """
     if lengths is None or bool((lengths == samples).all()):
         return None
@@ -127,7 +143,14 @@ def frame_mask(config: PretrainedConfig, lengths: Tensor | None, samples: int) -
 
 
 def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Convolutional front-end: [B, N] waveform -> [B, T, C] features, one frame each 20 ms."""
+    """Run the convolutional front-end: [B, N] waveform -> [B, T, C] features, a frame each 20 ms.
+
+    Args:
+        lengths: [B] valid samples of zero-padded rows; None when no row is padded.
+
+    >>> cnn(build_encoder(architecture("tiny-random-hubert")), torch.zeros(2, 8000)).shape
+    torch.Size([2, 24, 16])
+    """
     hidden = wave[:, None]  # [B, 1, N]
     for layer in encoder.feature_extractor.conv_layers:
         norm = getattr(layer, "layer_norm", None)
@@ -135,41 +158,80 @@ def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -
             conv = layer.conv
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         if lengths is not None and isinstance(norm, nn.GroupNorm):
-            hidden = layer.activation(_masked_group_norm(norm, layer.conv(hidden), lengths))
+            hidden = layer.activation(_group_norm_of_valid(norm, layer.conv(hidden), lengths))
         else:
             hidden = layer(hidden)
     return hidden.transpose(1, 2)
 
 
-def _masked_group_norm(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:
+def _group_norm_of_valid(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:
     """Group norm of base models over the valid frames only ([B, C, T], one group per channel)."""
     out = torch.zeros_like(hidden)
-    for row, frames in enumerate(lengths.tolist()):  # torch's kernel, without masks of this size
+    for row, frames in enumerate(lengths.tolist()):
         out[row, :, :frames] = norm(hidden[row : row + 1, :, :frames])[0]
     return out
 
 
 def project(encoder: PreTrainedModel, features: Tensor) -> Tensor:
-    """Feature projection: [B, T, C] -> [B, T, D]."""
+    """Project CNN features to the width of the layers: [B, T, C] -> [B, T, D]."""
     hidden = encoder.feature_projection(features)
     return hidden[0] if isinstance(hidden, tuple) else hidden  # HuBERT returns no second value
 
 
+# Positions
+
+
 def add_positions(encoder: PreTrainedModel, hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """Convolutional positions: [B, T, D] -> hidden state 0 (normalised in post-norm models)."""
+    """Add convolutional positions: [B, T, D] -> hidden state 0 (normalised in post-norm models)."""
     body = encoder.encoder
-    if mask is not None:
-        hidden = (
-            hidden * mask[..., None]
-        )  # the convolution must see the zeros it sees at a true end
+    if mask is not None:  # the convolution reads zeros behind the end, as in an unpadded row
+        hidden = hidden * mask[..., None]
     hidden = hidden + convolve_positions(body.pos_conv_embed, hidden)
     return body.dropout(hidden if is_pre_norm(encoder) else body.layer_norm(hidden))
 
 
-def fold_weight_norm(module: nn.Module) -> nn.Module:
-    """Give weight-normalised convolutions their product once, instead of at each call; for use only.
+def convolve_positions(embed: nn.Module, hidden: Tensor) -> Tensor:
+    """Run the positional convolution on [B, T, D]; on a CPU by a product of spectra.
 
-    Changes ``module`` and returns it. What is saved afterwards no longer fits `load_model`.
+    The kernel spans 128 frames, more than most inputs, and its groups are narrow for the matrix product
+    of a CPU: a product of spectra is 3 to 5 times faster at the size of the shipped student, 2 to 3
+    times at the size of HuBERT base (benchmarks/positions.py). It pays from two rows on, because all
+    rows share the spectrum of the kernel. GPUs were not measured and keep the convolution; so does a
+    model that is traced for export.
+    """
+    direct = (
+        hidden.device.type != "cpu"
+        or hidden.dtype != torch.float32
+        or len(hidden) == 1
+        or torch.jit.is_tracing()
+        or getattr(embed, "batch_norm", None) is not None
+    )
+    return embed(hidden) if direct else embed.activation(convolve_by_spectra(embed.conv, hidden))
+
+
+def convolve_by_spectra(conv: nn.Conv1d, hidden: Tensor) -> Tensor:
+    """Grouped convolution over time by the convolution theorem: [B, T, D] -> [B, T, D].
+
+    >>> conv = nn.Conv1d(8, 8, 16, padding=8, groups=2)
+    >>> hidden = torch.randn(2, 30, 8)
+    >>> direct = conv(hidden.transpose(1, 2)).transpose(1, 2)[:, :30]
+    >>> torch.allclose(convolve_by_spectra(conv, hidden), direct, atol=1e-5)
+    True
+    """
+    frames, before = hidden.shape[1], conv.kernel_size[0] // 2
+    size = -(-(frames + before) // 32) * 32  # circular wrap meets zeros; 32 keeps prime factors few
+    spectrum = torch.fft.rfft(nn.functional.pad(hidden, (0, 0, before, 0)), size, dim=1)
+    kernel = torch.fft.rfft(conv.weight, size).conj()  # [D, D / groups, F]
+    spectrum = spectrum.unflatten(2, (conv.groups, -1))
+    kernel = kernel.unflatten(0, (conv.groups, -1))
+    product = torch.einsum("bfgi,goif->bfgo", spectrum, kernel).flatten(2)
+    return torch.fft.irfft(product, size, dim=1)[:, :frames] + conv.bias
+
+
+def fold_weight_norm(module: nn.Module) -> nn.Module:
+    """Replace weight-normalised convolutions by plain ones with the same weights; for use only.
+
+    Changes ``module`` and returns it. A model saved afterwards no longer fits `load_model`.
 
     >>> layer = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 2, 3)))
     >>> sorted(dict(fold_weight_norm(layer).named_parameters()))
@@ -181,21 +243,24 @@ def fold_weight_norm(module: nn.Module) -> nn.Module:
                 continue
             # remove_parametrizations would change the class, which copies of the layer share
             plain = nn.Conv1d(
-                conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                conv.dilation, conv.groups,
-            )  # fmt: skip
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_size,
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+                conv.groups,
+            )
             plain.load_state_dict({"weight": conv.weight.detach(), "bias": conv.bias.detach()})
             setattr(parent, name, plain.to(conv.bias.device))
     return module
 
 
-def is_pre_norm(encoder: PreTrainedModel) -> bool:
-    """True for the "stable layer norm" family (XLSR), False for base models."""
-    return encoder.config.do_stable_layer_norm
+# Transformer layers
 
 
 def attend(layer, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, pre_norm: bool):
-    """Attention half of a layer: [B, T, D] -> (h [B, T, D], position bias of WavLM or None)."""
+    """Run the attention half of a layer: [B, T, D] -> (h [B, T, D], position bias of WavLM or None)."""
     query = layer.layer_norm(hidden) if pre_norm else hidden
     if hasattr(layer.attention, "gru_rel_pos_linear"):  # WavLM
         keep = None if mask is None else mask.long()
@@ -207,19 +272,21 @@ def attend(layer, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, pre_
 
 
 def _additive(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """[B, T] mask -> [B, 1, 1, T] of 0 and -inf, the form that every attention kernel understands."""
+    """[B, T] mask -> [B, 1, 1, T] of 0 and -inf, the form that every attention kernel accepts."""
     if mask is None:
         return None
     zeros = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
     return zeros.masked_fill(~mask, torch.finfo(like.dtype).min)[:, None, None]
 
 
-def finish_layer(layer, hidden: Tensor, pre_norm: bool, extra: Tensor | None = None) -> Tensor:
-    """Feed-forward half of a layer on [B, T, D]; ``extra`` (the adapter's output) joins the sum."""
-    out = hidden + layer.feed_forward(layer.final_layer_norm(hidden) if pre_norm else hidden)
-    if extra is not None:
-        out = out + extra
-    return out if pre_norm else layer.final_layer_norm(out)
+def add_feed_forward(layer, hidden: Tensor, pre_norm: bool) -> Tensor:
+    """Return h + FFN([LN](h)) of [B, T, D]: the sum that an adapter joins."""
+    return hidden + layer.feed_forward(layer.final_layer_norm(hidden) if pre_norm else hidden)
+
+
+def finish_layer(layer, total: Tensor, pre_norm: bool) -> Tensor:
+    """Normalise the sum of a post-norm layer; a pre-norm layer leaves it as it is."""
+    return total if pre_norm else layer.final_layer_norm(total)
 
 
 def hidden_states(
@@ -228,7 +295,7 @@ def hidden_states(
     lengths: Tensor | None = None,
     keep: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """All hidden states of an encoder.
+    """Compute the hidden states of an encoder.
 
     Args:
         wave: [B, N] samples at 16 kHz, in [-1, 1], not normalised (as released).
@@ -237,6 +304,10 @@ def hidden_states(
     Returns:
         [L+1, B, T, D], or [len(keep), B, T, D]. In pre-norm models the last state is after the
         final layer norm, the others are raw; in post-norm models every state is normalised.
+
+    >>> encoder = build_encoder(architecture("tiny-random-hubert"))
+    >>> hidden_states(encoder, torch.zeros(2, 8000), keep=(1, 2)).shape
+    torch.Size([2, 2, 24, 32])
     """
     mask = frame_mask(encoder.config, lengths, wave.shape[1])
     features = cnn(encoder, wave, None if mask is None else lengths)
@@ -249,13 +320,13 @@ def states_of_features(
     mask: Tensor | None = None,
     keep: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Hidden states from CNN features [B, T, C]; for a student that shares a frozen CNN."""
+    """Compute the hidden states of CNN features [B, T, C]; see `hidden_states`."""
     pre_norm, bias = is_pre_norm(encoder), None
     hidden = add_positions(encoder, project(encoder, features), mask)
     states = [hidden]
     for layer in encoder.encoder.layers:
         hidden, bias = attend(layer, hidden, mask, bias, pre_norm)
-        hidden = finish_layer(layer, hidden, pre_norm)
+        hidden = finish_layer(layer, add_feed_forward(layer, hidden, pre_norm), pre_norm)
         states.append(hidden)
     if pre_norm:
         states[-1] = encoder.encoder.layer_norm(hidden)

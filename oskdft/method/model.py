@@ -1,4 +1,4 @@
-"""A speaker model: encoder and back-end, as it is trained, saved, loaded and used."""
+"""A speaker model: student and back-end, waveform in, embedding out."""
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from oskdft.method.student import Student, from_teacher, student_config
 
 
 class SpeakerModel(nn.Module):
-    """Encoder and back-end: waveform in, embedding out.
+    """Student and back-end: waveform in, embedding out.
 
     >>> from oskdft.config import load
-    >>> from oskdft.storage.pretrained import load_encoder
-    >>> model = new_model(load("smoke"), load_encoder("tiny-random-hubert")).eval()
+    >>> from oskdft.method.encoder import architecture, build_encoder
+    >>> model = new_model(load("smoke"), build_encoder(architecture("tiny-random-hubert"))).eval()
     >>> model(torch.zeros(2, 8000)).shape  # [B, N] -> [B, E]
     torch.Size([2, 32])
     """
@@ -27,47 +27,61 @@ class SpeakerModel(nn.Module):
         self.backend = backend
 
     def forward(
-        self, wave: Tensor, lengths: Tensor | None = None, without_adapters: int = 0
+        self, wave: Tensor, lengths: Tensor | None = None, distilled_rows: int = 0
     ) -> Tensor:
-        """Embeddings along the verification path.
+        """Compute embeddings along the verification path.
 
         Args:
             wave: [B, N] samples at 16 kHz, in [-1, 1].
-            lengths: [B] valid samples of zero-padded rows; None when nothing is padded.
-            without_adapters: leading rows that take the distillation path (`Student.forward`).
+            lengths: [B] valid samples of zero-padded rows; None when no row is padded.
+            distilled_rows: number of leading rows on the distillation path (`Student.forward`).
         Returns:
             [B, E], not normalised; compare with cosine.
         """
-        states = self.student(wave, lengths, without_adapters)
+        states = self.student(wave, lengths, distilled_rows)
         return self.backend(states, frame_mask(self.config, lengths, wave.shape[1]))
 
     @torch.no_grad()
     def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
-        """Embeddings [n, E] float32 of n utterances [N] of any lengths, in one padded batch.
+        """Embed n utterances of any lengths in one padded batch: -> [n, E] float32.
 
         Args:
-            waves: samples at 16 kHz, in [-1, 1]. without_adapters: along the distillation path.
+            waves: n arrays [N] of samples at 16 kHz, in [-1, 1].
+            without_adapters: along the distillation path.
         """
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         batch = torch.zeros(len(waves), int(lengths.max()))
         for row, wave in zip(batch, waves, strict=True):
             row[: len(wave)] = torch.from_numpy(wave)
-        made = self(batch.to(self.device), lengths, len(waves) if without_adapters else 0)
-        return made.float().cpu().numpy()
+        distilled_rows = len(waves) if without_adapters else 0
+        embeddings = self(batch.to(self.device), lengths, distilled_rows)
+        return embeddings.float().cpu().numpy()
 
     @property
     def config(self) -> PretrainedConfig:
-        """The encoder's architecture."""
+        """The student's architecture."""
         return self.student.encoder.config
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return next(self.parameters()).device
 
 
 def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False) -> SpeakerModel:
-    """A student with back-end as ``cfg`` describes it, started from ``teacher`` or at random."""
+    """Build student and back-end as ``cfg.model`` describes them.
+
+    Args:
+        teacher: whose first layers the student starts from.
+        from_scratch: random weights instead; of the teacher only the architecture is used.
+    Raises:
+        ValueError: more student layers than the teacher has.
+
+    >>> from oskdft.config import load
+    >>> from oskdft.method.encoder import architecture, build_encoder
+    >>> count(new_model(load("smoke"), build_encoder(architecture("tiny-random-hubert"))))
+    24442
+    """
     if from_scratch:
         config = student_config(teacher.config, cfg.model.student_layers)
         student = Student(config, cfg.model, cfg.switches)
@@ -79,7 +93,7 @@ def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False)
 
 
 def device_of(choice: str) -> torch.device:
-    """The device that "auto", "cpu", "cuda" or "cuda:1" stands for.
+    """Return the device that "auto", "cpu", "cuda" or "cuda:1" names.
 
     Raises:
         ValueError: a CUDA device is asked for and there is none.
@@ -99,7 +113,7 @@ def device_of(choice: str) -> torch.device:
 
 
 def count(module: nn.Module) -> int:
-    """Number of parameters.
+    """Count the parameters of a module.
 
     >>> count(nn.Linear(2, 3))
     9

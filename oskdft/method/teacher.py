@@ -1,25 +1,24 @@
-"""What the teacher says of a batch: states, an embedding, and the CNN features that a student shares."""
+"""The frozen teacher, and what it gives the student to imitate in each step."""
 
-import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-)
-from transformers.utils import logging
+from transformers import PreTrainedModel
 
 from oskdft.method.encoder import cnn, hidden_states, states_of_features
 from oskdft.method.model import SpeakerModel
 from oskdft.utils.distributed import mean_over_processes
 
-LEAST = 1e-8  # variance, so that a dimension without any stays finite
+VARIANCE_FLOOR = 1e-8  # keeps a dimension that never changes finite
 
 
 class Teacher(nn.Module):
     """Frozen SSL encoder: no gradient, always in evaluation mode.
 
-    >>> Teacher(load_encoder("tiny-random-wavlm"))(torch.zeros(2, 8000)).shape  # [L+1, B, T, D]
+    >>> from oskdft.method.encoder import architecture, build_encoder
+    >>> teacher = Teacher(build_encoder(architecture("tiny-random-wavlm")))
+    >>> teacher(torch.zeros(2, 8000)).shape  # [L+1, B, T, D]
     torch.Size([3, 2, 24, 32])
     """
 
@@ -36,52 +35,93 @@ class Teacher(nn.Module):
     def forward(
         self, wave: Tensor, lengths: Tensor | None = None, keep: tuple[int, ...] | None = None
     ) -> Tensor:
-        """`hidden_states` without gradient."""
+        """Compute `hidden_states` without gradient."""
         return hidden_states(self.encoder, wave, lengths, keep)
 
 
 class TunedTeacher(Teacher):
-    """A fine-tuned teacher: its states, and its embedding for PostComp."""
+    """A teacher that was fine-tuned for speaker verification: hidden states and an embedding (PostComp)."""
 
     def __init__(self, model: SpeakerModel) -> None:
         super().__init__(model.student.encoder)
         self.backend = model.backend.requires_grad_(False).eval()
 
 
+class Target(NamedTuple):
+    """What the distillation path of a batch imitates, and the input that it needs for that.
+
+    Attributes:
+        states: [K, B, T, D] the teacher's hidden states of the K layers that the KD loss reads.
+        embedding: [B, E] the embedding of a fine-tuned teacher; None with any other teacher.
+        wave: [B, N] the recording of the distillation path, where it differs from the recording
+            of the verification path (a second corpus for KD); else None.
+        features: [B, T, C] CNN features of the distillation path's recording, where student and
+            teacher share a frozen CNN that has run already; else None.
+    """
+
+    states: Tensor
+    embedding: Tensor | None = None
+    wave: Tensor | None = None
+    features: Tensor | None = None
+
+
 @torch.no_grad()
-def states_and_embedding(
-    teacher: Teacher, wave: Tensor, keep: tuple[int, ...], features: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Kept states [K, B, T, D] and, of a fine-tuned teacher, its embedding [B, E].
+def imitation_target(
+    teacher: Teacher,
+    clean: Tensor,
+    augmented: Tensor,
+    layers: tuple[int, ...],
+    *,
+    second_corpus: bool = False,
+    shared_cnn: bool = False,
+    standardise: bool = False,
+) -> Target:
+    """Run the teacher on a batch; its states are the target of the distillation path.
 
     Args:
-        wave: [B, N] what the teacher hears. keep: which states.
-        features: [B, T, C] of ``wave``, when the CNN has run already.
+        teacher: frozen.
+        clean: [B, N] the teacher's crops, not augmented (release P).
+        augmented: [B, N] the student's crops.
+        layers: hidden states that the KD loss reads, 0 for the input of layer 1, -1 for the last.
+        second_corpus: ``clean`` is of another corpus, and the distillation path reads it, too.
+        shared_cnn: student and teacher have one frozen CNN; it runs once for both.
+        standardise: states with mean 0 and deviation 1, see `standardised`.
 
-    >>> from oskdft.storage.pretrained import load_encoder
-    >>> teacher, wave = Teacher(load_encoder("tiny-random-hubert")), torch.randn(2, 8000)
-    >>> states, embedding = states_and_embedding(teacher, wave, (1, 2))
-    >>> again, _ = states_and_embedding(teacher, wave, (1, 2), cnn(teacher.encoder, wave))
-    >>> states.shape, embedding, torch.equal(states, again)
-    (torch.Size([2, 2, 24, 32]), None, True)
+    >>> from oskdft.method.encoder import architecture, build_encoder
+    >>> teacher = Teacher(build_encoder(architecture("tiny-random-hubert")))
+    >>> wave = torch.randn(2, 8000)
+    >>> target = imitation_target(teacher, wave, wave, (1, 2))
+    >>> target.states.shape, target.embedding, target.wave
+    (torch.Size([2, 2, 24, 32]), None, None)
     """
+    features = own_features = None
+    if shared_cnn:
+        heard = clean if second_corpus else augmented
+        features, own_features = features_of_both(teacher.encoder, clean, heard)
+
+    # A fine-tuned teacher gives all states, because its back-end reads them all.
     tuned = isinstance(teacher, TunedTeacher)
-    wanted = None if tuned else keep  # its back-end reads all states
-    if features is None:
-        states = teacher(wave, keep=wanted)
+    keep = None if tuned else layers
+    if shared_cnn:
+        states = states_of_features(teacher.encoder, features, keep=keep)
     else:
-        states = states_of_features(teacher.encoder, features, keep=wanted)
-    if not tuned:
-        return states, None
-    return torch.stack([states[i] for i in keep]), teacher.backend(states)
+        states = teacher(clean, keep=keep)
+    embedding = None
+    if tuned:
+        embedding = teacher.backend(states)
+        states = torch.stack([states[layer] for layer in layers])
+
+    if standardise:
+        states = standardised(states.float())
+    return Target(states, embedding, clean if second_corpus else None, own_features)
 
 
 @torch.no_grad()
 def standardised(states: Tensor) -> Tensor:
-    """Each dimension of each layer with mean 0 and deviation 1 over the frames of the global batch.
+    """Give each dimension of each layer mean 0 and deviation 1 over the frames of the global batch.
 
-    States of a pre-norm model hold a large constant: a student that guesses it alone has a small
-    loss, and has forgotten the speakers (README, results).
+    The states of a pre-norm model hold a large constant. A student that guesses this constant has a
+    small KD loss and has learnt nothing of the speech (docs/results.md). Our choice, not the paper's.
 
     Args:
         states: [K, B, T, D].
@@ -89,54 +129,47 @@ def standardised(states: Tensor) -> Tensor:
     >>> standardised(torch.tensor([7.0, 9.0]).view(1, 2, 1, 1)).flatten()
     tensor([-1.,  1.])
     """
-    apart = states - mean_over_processes(states.mean((1, 2), keepdim=True))
-    variance = mean_over_processes(apart.square().mean((1, 2), keepdim=True))
-    return apart / (variance + LEAST).sqrt()
+    centred = states - mean_over_processes(states.mean((1, 2), keepdim=True))
+    variance = mean_over_processes(centred.square().mean((1, 2), keepdim=True))
+    return centred / (variance + VARIANCE_FLOOR).sqrt()
 
 
 @torch.no_grad()
 def features_of_both(
-    encoder: PreTrainedModel, clean: Tensor, heard: Tensor
+    encoder: PreTrainedModel, clean: Tensor, augmented: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """CNN features of both crops; rows that are equal are computed once.
+    """Compute the CNN features of two crops; equal rows are computed once.
 
     Args:
-        clean, heard: [B, N] the teacher's and the student's crops.
+        clean, augmented: [B, N] the crops of teacher and student.
     Returns:
-        two tensors [B, T, C], the same one when no row was augmented.
+        two tensors [B, T, C]; one and the same when no row was augmented.
 
-    >>> from oskdft.storage.pretrained import load_encoder
-    >>> wave = torch.zeros(2, 8000)
-    >>> one, two = features_of_both(load_encoder("tiny-random-hubert"), wave, wave.clone())
-    >>> one is two, one.requires_grad
+    >>> from oskdft.method.encoder import architecture, build_encoder
+    >>> encoder, wave = build_encoder(architecture("tiny-random-hubert")), torch.zeros(2, 8000)
+    >>> of_clean, of_augmented = features_of_both(encoder, wave, wave.clone())
+    >>> of_clean is of_augmented, of_clean.requires_grad
     (True, False)
     """
     features = cnn(encoder, clean)
-    changed = (clean != heard).any(1)  # [B]
+    changed = (clean != augmented).any(1)  # [B]
     if not changed.any():
         return features, features
-    own = features.clone()
-    own[changed] = cnn(encoder, heard[changed])
-    return features, own
+    own_features = features.clone()
+    own_features[changed] = cnn(encoder, augmented[changed])
+    return features, own_features
 
 
 def same_cnn(one: PreTrainedModel, other: PreTrainedModel) -> bool:
-    """Whether two encoders have one CNN, weight by weight.
+    """Return whether the CNNs of two encoders have equal weights.
 
-    >>> from oskdft.storage.pretrained import load_encoder
-    >>> teacher, student = load_encoder("tiny-random-hubert"), load_encoder("tiny-random-hubert")
-    >>> before = same_cnn(teacher, student)
-    >>> _ = torch.nn.init.zeros_(student.feature_extractor.conv_layers[0].conv.weight)
-    >>> before, same_cnn(teacher, student)
+    >>> from oskdft.method.encoder import architecture, build_encoder
+    >>> encoders = [build_encoder(architecture("tiny-random-hubert")) for _ in range(2)]
+    >>> same_cnn(encoders[0], encoders[0]), same_cnn(*encoders)
     (True, False)
     """
-    theirs = other.feature_extractor.state_dict()
-    own = one.feature_extractor.state_dict()
-    return own.keys() == theirs.keys() and all(torch.equal(own[k], theirs[k]) for k in own)
-
-
-# WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch says so
-warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-
-
-logging.disable_progress_bar()  # a bar for each loaded model says nothing
+    own_weights = one.feature_extractor.state_dict()
+    other_weights = other.feature_extractor.state_dict()
+    return own_weights.keys() == other_weights.keys() and all(
+        torch.equal(own_weights[name], other_weights[name]) for name in own_weights
+    )

@@ -10,12 +10,14 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.safetensors_conversion import auto_conversion
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from oskdft.method.encoder import FAMILIES, architecture, build_encoder
 from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes, shapes_of
 from oskdft.utils.console import some
 from oskdft.utils.files import ASSETS, inside, read_json
+
+logging.disable_progress_bar()  # no bar for each model that is loaded
 
 WEIGHTS = "model.safetensors"
 

@@ -1,15 +1,20 @@
-"""What a training step reports: means over some steps, speed, waiting, gradient norms."""
+"""The figures of the training log: means over some steps, speed, waiting for data, gradient norms."""
 
 import os
 import time
 
 import torch
 
-LITTLE_WAITING = 0.1  # share of the time; workers that keep up hand over a batch at once
+LOG_EVERY = 10  # steps averaged into one row of metrics.csv
+LITTLE_WAITING = 0.1  # share of the time; below it the model sets the speed
 
 
 def gradient_norms(optimiser: torch.optim.Optimizer) -> dict[str, float]:
-    """L2 norm of the gradient of each named parameter group."""
+    """Compute the L2 norm of the gradient of each named parameter group.
+
+    Returns:
+        {"grad_body": ..., "grad_sv": ..., "grad_adapter": ...}; 0 where no gradient arrived.
+    """
     norms = {}
     for group in optimiser.param_groups:
         grads = [p.grad.norm() for p in group["params"] if p.grad is not None]
@@ -18,34 +23,34 @@ def gradient_norms(optimiser: torch.optim.Optimizer) -> dict[str, float]:
 
 
 class Meter:
-    """Means over some steps, speed, and the share of time spent waiting for data."""
+    """Means over some steps, speed, and the share of the time that went into waiting for data."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self, window: list | None = None) -> None:
-        """Forget everything but an interrupted `window`; from now on the loop waits for data."""
+        """Start anew, or with the `window` of an interrupted run; the wait for data begins."""
         self.sums, self.steps, self.utterances = window or ({}, 0, 0)
         self.waited, self.began = 0.0, time.monotonic()
         self.mark = self.began
 
     def data_ready(self) -> None:
-        """The batch is here: the time since the last step was waiting."""
+        """Count the time since the last step as waiting."""
         self.waited += time.monotonic() - self.mark
 
     def add(self, figures: dict[str, float], utterances: int) -> None:
-        """Count a finished step."""
+        """Add the figures of a finished step."""
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps, self.utterances = self.steps + 1, self.utterances + utterances
         self.mark = time.monotonic()
 
     def window(self) -> list:
-        """What was counted since the last reading, for `reset` in a run that goes on."""
+        """Return the sums since the last reading, for `reset` in a resumed run."""
         return [self.sums, self.steps, self.utterances]
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, utterances per second, share of waiting."""
+        """Return means since the last reading, utterances per second, and the share of waiting."""
         spent = time.monotonic() - self.began
         row = {name: total / self.steps for name, total in self.sums.items()}
         row |= {
@@ -57,10 +62,11 @@ class Meter:
 
 
 def bottleneck(waited: float, workers: int) -> str:
-    """Line that says whether data or model set the speed, and what to do about it.
+    """Return a line that names the bottleneck, data or model, and the remedy.
 
     Args:
-        waited: share of the time in which a step waited for its batch. workers: `data.workers`.
+        waited: share of the time in which a step waited for its batch.
+        workers: `data.workers`.
 
     >>> bottleneck(0.02, 2)
     'the model is the bottleneck: 2 % of the time went into waiting for data'

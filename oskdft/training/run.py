@@ -1,4 +1,4 @@
-"""What the stages of a training share: the run folder, the accelerator, the task, the first teacher."""
+"""A training run: the run folder, the accelerator, the task and the teacher, shared by all stages."""
 
 import importlib.util
 import time
@@ -13,11 +13,18 @@ from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder
+from oskdft.training.meter import Meter
 from oskdft.utils.process import Interrupts
 
 
 class Run:
-    """A training run: the folder, the accelerator, the task, and what the stages share."""
+    """Everything that the stages of a run share.
+
+    Attributes:
+        task: speakers and trials (`protocol.Task`). teacher: of the next stage.
+        rows: of metrics.csv. validations: development EERs, in order.
+        main: whether this process writes the folder.
+    """
 
     def __init__(
         self, cfg: Config, out: Path, resume: bool, teacher: Teacher | None, interrupts: Interrupts
@@ -36,7 +43,7 @@ class Run:
         if cfg.train.batch % world:
             batch = cfg.train.batch
             raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
-        # everything that can be missing is asked for before voices are made and weights are loaded
+        # Whatever can be missing is looked for before anything is computed.
         if teacher is None:
             find_weights(cfg.model.teacher)
         self.task = protocol.prepare(cfg)
@@ -49,17 +56,24 @@ class Run:
         self.began = time.monotonic()
         self.accelerator.init_trackers("tensorboard")
 
-    def go_on(self, place: dict) -> None:
-        """Take up the log and the clock of an interrupted run."""
-        self.rows, self.validations = place["rows"], place["validations"]
-        self.began -= place["seconds"]
+    def go_on(self, state: dict) -> None:
+        """Continue the log and the clock of an interrupted run."""
+        self.rows, self.validations = state["rows"], state["validations"]
+        self.began -= state["seconds"]
+
+    def log(self, position: dict, meter: Meter, rates: dict[str, float]) -> None:
+        """Add a row of metrics.csv: position, means of the meter, learning rates."""
+        row = position | meter.read() | {f"lr_{name}": rate for name, rate in rates.items()}
+        self.rows.append(row)
+        tracked = {name: value for name, value in row.items() if name not in ("stage", "step")}
+        self.accelerator.log(tracked, position["step"])
 
     def seconds(self) -> float:
-        """Training time so far [s], interruptions left out."""
+        """Return the training time so far [s], without interruptions."""
         return round(time.monotonic() - self.began, 1)
 
     def close(self) -> None:
-        """Leave the folder to others."""
+        """Release the lock of the folder."""
         if self.lock:
             self.lock.release()
 
@@ -74,7 +88,7 @@ def _check_layers(cfg: Config, teacher_layers: int) -> None:
 
 
 def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
-    """Refuse to freeze a CNN that nothing has trained."""
+    """Raise ValueError when a CNN of random weights would be frozen."""
     if cfg.train.freeze_cnn and any(stage.start == "scratch" for stage in plan):
         raise ValueError(
             f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"

@@ -144,24 +144,24 @@ def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int 
 
 
 def save_state(
-    out: Path, place: dict, objective: nn.Module, optimiser: torch.optim.Optimizer
+    out: Path, state: dict, objective: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
     """Everything an interrupted run needs, and metrics.csv.
 
     Args:
-        place: stage, step, seconds, rows, validations, and the window of rows not yet logged.
+        state: stage, step, seconds, rows, validations, and the window of rows not yet logged.
     """
     tensors = prefixed(objective.state_dict(), "objective.")
     tensors |= prefixed(optimiser_tensors(optimiser), "optimiser.")
-    write_state(out, place, tensors)
-    write_metrics(out / "metrics.csv", place["rows"])
+    write_state(out, state, tensors)
+    write_metrics(out / "metrics.csv", state["rows"])
 
 
-def write_state(out: Path, place: dict, tensors: dict[str, torch.Tensor]) -> None:
+def write_state(out: Path, state: dict, tensors: dict[str, torch.Tensor]) -> None:
     """Write the pair of files of a state, and remove those that are too old or lie beyond it."""
-    stem = out / "checkpoints" / f"state-{place['stage']:03d}-{place['step']:09d}"
+    stem = out / "checkpoints" / f"state-{state['stage']:03d}-{state['step']:09d}"
     digest = save_tensors(stem.with_suffix(".safetensors"), tensors)
-    write_json(stem.with_suffix(".json"), place | {"sha256": digest})
+    write_json(stem.with_suffix(".json"), state | {"sha256": digest})
     states = sorted((out / "checkpoints").glob("state-*.json"))
     newest = states.index(stem.with_suffix(".json")) + 1
     # later ones were unreadable, or this run would have gone on from there
@@ -181,18 +181,18 @@ def last_state(out: Path) -> dict | None:
 
 
 def _read_state(path: Path) -> dict:
-    place, weights = read_json(path, 1 << 30), path.with_suffix(".safetensors")
-    if not isinstance(place, dict) or not place.keys() >= IN_A_STATE:
+    state, weights = read_json(path, 1 << 30), path.with_suffix(".safetensors")
+    if not isinstance(state, dict) or not state.keys() >= IN_A_STATE:
         raise ValueError(f"{path} is no state of a run")
-    place["tensors"] = tensors.load_tensors(weights)
-    if tensors.digest(weights) != place["sha256"]:
+    state["tensors"] = tensors.load_tensors(weights)
+    if tensors.digest(weights) != state["sha256"]:
         raise ValueError(f"{weights} is damaged (its checksum is not that of {path.name})")
-    return place
+    return state
 
 
-def restore(place: dict, objective: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def restore(state: dict, objective: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Put weights and moments back."""
-    tensors = place["tensors"]
+    tensors = state["tensors"]
     load_strictly(objective, select(tensors, "objective."), "the checkpoint")
     restore_optimiser(optimiser, select(tensors, "optimiser."))
 

@@ -1,9 +1,9 @@
-"""One visible loop: stages of a strategy, losses, validation, checkpoints. Scale-out is Accelerate's.
+"""A training run: the stages of a strategy, one after the other, into one run folder.
 
 A run folder holds config.yaml, metrics.csv, checkpoints/, best/, last/ and report.json. All chance in
-a step follows from (seed, stage, step), so a resumed run is the uninterrupted one. SIGTERM and Ctrl-C
-save the state between two steps, the same two in every process; after any other end the run goes on
-from the last epoch.
+a step depends on (seed, stage, step) alone, so a resumed run equals an uninterrupted one. SIGTERM and
+Ctrl-C save the state between two steps, the same two in every process; after any other end a resumed
+run continues from the last epoch. Scale-out is Accelerate's.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from oskdft.training import run_folder
 from oskdft.training.loop import StageLoop
 from oskdft.training.meter import bottleneck
 from oskdft.training.run import Run, check_cnn
+from oskdft.training.stage import run_stage
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import write_json
@@ -36,14 +37,14 @@ def train(
     """Train ``cfg.strategy`` into the run folder ``out`` and return its report.
 
     Args:
-        cfg: everything about the run.
-        out: a new folder, or with ``resume`` that of the same configuration.
-        teacher: ``cfg.model.teacher`` when it is loaded already.
+        cfg: the whole configuration.
+        out: a new folder; with ``resume`` the folder of an interrupted run of the same configuration.
+        teacher: ``cfg.model.teacher``, if it is loaded already.
     Raises:
         ValueError: the folder holds a run already, or one of another configuration; a loss that is
             not finite, or too little memory (the last good checkpoint stays).
         FileNotFoundError: corpus or weights missing, before anything is trained.
-        OSError: no room, a disk that is full or gone (the checkpoint before stays).
+        OSError: the disk is full or gone (the last good checkpoint stays).
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     plan = stages(cfg)
@@ -55,19 +56,18 @@ def train(
         return _run(run, plan, run_folder.last_state(run.out) if resume else None)
 
 
-def _run(run: Run, plan: Sequence[Stage], place: dict | None) -> dict:
-    """All stages of the strategy, from ``place`` on; returns the report."""
-    cfg = run.cfg
-    if place:
-        run.go_on(place)
-    model = None
+def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
+    """Train the stages of ``plan`` from ``state`` on; returns the report."""
+    cfg, model = run.cfg, None
+    if state:
+        run.go_on(state)
     for number, stage in enumerate(plan):
         staged = stage_config(cfg, stage, run.teacher.encoder.config.num_hidden_layers)
-        if place and number < place["stage"]:
+        if state and number < state["stage"]:  # finished before the interruption
             model = load_model(run.out / f"stage{number}")[0]
         else:
             loop = StageLoop(run, staged, stage, number, model)
-            model = loop.run_through(place if place and number == place["stage"] else None)
+            model = run_stage(loop, state if state and number == state["stage"] else None)
         if number + 1 < len(plan) and run.main:  # where a resumed run finds it
             save_model(run.out / f"stage{number}", model, staged, run.task.train.speakers, {})
         if stage.becomes_teacher:
@@ -76,12 +76,12 @@ def _run(run: Run, plan: Sequence[Stage], place: dict | None) -> dict:
 
 
 def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
-    """last/, best/ with their calibration, report.json; returns the report."""
+    """Write last/, best/ with their calibration, and report.json; returns the report."""
     last, best = run.out / "last", run.out / "best"
     save_model(last, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
     if not (best / "model.json").is_file():
         save_model(best, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
-    fitted = {}  # by step: the last model is often the best one
+    fitted = {}  # by step: the last model is often the best
     for folder in (last, best):
         loaded, _, described = load_model(folder)
         if described["step"] not in fitted:

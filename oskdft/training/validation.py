@@ -7,7 +7,7 @@ import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
-from oskdft.evaluation.calibration import _scores
+from oskdft.evaluation.embedding import embed_and_score
 from oskdft.method.model import SpeakerModel
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.protocol import Task
@@ -49,7 +49,7 @@ class Best:
         return len(rates) - 1 - int(np.argmin(rates)) if rates else 0
 
     def _eer(self, model: SpeakerModel, trials: Trials, root: Path) -> float:
-        scores = _scores(
+        scores = embed_and_score(
             model, trials, root, replace(self.cfg, eval=replace(self.cfg.eval, tta="full"))
         )
         return metrics.eer(scores["full"], trials.label)[0]

@@ -9,7 +9,7 @@ from oskdft.evaluation import evaluate
 from oskdft.lessons.exercise import exercise, percent, table
 from oskdft.lessons.figures.store import SMOKE
 from oskdft.lessons.lesson import ROOT, Lesson, setup
-from oskdft.training import loop, train
+from oskdft.training import stage, train
 from oskdft.utils.files import read_json
 
 
@@ -64,13 +64,13 @@ def test_one_configuration_one_folder(lesson):
 
 def test_interrupted_training_goes_on(lesson, monkeypatch):
     """Killed after the first epoch; the next call finishes the same folder."""
-    original = loop.StageLoop.end_of_epoch
+    original = stage.StageRun.end_of_epoch
 
     def killed(self, step):
         original(self, step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.StageLoop, "end_of_epoch", killed)
+    monkeypatch.setattr(stage.StageRun, "end_of_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         lesson.train({"strategy": "scratch"})
     monkeypatch.undo()

@@ -24,9 +24,10 @@ MEMORY = """
 import resource, sys
 import torch
 from faults import inject
-from oskdft.commands import cli; from oskdft.training import train
+from oskdft.commands import cli
+from oskdft.training.loop import StageLoop
 
-step = train.StageLoop.step
+step = StageLoop.step
 
 
 def starved(self, at, batch):
@@ -36,7 +37,7 @@ def starved(self, at, batch):
     step(self, at, batch)
 
 
-train.StageLoop.step = starved
+StageLoop.step = starved
 cli.main()
 """
 # as Python does it from 3.14 on: workers come from a server, which outlives the training

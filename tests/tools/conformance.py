@@ -123,7 +123,7 @@ def f1_student(f: Fixture) -> Iterator[Row]:
     student.eval()
     for part in ("full", "seg"):
         x = f[f"eval.x_{part}"]
-        yield f.row(f"eval.{part}_literal", student(x, without_adapters=len(x) // 2)[-1])
+        yield f.row(f"eval.{part}_literal", student(x, distilled_rows=len(x) // 2)[-1])
         yield f.row(f"eval.{part}_all_adapter", student(x)[-1])
     student.train().encoder.encoder.layer_norm = nn.Identity()  # shows the last layer's raw output
     raw = torch.cat(student.forward_two_paths(f["x"]), 1)
@@ -384,11 +384,11 @@ def f5_student(f: Fixture, family: str) -> Iterator[Row]:
         family, f.meta["config"], f.state(f"sd.{family}."), model, SINGLE
     ).eval()
     x, x3 = f["x"], f["x3"]
-    yield f.row("stack_idx", student(x, without_adapters=len(x) // 2).transpose(0, 1))
+    yield f.row("stack_idx", student(x, distilled_rows=len(x) // 2).transpose(0, 1))
     yield f.row("stack_idx", torch.cat(student.forward_two_paths(x[: len(x) // 2]), 1).transpose(0, 1),
                 name="stack_idx (two paths)")  # fmt: skip
     yield f.row("stack_all_adapter", student(x).transpose(0, 1))
-    yield f.row("stack_idx1_of3", student(x3, without_adapters=1).transpose(0, 1))
+    yield f.row("stack_idx1_of3", student(x3, distilled_rows=1).transpose(0, 1))
 
 
 def f6a_eer(f: Fixture) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Training on synthetic voices: strategies, resume, logs, refusals."""
 
 import csv
+import itertools
 import json
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import tables
 from oskdft.speech.synthetic import corpus
 from oskdft.storage import model_folder, pretrained, tensors
-from oskdft.training import loop, meter, run, run_folder, train, validation
+from oskdft.training import loop, meter, run, run_folder, stage, train, validation
 from oskdft.training.loop import StageLoop, seed_all
 
 ONE_STAGE = [name for name, plan in STRATEGIES.items() if len(plan) == 1]
@@ -107,7 +108,7 @@ def test_resumed_equals_uninterrupted(strategy, after, voices, tmp_path, monkeyp
     """Killed behind a checkpoint, in any stage: same weights, same log."""
     cfg = smoke(voices, strategy=strategy)
     train.train(cfg, tmp_path / "whole")
-    original, calls = loop.StageLoop.end_of_epoch, []
+    original, calls = stage.StageRun.end_of_epoch, []
 
     def killed(self, step):
         stop = original(self, step)
@@ -116,7 +117,7 @@ def test_resumed_equals_uninterrupted(strategy, after, voices, tmp_path, monkeyp
             raise Interrupted
         return stop
 
-    monkeypatch.setattr(loop.StageLoop, "end_of_epoch", killed)
+    monkeypatch.setattr(stage.StageRun, "end_of_epoch", killed)
     with pytest.raises(Interrupted):
         train.train(cfg, tmp_path / "cut")
     monkeypatch.undo()
@@ -226,30 +227,30 @@ def test_noise_of_a_known_corpus_is_read_before_the_first_step(voices, tmp_path,
         protocol.prepare(cfg)
 
 
+def times_from_step(monkeypatch, factor, first, last=10**9):
+    """Multiply the sum of the losses by a factor in the steps from ``first`` to ``last``."""
+    original, steps = loop.total_loss, itertools.count(1)
+
+    def scaled(parts, weight):
+        total = original(parts, weight)
+        return total * factor if first <= next(steps) <= last else total
+
+    monkeypatch.setattr(loop, "total_loss", scaled)
+
+
 def test_loss_that_is_not_finite_stops_and_keeps_the_state(voices, tmp_path, monkeypatch):
-    original = loop.StageLoop.total
-
-    def exploding(self, out, epoch, samples):
-        total, figures = original(self, out, epoch, samples)
-        return (total * float("nan") if epoch == 2 else total), figures
-
-    monkeypatch.setattr(loop.StageLoop, "total", exploding)
+    times_from_step(monkeypatch, float("nan"), 6)
     with pytest.raises(ValueError, match="the loss is nan at step 6 of stage 'one step'"):
         train.train(smoke(voices), tmp_path / "r")
     assert run_folder.last_state(tmp_path / "r")["step"] == 5
 
 
 def test_a_loss_that_explodes_but_stays_finite_is_warned_of(voices, tmp_path, monkeypatch, capsys):
-    original = loop.StageLoop.total
-
-    def exploding(self, out, epoch, samples):
-        total, figures = original(self, out, epoch, samples)
-        return (total * 100 if epoch == 2 else total), figures
-
-    monkeypatch.setattr(loop.StageLoop, "total", exploding)
+    times_from_step(monkeypatch, 100, 6, 10)
     train.train(smoke(voices, train__epochs=3), tmp_path / "r")
-    warned = [line for line in capsys.readouterr().err.splitlines() if "diverges" in line]
-    assert len(warned) == 1 and "the mean loss of epoch 2 of stage 'one step' is " in warned[0]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "diverges" in line]
+    assert len(warnings) == 1
+    assert "the mean loss of stage 'one step' is " in warnings[0] and "in epoch 2 " in warnings[0]
 
 
 def test_early_stop(voices, tmp_path, monkeypatch):
@@ -331,12 +332,12 @@ def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
             return front_end(encoder, wave, *rest)
 
         with monkeypatch.context() as patch:
-            for module in (teacher, student, teacher):
+            for module in (encoder, student, teacher):
                 patch.setattr(module, "cnn", counting)
             patch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
             patch.setattr(train, "calibration", lambda *_: {})
             if not shared:
-                patch.setattr(train, "same_cnn", lambda *_: False)
+                patch.setattr(teacher, "same_cnn", lambda *_: False)
             train.train(cfg, tmp_path / str(shared))
     assert sum(counted[True]) < sum(counted[False])
     ours, theirs = weights(tmp_path / "True/last"), weights(tmp_path / "False/last")
@@ -352,9 +353,9 @@ def test_frozen_cnn_has_no_backward_pass(strategy, voices):
     cfg = smoke(voices, strategy=strategy, **FROZEN)
     run = SimpleNamespace(task=protocol.prepare(cfg), validations=[], teacher=None)
     run.teacher = teacher.Teacher(pretrained.load_encoder(cfg.model.teacher))
-    stage = strategies.stages(cfg)[0]
-    cfg = strategies.stage_config(cfg, stage, 2)
-    loop = StageLoop(run, cfg, stage, 0, None)
+    first = strategies.stages(cfg)[0]
+    cfg = strategies.stage_config(cfg, first, 2)
+    loop = StageLoop(run, cfg, first, 0, None)
     encoder = loop.model.student.encoder
     assert not cnn(encoder, torch.randn(1, 8_000)).requires_grad
     trained = {id(p) for group in loop.optimiser.param_groups for p in group["params"]}
@@ -427,7 +428,7 @@ def test_noise_of_the_student_on_two_ranks(noise):
     for rank in (0, 1):
         run = SimpleNamespace(accelerator=SimpleNamespace(process_index=rank))
         loop = SimpleNamespace(cfg=cfg, run=run)
-        seed_all(0, 0, 7, StageLoop._noise_rank(loop))
+        seed_all(0, 0, 7, StageLoop.noise_rank(loop))
         states.append(made.student(wave))
     assert torch.equal(*states) == (noise == "same_on_all_ranks")
 
@@ -471,9 +472,11 @@ def test_unknown_strategy_lists_the_known_ones():
 
 TWO_PROCESSES = """
 import sys
-from oskdft import config; from oskdft.training import run, train; from oskdft.method import teacher
+from oskdft import config
+from oskdft.storage import pretrained
+from oskdft.training import run, train
 
-load = teacher.load_encoder
+load = pretrained.load_encoder
 
 
 def without_chance(name):
