@@ -20,7 +20,7 @@ from oskdft import config
 from oskdft.speech import audio
 from oskdft.speech.corpora.check import check
 from oskdft.speech.corpora.layouts import Row
-from oskdft.speech.corpora.tables import load_corpus, table
+from oskdft.speech.corpora.tables import Utterances, load_corpus
 from oskdft.speech.corpora.trials import read_trials
 
 UTTERANCES, FILES = 1_000_000, 100_000
@@ -40,7 +40,7 @@ def vox2_rows(count: int) -> Iterator[Row]:
 def memory(count: int) -> tuple[list, list]:
     """Bytes per utterance that stay, and at the peak while the table is built."""
     tracemalloc.start()
-    utterances = table("/data", vox2_rows(count))
+    utterances = Utterances.from_rows("/data", vox2_rows(count))
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     start = time.perf_counter()
@@ -112,11 +112,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows, "comparisons": comparisons}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("corpora", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("corpora", __doc__, run)

@@ -64,7 +64,7 @@ def sources(folder: Path, made: bool) -> tuple[tables.Utterances, AugmentConfig]
     embedding.recordings(folder / "speech", 2 * count, 2.0, 10.0)
     rows = [(name, name, "", np.nan) for name in layouts.audio_below(folder / "speech")]
     config = AugmentConfig(noise_root=str(folder / "noise"), rir_root=str(folder / "rir"))
-    return tables.table(folder / "speech", rows), config
+    return tables.Utterances.from_rows(folder / "speech", rows), config
 
 
 def loading(data: SpeakerDataset, batch: int, batches: int, workers: int) -> float:
@@ -129,11 +129,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows, "comparisons": comparisons}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("pipeline", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("pipeline", __doc__, run)

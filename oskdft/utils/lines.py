@@ -24,12 +24,10 @@ def numbered_lines(path: str | Path, content: str) -> Iterator[tuple[int, str]]:
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
+                if not line.isspace():
                     yield number, line.rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason}); give a {content} or restore the file"
-        ) from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; give a {content}") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such {content}; correct the path") from None
 

@@ -43,8 +43,8 @@ def test_a_voxceleb_shaped_tree_passes(vox: Path):
     assert notes == [
         "note: part of the corpus: dev has 3 of 1,211 speakers and 6 of 148,642 utterances; "
         "test has 2 of 40 speakers and 4 of 4,874 utterances",
-        "note: veri_test2.txt: unknown list of 2 trials (Vox1-O cleaned, which its file is named "
-        "like, has 37611), 2 trials, all recordings here",
+        "note: veri_test2.txt: unknown list of 2 trials (the file is named like Vox1-O "
+        "cleaned, which has 37611), 2 trials, all recordings here",
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from oskdft.speech import audio
 from oskdft.speech.corpora import catalogue, layouts, tables
-from oskdft.speech.corpora.tables import dev_split, load_corpus, table
+from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 12_000)  # 0.75 s
@@ -44,7 +44,7 @@ def text(path: Path, *lines: str) -> Path:
     return path
 
 
-def rows(utterances: tables.Utterances) -> list[tuple[str, str, str]]:
+def rows(utterances: Utterances) -> list[tuple[str, str, str]]:
     """(path, speaker, session) of each utterance."""
     sessions = [*utterances.sessions, ""]
     return [
@@ -58,8 +58,8 @@ def rows(utterances: tables.Utterances) -> list[tuple[str, str, str]]:
 # --- tables
 
 
-def small_table() -> tables.Utterances:
-    return table(
+def small_table() -> Utterances:
+    return Utterances.from_rows(
         "/data",
         [
             ("b/x/1.wav", "b", "x", 1.0),
@@ -74,7 +74,7 @@ def test_table_sorts_labels_and_keeps_rows():
     assert t.speakers == ["a", "b"] and t.speaker.tolist() == [1, 0, 1]
     assert t.sessions == ["x", "y"] and t.session.tolist() == [0, -1, 1]
     assert (t.speaker.dtype, t.session.dtype, t.seconds.dtype) == (np.int32, np.int32, np.float32)
-    assert t.path(1) == Path("/data/a/2 é.wav") and t.id(-1) == "b/y/3"
+    assert t.path(1) == Path("/data/a/2 é.wav") and t.name(-1) == "b/y/3.wav"
     assert t.counts().tolist() == [1, 2]
     assert list(t.names()) == [t.name(i) for i in range(3)]
     with pytest.raises(IndexError):
@@ -93,11 +93,11 @@ def test_select_by_mask_and_by_index_relabels():
 
 def test_a_name_that_is_not_unicode_survives():
     name = os.fsdecode(b"a/\xff.wav")
-    assert table("/data", [(name, "a", "", 1.0)]).name(0) == name
+    assert Utterances.from_rows("/data", [(name, "a", "", 1.0)]).name(0) == name
 
 
 def test_memory_is_a_path_and_twenty_bytes():
-    t = table(
+    t = Utterances.from_rows(
         "/data", ((f"id{i % 99:05}/v/{i:05}.wav", str(i % 99), "v", 1.0) for i in range(9_000))
     )
     columns = (t.ends, t.speaker, t.seconds, t.session)
@@ -113,7 +113,7 @@ def test_folder(root: Path):
     t = load_corpus("folder", root)
     assert rows(t) == [("Zoë K/day 1/a b.wav", "Zoë K", "day 1"), ("ann/1.flac", "ann", "")]
     assert np.isnan(t.seconds).all() and t.measured().seconds.tolist() == [0.75, 0.75]
-    assert tables.read_table("folder", root)[1] == ["loose.wav"]
+    assert tables.list_utterances("folder", root)[1] == ["loose.wav"]
 
 
 def test_a_link_to_a_folder_above_ends(root: Path):
@@ -157,7 +157,7 @@ def test_voxceleb1(root: Path, prefix: str):
     ]
     assert load_corpus("voxceleb1", root, "dev").speakers == ["id10001"]
     put(root, f"{prefix}id10001/stray.wav")
-    assert tables.read_table("voxceleb1", root)[1] == [f"{prefix}id10001/stray.wav"]
+    assert tables.list_utterances("voxceleb1", root)[1] == [f"{prefix}id10001/stray.wav"]
 
 
 def test_voxceleb2_m4a_and_wav_trees(root: Path):
@@ -175,7 +175,7 @@ def test_voxceleb2_m4a_and_wav_trees(root: Path):
 def test_musan_category_is_the_folder_below_the_root(tmp_path: Path):
     root = tmp_path / "music" / "noise"  # the whole path must not decide
     put(root, "speech/us-gov/1.wav", "noise/free-sound/music/2.wav", "other/3.wav")
-    t, extra = tables.read_table("musan", root)
+    t, extra = tables.list_utterances("musan", root)
     assert [who for _, who, _ in rows(t)] == ["noise", "speech"]
     assert t.sessions == ["free-sound/music", "us-gov"] and extra == ["other/3.wav"]
 
@@ -222,7 +222,7 @@ def test_a_table_without_a_speaker_is_named(root: Path):
     with pytest.raises(ValueError, match="utt2spk lacks 00010002"):
         load_corpus("speechocean762", root)
     text(root / "train" / "utt2spk", "00010001")
-    with pytest.raises(ValueError, match="00010001 has no value"):
+    with pytest.raises(ValueError, match=r"utt2spk, line 1: '00010001' has no value"):
         load_corpus("speechocean762", root)
 
 
@@ -314,11 +314,13 @@ def test_find_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 # --- development speakers
 
 
-def many(speakers: int = 12, each: int = 6, sessions: int = 3) -> tables.Utterances:
+def many(speakers: int = 12, each: int = 6, sessions: int = 3) -> Utterances:
     names = (
         (f"s{k:02}/{i % sessions}/{i}.wav", k, i) for k in range(speakers) for i in range(each)
     )
-    return table("/data", [(n, f"s{k:02}", str(i % sessions), 1.0) for n, k, i in names])
+    return Utterances.from_rows(
+        "/data", [(n, f"s{k:02}", str(i % sessions), 1.0) for n, k, i in names]
+    )
 
 
 def test_dev_split_is_disjoint_seeded_and_complete():
@@ -374,7 +376,9 @@ def test_trials_that_cannot_be_made():
         make_trials(many(speakers=1))
     with pytest.raises(ValueError, match="two sessions"):
         make_trials(many(sessions=1))
-    unknown = table("/data", [(f"{w}/{i}.wav", w, "", 1.0) for w in "ab" for i in range(3)])
+    unknown = Utterances.from_rows(
+        "/data", [(f"{w}/{i}.wav", w, "", 1.0) for w in "ab" for i in range(3)]
+    )
     assert make_trials(unknown).label.sum() == 6  # sessions unknown: every pair may serve
 
 
@@ -400,7 +404,7 @@ def test_unicode_windows_line_ends_and_a_byte_order_mark(tmp_path: Path):
 
 
 def test_names_with_blanks_need_tabs(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"line 2: 5 fields .*separate names with blanks by tabs"):
+    with pytest.raises(ValueError, match=r"line 2: .* has 5 fields.* tabs between the fields"):
         read_trials(text(tmp_path / "bad.txt", "1 a.wav b.wav", "0 my voice.wav my noise.wav"))
     path = tmp_path / "good.txt"
     one = np.array([1], np.uint8)
@@ -414,8 +418,8 @@ def test_names_with_blanks_need_tabs(tmp_path: Path):
     [
         ((), "holds no trials"),
         (("  ",), "holds no trials"),
-        (("1 a.wav",), "line 1: '1 a.wav' is not of the form 0|1 path path"),
-        (("2 a.wav b.wav",), "is not of the form"),
+        (("1 a.wav",), r"line 1: '1 a.wav' is no trial; expected 0\|1 path path"),
+        (("2 a.wav b.wav",), "line 1: .* is no trial"),
         (("a b target", "a c maybe"), r"line 2: .*target\|nontarget"),
         (
             ("1 a.wav b.wav", "0 b.wav a.wav"),
@@ -470,7 +474,9 @@ def test_known_lists_need_length_and_paths(count: int, title: str):
 
 def test_a_shortened_known_list_is_not_trusted(tmp_path: Path):
     path = text(tmp_path / "veri_test2.txt", "1 id10270/v/00001.wav id10270/w/00001.wav")
-    assert read_trials(path).name.startswith("unknown list of 1 trials (Vox1-O cleaned, which")
+    assert read_trials(path).name.startswith(
+        "unknown list of 1 trials (the file is named like Vox1"
+    )
 
 
 def test_written_trials_read_back(tmp_path: Path):

@@ -60,16 +60,16 @@ BAD = [
     ("yaml", "name: !!python/name:os.system", "is not valid YAML"),
     # trial lists
     ("trials", "", "holds no trials; expected lines such as"),
-    ("trials", "1 a.wav\n", "line 1: .* is not of the form 0.1 path path"),
-    ("trials", "2 a.wav b.wav\n", "line 1: .* is not of the form"),
+    ("trials", "1 a.wav\n", "line 1: .* is no trial; expected 0.1 path path"),
+    ("trials", "2 a.wav b.wav\n", "line 1: .* is no trial"),
     ("trials", "1 a.wav b.wav\na.wav b.wav target\n", "line 2: .* like the first line"),
-    ("trials", "1 my file.wav b.wav\n", "4 fields .*separate names with blanks by tabs"),
+    ("trials", "1 my file.wav b.wav\n", "4 fields; expected .*with tabs between the fields"),
     ("trials", "1 a.wav b.wav\n0 b.wav a.wav\n", "as the same speaker and as different speakers"),
-    ("trials", b"\x80\x81\n", "is not UTF-8 text .*is it a trial list"),
+    ("trials", b"\x80\x81\n", "is not UTF-8 text; give a trial list"),
     (
         "trials with recordings",
         "1 a.wav b.wav\n",
-        "2 of 2 recordings are not below .*none is there",
+        "2 of 2 recordings are not below .*none is present",
     ),
     # score files
     ("scores", "", "holds no scores; give lines of label and score"),
@@ -81,7 +81,7 @@ BAD = [
     ("scores", "1 0.5\n", "non-?target"),
     ("scores", b"\xff\xfe1 0.5", "is not UTF-8 text; give a score file"),
     # tables of corpora
-    ("wav.scp", "one\n", "wav.scp: one has no value; restore the file"),
+    ("wav.scp", "one\n", "wav.scp, line 1: 'one' has no value; expected a key and a value"),
     ("wav.scp", "one a.wav\n", "utt2spk lacks one of wav.scp; add it"),
     ("wav.scp", b"\xff a.wav\n", "wav.scp is not UTF-8 text"),
     ("spk2age", "anna old\n", "spk2age: 'old' of anna is no age in years"),

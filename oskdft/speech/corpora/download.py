@@ -1,7 +1,7 @@
-"""Where corpora lie on this machine, and getting those that may be downloaded.
+"""Download of the corpora that OpenSLR publishes.
 
-They come from their public home (OpenSLR): resumed after a cut, compared with the published
-checksum, unpacked without trusting names in the archive, visible only when complete.
+A download resumes after a cut. The archive is compared with the published checksum and unpacked
+without trust in its members' names; the corpus appears under its name only when it is complete.
 """
 
 import errno
@@ -23,31 +23,31 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from oskdft.speech.corpora.catalogue import HOME, Archive, data_folders, known
+from oskdft.speech.corpora.catalogue import OPENSLR, Archive, data_folders, known
 from oskdft.speech.corpora.headers import cache_dir
 from oskdft.utils import files
 from oskdft.utils.console import progress, say
 
 MIB = 1 << 20
 TIMEOUT_S = 60.0
-ROOM = 3  # disk needed, in sizes of the archive: the archive and its contents
-MAX_MEMBER_BYTES = 4 << 30  # the longest member of a known archive is far below it
-SMALL_BYTES = 64 * MIB  # contents that any archive may have
-MAX_GROWTH = 50  # contents over archive; speech and noise shrink by less than 3
+ROOM = 3  # disk space for archive and contents, in sizes of the archive
+MAX_MEMBER_BYTES = 4 << 30  # far above the longest member of a known archive
+SMALL_BYTES = 64 * MIB  # contents that an archive of any size may have
+MAX_GROWTH = 50  # contents over archive; speech and noise compress by less than 3
 
 
 def get(name: str, dest: str | Path = "", url: str = "") -> Path:
-    """Download and unpack a corpus; after a cut, the same call goes on where it stopped.
+    """Download and unpack a corpus; after a cut, the same call resumes the download.
 
     Args:
-        name: corpus. dest: folder to make; empty: $OSKDFT_DATA/<name>, else ./data/<name>.
-        url: address of a mirror in the place of `HOME`.
+        name: corpus. dest: new folder; empty: $OSKDFT_DATA/<name>, else ./data/<name>.
+        url: address of a mirror of `OPENSLR`.
     Returns:
-        the folder, complete.
+        the folder of the complete corpus.
     Raises:
-        ValueError: not downloadable (says how to get it), wrong checksum, or an archive with links
-            or paths that lead outside. FileExistsError: ``dest`` holds files.
-        ConnectionError: unreachable or cut off. OSError: no room, or not writable.
+        ValueError: no public download, wrong checksum, or an archive with links or with paths that
+            lead outside. FileExistsError: ``dest`` holds files.
+        ConnectionError: unreachable or cut off. OSError: disk full or not writable.
 
     >>> get("voxceleb1")
     Traceback (most recent call last):
@@ -65,25 +65,27 @@ def get(name: str, dest: str | Path = "", url: str = "") -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileExistsError(
-                f"{target} is there already; move it away, or look at it: "
+                f"{target} exists already; move it away, or check it: "
                 f"oskdft data check {name} --root {target}"
             )
-        addresses = [f"{(url or HOME).rstrip('/')}/{archive.path}" for archive in corpus.archives]
+        mirror = (url or OPENSLR).rstrip("/")
+        addresses = [f"{mirror}/{archive.path}" for archive in corpus.archives]
         _need_room(addresses, target.parent)
-        fetched = [_fetch(address, target.parent) for address in addresses]
-        digests = [_verified(*pair) for pair in zip(fetched, corpus.archives, strict=True)]
-        _unpack(fetched, target)
+        downloads = [_fetch(address, target.parent) for address in addresses]
+        digests = [_verified(*pair) for pair in zip(downloads, corpus.archives, strict=True)]
+        _unpack(downloads, target)
     except OSError as error:
         raise _explained(error, target.parent) from None
-    for path, digest, archive in zip(fetched, digests, corpus.archives, strict=True):
+    for path, digest, archive in zip(downloads, digests, corpus.archives, strict=True):
         _record(archive, digest)
         path.unlink()
     return target
 
 
 def _explained(error: OSError, folder: Path) -> OSError:
+    """The error with the folder and the fix for a full disk or a folder that cannot be written."""
     if error.errno == errno.ENOSPC:
-        return OSError(f"the disk of {folder} is full; free some room and run the command again")
+        return OSError(f"the disk of {folder} is full; free some space and run the command again")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return OSError(f"cannot write below {folder} ({error.strerror}); choose another folder")
     return error
@@ -98,9 +100,9 @@ def _open(address: str, method: str, headers: dict[str, str]) -> http.client.HTT
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return error  # nothing is left to send
+            return error  # a response: nothing is left to send
         raise ConnectionError(
-            f"{address}: the server says {error.code} {error.reason}; try a mirror"
+            f"{address}: the server answers {error.code} {error.reason}; try a mirror"
         ) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
@@ -119,13 +121,14 @@ def _need_room(addresses: list[str], folder: Path) -> None:
 
 
 def _fetch(address: str, folder: Path) -> Path:
-    """Download to folder/NAME.part, from where an earlier call stopped, and give it its name."""
+    """Download to folder/NAME.part, resuming an earlier call, then rename to folder/NAME."""
     done = folder / PurePosixPath(address).name
-    part, version = (done.with_name(done.name + end) for end in (".part", ".version.part"))
+    part = done.with_name(done.name + ".part")
+    version = done.with_name(done.name + ".version.part")
     if done.exists():
         return done
     headers = {}
-    if part.exists() and version.exists():  # go on only if the file at the other end is the same
+    if part.exists() and version.exists():  # resume only if the server still has the same file
         headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text()}
     with _open(address, "GET", headers) as response:
         if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -143,13 +146,19 @@ def _fetch(address: str, folder: Path) -> Path:
 
 
 def _write(response: http.client.HTTPResponse, part: Path, version: Path) -> None:
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-    resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and span is not None
-    start = int(span[1]) if resumed else 0
-    length = int(span[2]) if resumed else int(response.headers.get("Content-Length", -1))
+    content_range = re.fullmatch(
+        r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "")
+    )
+    resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and content_range is not None
+    start = int(content_range[1]) if resumed else 0
+    length = int(content_range[2]) if resumed else int(response.headers.get("Content-Length", -1))
     tag = response.headers.get("ETag", "")
-    tag = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # no weak tags
-    version.write_text(tag) if tag else version.unlink(missing_ok=True)
+    if not tag.startswith('"'):  # a weak tag does not identify the bytes
+        tag = response.headers.get("Last-Modified", "")
+    if tag:
+        version.write_text(tag)
+    else:
+        version.unlink(missing_ok=True)
     with open(part, "r+b" if resumed else "wb") as file:
         file.seek(start)
         file.truncate()
@@ -160,12 +169,12 @@ def _write(response: http.client.HTTPResponse, part: Path, version: Path) -> Non
     if length >= 0 and size != length:
         raise ConnectionError(
             f"{part.stem} was cut off: {size} of {length} bytes arrived; run the same command "
-            "again, it goes on from there"
+            "again to resume"
         )
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Pieces of at most 1 MiB; a broken connection ends them, the length tells."""
+    """Pieces of at most 1 MiB; a broken connection ends the iteration, `_write` compares lengths."""
     try:
         while chunk := response.read(MIB):
             yield chunk
@@ -174,7 +183,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _verified(path: Path, archive: Archive) -> str:
-    """The archive's checksum; a wrong one is refused, and the file removed."""
+    """The archive's checksum; raises and removes the file if the checksum is wrong."""
     kind = "md5" if archive.md5 else "sha256"
     with open(path, "rb") as file:
         digest = hashlib.file_digest(
@@ -185,10 +194,10 @@ def _verified(path: Path, archive: Archive) -> str:
         raise ValueError(
             f"{path.name} has MD5 {digest}, published is {archive.md5}; removed, download it again"
         )
-    before = _records().get(archive.path, digest)
-    if not archive.md5 and digest != before:
+    recorded = _records().get(archive.path, digest)
+    if not archive.md5 and digest != recorded:
         raise ValueError(
-            f"{path} has sha256 {digest}, an earlier download had {before}; if the publisher "
+            f"{path} has sha256 {digest}, an earlier download had {recorded}; if the publisher "
             f"changed it, delete {_record_file()} and run again"
         )
     return digest
@@ -203,35 +212,36 @@ def _records() -> dict[str, str]:
 
 
 def _record(archive: Archive, digest: str) -> None:
-    """Where no checksum is published, keep the one of what arrived, for the next time."""
+    """Record the checksum of an archive without published checksum, for the next download."""
     if archive.md5:
         return
     try:
         files.write_json(_record_file(), {**_records(), archive.path: digest})
-        where = f"recorded in {_record_file()} and compared the next time"
+        where = f"recorded in {_record_file()} and compared at the next download"
     except OSError as error:
         where = f"not recorded ({error})"
     say(f"no checksum of {archive.path} is published; sha256 {digest} {where}")
 
 
 def _unpack(archives: list[Path], target: Path) -> None:
-    """Unpack beside the target, drop a single outer folder, then rename: whole or absent."""
+    """Unpack beside the target, drop a single outer folder, then rename: complete or absent."""
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
-        inside = work / "inside"  # unlike what mkdtemp makes, others may read it
+        inside = work / "inside"  # mkdtemp creates folders that only their owner reads
         inside.mkdir()
         for archive in archives:
             _extract(archive, inside)
         entries = list(inside.iterdir())
         outer = entries[0] if len(entries) == 1 and entries[0].is_dir() else inside
         if target.is_dir():
-            target.rmdir()  # empty, see get()
+            target.rmdir()  # empty, as `get` has checked
         os.replace(outer, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _extract(archive: Path, folder: Path) -> None:
+    """Extract a tar or zip archive; raises if it is damaged or has an unsafe member."""
     budget = MAX_GROWTH * archive.stat().st_size + SMALL_BYTES
     is_zip = zipfile.is_zipfile(archive)
     try:
@@ -242,7 +252,7 @@ def _extract(archive: Path, folder: Path) -> None:
                 budget -= _refuse_unsafe(archive, member, budget)
                 opened.extract(member, folder)
             while not is_zip and opened.fileobj.read(MIB):
-                pass  # gzip compares its own checksum at the very end, zip did for each member
+                pass  # gzip compares its checksum at the end of the file, zip at each member
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(
             f"{archive} is damaged ({error}); delete it and download it again"
@@ -250,7 +260,7 @@ def _extract(archive: Path, folder: Path) -> None:
 
 
 def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, budget: int) -> int:
-    """Bytes of a member that is a plain file or folder inside the archive; else ValueError."""
+    """Bytes of a member; raises unless it is a plain file or folder that stays inside."""
     if isinstance(member, zipfile.ZipInfo):
         name, size, mode = member.filename, member.file_size, member.external_attr >> 16
         plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
@@ -265,6 +275,6 @@ def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, bud
         fault = f"which unpacks to {size} bytes, more than a corpus needs"
     if fault:
         raise ValueError(
-            f"{archive.name} holds {name!r}, {fault}; nothing was kept, do not use this archive"
+            f"{archive.name} holds {name!r}, {fault}; nothing was unpacked, do not use this archive"
         )
     return size

@@ -1,4 +1,9 @@
-"""TODO speech.corpora.headers."""
+"""Headers of a corpus' recordings, read once and remembered between runs.
+
+The cache is one file per corpus root in the user's cache folder, since the corpus may be on a
+read-only disk. A row is found by a hash of the recording's relative path and is valid while the
+recording keeps its size and time of change. Letter: n files.
+"""
 
 import functools
 import hashlib
@@ -16,12 +21,12 @@ from oskdft.speech import audio
 from oskdft.utils import files
 from oskdft.utils.console import progress, say
 
-THREADS = 8  # headers are waited for (disk, network), not computed
-CHUNK = 256  # files handed to a thread at once
+THREADS = 8  # reading headers waits for the disk or the network, not for a core
+CHUNK = 256  # files that one call of a thread reads
 COLUMNS = {
     "size": np.int64,  # bytes; -1: no such file
     "changed": np.int64,  # time of change [ns]
-    "samples": np.int64,  # per channel; -1: header not read, or not readable
+    "samples": np.int64,  # per channel; -1: header not read or not readable
     "rate": np.int32,  # Hz
     "channels": np.int16,
 }
@@ -29,7 +34,7 @@ COLUMNS = {
 
 @dataclass(slots=True)
 class Headers:
-    """Columns [n] of `COLUMNS`, and why a header could not be read, by position."""
+    """Columns [n] named in `COLUMNS`, and the error of each unreadable header by row."""
 
     columns: dict[str, np.ndarray]
     errors: dict[int, str] = field(default_factory=dict)
@@ -40,8 +45,8 @@ class Headers:
     def seconds(self) -> np.ndarray:
         """[n] float32, NaN where the header was not read.
 
-        >>> known = {"samples": np.array([8_000, -1]), "rate": np.array([16_000, 0])}
-        >>> Headers(known).seconds().tolist()
+        >>> columns = {"samples": np.array([8_000, -1]), "rate": np.array([16_000, 0])}
+        >>> Headers(columns).seconds().tolist()
         [0.5, nan]
         """
         read = self["samples"] >= 0
@@ -51,7 +56,7 @@ class Headers:
 
 
 def cache_dir() -> Path:
-    """Where this package remembers things between runs: $XDG_CACHE_HOME/oskdft or ~/.cache/oskdft.
+    """The package's cache folder: $XDG_CACHE_HOME/oskdft or ~/.cache/oskdft.
 
     >>> cache_dir().name
     'oskdft'
@@ -61,25 +66,25 @@ def cache_dir() -> Path:
 
 
 def remembered(root: str | Path, names: Iterable[str], total: int) -> Headers:
-    """Sizes of the files now, and their headers where an earlier scan knows them.
+    """Present sizes of the files, and the headers that an earlier `scan` stored for these sizes.
 
     Args:
-        root: the corpus. names: [n] paths below it; iterated once. total: n.
+        root: folder of the corpus. names: [n] paths below it; iterated once. total: n.
 
     >>> import tempfile
     >>> remembered(tempfile.mkdtemp(), ["absent.wav"], 1)["size"].tolist()
     [-1]
     """
     headers, keys = _on_disk(root, names, total)
-    known = _load(root)
-    if known is None or len(known["key"]) == 0:
+    stored = _load(root)
+    if stored is None or len(stored["key"]) == 0:
         return headers
-    place = np.minimum(np.searchsorted(known["key"], keys), len(known["key"]) - 1)
-    same = (known["key"][place] == keys) & (headers["size"] >= 0)
+    row = np.minimum(np.searchsorted(stored["key"], keys), len(stored["key"]) - 1)
+    valid = (stored["key"][row] == keys) & (headers["size"] >= 0)
     for column in ("size", "changed"):
-        same &= known[column][place] == headers[column]
+        valid &= stored[column][row] == headers[column]
     for column in ("samples", "rate", "channels"):
-        headers[column][same] = known[column][place[same]]
+        headers[column][valid] = stored[column][row[valid]]
     return headers
 
 
@@ -87,10 +92,11 @@ def scan(root: str | Path, names: Callable[[], Iterable[str]], total: int) -> He
     """Read the headers that are not remembered, in threads, and remember them.
 
     Args:
-        root: the corpus. names: gives the [n] paths below it, always in the same order.
+        root: folder of the corpus.
+        names: returns the [n] paths below ``root``, in the same order at every call.
         total: n.
     Returns:
-        Headers; a file that is absent has size -1, one that cannot be read is in ``errors``.
+        Headers; an absent file has size -1, an unreadable file has an entry in ``errors``.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -99,24 +105,25 @@ def scan(root: str | Path, names: Callable[[], Iterable[str]], total: int) -> He
     [0.5]
     """
     headers = remembered(root, names(), total)
-    wanted = (headers["samples"] < 0) & (headers["size"] >= 0)
-    if not wanted.any():
+    unread = (headers["samples"] < 0) & (headers["size"] >= 0)
+    if not unread.any():
         return headers
     try:
-        jobs = itertools.compress(enumerate(names()), wanted.tolist())
-        for row, found in progress(_read(Path(root), jobs), "reading headers", int(wanted.sum())):
-            if isinstance(found, str):
-                headers.errors[row] = found
+        jobs = itertools.compress(enumerate(names()), unread.tolist())
+        for row, header in progress(_read(Path(root), jobs), "reading headers", int(unread.sum())):
+            if isinstance(header, str):
+                headers.errors[row] = header
             else:
-                headers["samples"][row] = found.samples
-                headers["rate"][row], headers["channels"][row] = found.rate, found.channels
-    finally:  # an interrupted scan goes on where it stopped
+                headers["samples"][row] = header.samples
+                headers["rate"][row] = header.rate
+                headers["channels"][row] = header.channels
+    finally:  # the next call after an interruption reads the rest only
         _save(root, names(), headers)
     return headers
 
 
 def _on_disk(root: str | Path, names: Iterable[str], total: int) -> tuple[Headers, np.ndarray]:
-    """Headers with sizes and times alone, and the keys [n] of the names."""
+    """Headers with sizes and times only, and the key [n] of each name."""
     columns = {name: np.full(total, -1, kind) for name, kind in COLUMNS.items()}
     keys = np.empty(total, np.uint64)
     base = os.path.join(root, "")
@@ -126,7 +133,8 @@ def _on_disk(root: str | Path, names: Iterable[str], total: int) -> tuple[Header
             status = os.stat(base + name)
         except (OSError, ValueError):
             continue
-        columns["size"][row], columns["changed"][row] = status.st_size, status.st_mtime_ns
+        columns["size"][row] = status.st_size
+        columns["changed"][row] = status.st_mtime_ns
     return Headers(columns), keys
 
 
@@ -137,13 +145,13 @@ def _key(name: str) -> int:
 def _read(
     root: Path, jobs: Iterator[tuple[int, str]]
 ) -> Iterator[tuple[int, audio.AudioInfo | str]]:
-    """(row, header or reason) in order; a bounded number of files is in flight."""
+    """(row, header or error) in order; at most THREADS * CHUNK files are queued."""
     pool = ThreadPoolExecutor(THREADS)
     try:
         while group := list(itertools.islice(jobs, THREADS * CHUNK)):
             chunks = [group[first : first + CHUNK] for first in range(0, len(group), CHUNK)]
-            for found in pool.map(functools.partial(_read_chunk, root), chunks):
-                yield from found
+            for headers in pool.map(functools.partial(_read_chunk, root), chunks):
+                yield from headers
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -154,12 +162,12 @@ def _read_chunk(root: Path, jobs: list[tuple[int, str]]) -> list[tuple[int, audi
 
 def _header(root: Path, name: str) -> audio.AudioInfo | str:
     try:
-        found = audio.info(root / name)
+        header = audio.info(root / name)
     except (ValueError, OSError) as error:
         return str(error)
-    if found.samples <= 0:
+    if header.samples <= 0:
         return f"{root / name} holds no samples; copy or download it again"
-    return found
+    return header
 
 
 def _cache_file(root: str | Path) -> Path:
@@ -175,22 +183,22 @@ def _load(root: str | Path) -> dict[str, np.ndarray] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        say(f"{path} is damaged ({error}): not used, the headers are read again")
+        say(f"{path} is damaged ({error}): the headers are read again")
         return None
 
 
 def _save(root: str | Path, names: Iterable[str], headers: Headers) -> None:
-    """Remember the readable headers; those of other parts of the same root stay."""
+    """Store the readable headers; stored headers of other files below the root stay."""
     keys = np.fromiter((_key(name) for name in names), np.uint64, len(headers["size"]))
-    good = headers["samples"] >= 0
-    new = {"key": keys[good]} | {name: headers[name][good] for name in COLUMNS}
-    known = _load(root)
-    if known is not None:
-        other = ~np.isin(known["key"], new["key"])
-        new = {name: np.concatenate([new[name], known[name][other]]) for name in new}
-    order = np.argsort(new["key"])
+    readable = headers["samples"] >= 0
+    columns = {"key": keys[readable]} | {name: headers[name][readable] for name in COLUMNS}
+    stored = _load(root)
+    if stored is not None:
+        other = ~np.isin(stored["key"], columns["key"])
+        columns = {name: np.concatenate([columns[name], stored[name][other]]) for name in columns}
+    order = np.argsort(columns["key"])
     try:
         with files.atomic(_cache_file(root), "wb") as file:
-            np.savez(file, **{name: column[order] for name, column in new.items()})
+            np.savez(file, **{name: column[order] for name, column in columns.items()})
     except OSError as error:
-        say(f"the scan is not remembered ({error}); set XDG_CACHE_HOME to a writable folder")
+        say(f"the headers are not remembered ({error}); set XDG_CACHE_HOME to a writable folder")

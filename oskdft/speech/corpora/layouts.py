@@ -1,11 +1,10 @@
-"""How the files of each known corpus lie on disk, and what its tables say of the speakers.
+"""The folder layout of each corpus, and its tables of speakers.
 
-A reader turns a folder into rows (path below the root, speaker, session, seconds), sorted folder by
-folder, and collects the audio that does not fit.
+A reader yields one row per recording (path below the root, speaker, session, seconds), sorted folder
+by folder, and appends the audio files that do not fit the layout to a list.
 """
 
 import csv
-import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from oskdft.speech.corpora.catalogue import UTTERANCES_CSV
+from oskdft.utils.lines import fault, numbered_lines
+
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
 MUSAN = ("music", "noise", "speech")
-
 
 Row = tuple[str, str, str, float]  # path below the root, speaker, session ("": unknown), seconds
 Reader = Callable[[Path, str, list[str]], Iterator[Row]]
@@ -44,17 +45,17 @@ def audio_below(root: Path) -> Iterator[str]:
 
 
 def _folder(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-    """SPEAKER/**/FILE; what lies between is the session."""
+    """SPEAKER/**/FILE; the folders between both are the session."""
     for path in audio_below(root):
-        who, _, rest = path.partition("/")
+        speaker, _, rest = path.partition("/")
         if rest:
-            yield path, who, os.path.dirname(rest), np.nan
+            yield path, speaker, os.path.dirname(rest), np.nan
         else:
             extra.append(path)
 
 
 def _musan(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-    """The category is the folder directly below the root, whatever the root itself is called."""
+    """CATEGORY/**/FILE; only the folder directly below the root is compared with `MUSAN`."""
     for row in _folder(root, split, extra):
         if row[1] in MUSAN:
             yield row
@@ -82,7 +83,7 @@ def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
     """[.../]idNNNNN/VIDEO/NNNNN.wav; the session is the video."""
 
     def read(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-        wav_too = {}  # m4a tree -> whether its recordings are there as wav
+        has_wav = {}  # wav tree beside an m4a tree -> whether it exists
         for path in audio_below(root):
             parts = path.split("/")
             at = next((i for i, p in enumerate(parts) if re.fullmatch(r"id\d{5}", p)), len(parts))
@@ -92,7 +93,7 @@ def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
             tree = parts[:at]
             if "aac" in tree:
                 wav = os.path.join(root, *("wav" if p == "aac" else p for p in tree))
-                if wav_too.setdefault(wav, os.path.isdir(wav)):
+                if has_wav.setdefault(wav, os.path.isdir(wav)):
                     continue
             if not split or in_split(parts[: at + 1], split):
                 yield path, parts[at], parts[at + 1], np.nan
@@ -122,44 +123,37 @@ def on_disk(root: Path, path: str) -> str | None:
 
 
 def _speechocean762(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-    """Kaldi tables; the suffix on disk counts, archives differ in it."""
+    """Kaldi tables; the suffix on disk replaces the listed suffix, since archives differ in suffix."""
     listed = set()
     for part in (split,) if split else ("train", "test"):
-        who = _kaldi(root / part / "utt2spk")
+        speaker = _kaldi(root / part / "utt2spk")
         for utterance, path in _kaldi(root / part / "wav.scp").items():
-            if utterance not in who:
+            if utterance not in speaker:
                 raise ValueError(f"{root / part / 'utt2spk'} lacks {utterance} of wav.scp; add it")
             path = on_disk(root, path) or path
             listed.add(path)
-            yield path, who[utterance], "", np.nan
+            yield path, speaker[utterance], "", np.nan
     if not split:
         extra += [path for path in audio_below(root) if path not in listed]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason}); restore it from the archive"
-        ) from None
-
-
 def _kaldi(path: Path) -> dict[str, str]:
-    """A Kaldi table: key, blank or tab, value; no such file is an empty table."""
+    """A Kaldi table: key, blank or tab, value; an absent file is an empty table."""
+    table: dict[str, str] = {}
     if not path.exists():
-        return {}
-    lines = _text(path).splitlines()
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    bad = [pair[0] for pair in pairs if len(pair) != 2]
-    if bad:
-        raise ValueError(f"{path}: {bad[0]} has no value; restore the file from the archive")
-    return {key: value.strip() for key, value in pairs}
+        return table
+    for number, line in numbered_lines(path, "Kaldi table"):
+        key, *value = line.split(maxsplit=1)
+        if not value:
+            raise fault(path, number, line, "has no value", "a key and a value")
+        table[key] = value[0].strip()
+    return table
 
 
 def _synthetic(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+    """The rows of `synthetic_table`."""
     listed = set()
-    for row in _synthetic_csv(root):
+    for row in synthetic_table(root):
         listed.add(row["path"])
         if not split or row["split"] == split:
             yield row["path"], row["speaker"], row["session"], _seconds(root, row["seconds"])
@@ -172,18 +166,27 @@ def _seconds(root: Path, text: str) -> float:
         return float(text or "nan")
     except ValueError:
         raise ValueError(
-            f"{root / 'utterances.csv'}: {text[:40]!r} is no length in seconds; make it again"
+            f"{root / UTTERANCES_CSV}: {text[:40]!r} is no length in seconds; make it again"
         ) from None
 
 
-def _synthetic_csv(root: Path) -> list[dict[str, str]]:
-    path = root / "utterances.csv"
+def synthetic_table(root: Path) -> list[dict[str, str]]:
+    """Rows of the table of a corpus of synthetic voices, by column; none if there is no table.
+
+    Raises:
+        ValueError: not CSV, or a column or a cell is missing.
+
+    >>> synthetic_table(Path("/no/such/folder"))
+    []
+    """
+    path = root / UTTERANCES_CSV
     if not path.exists():
         return []
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
-        rows = list(reader)
-    except csv.Error as error:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid CSV ({error}); make it again") from None
     columns = {"path", "speaker", "session", "split", "seconds"}
     lacking = columns - set(reader.fieldnames or ())
@@ -208,16 +211,16 @@ READERS: dict[str, Reader] = {
 
 
 def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
-    """What a corpus tells of its speakers: {speaker: {"gender": "m" or "f", "age": years}}.
+    """Gender and age of a corpus' speakers: {speaker: {"gender": "m" or "f", "age": years}}.
 
-    Either key is absent where it is not known; a corpus without such a table gives {}.
+    Either key is absent where the corpus does not tell; a corpus without such a table gives {}.
 
     >>> speaker_info("folder", "/data")
     {}
     """
     root = Path(root)
     if name == "synthetic":
-        rows = _synthetic_csv(root)
+        rows = synthetic_table(root)
         return {row["speaker"]: {"gender": row["gender"]} for row in rows if row.get("gender")}
     if name == "speechocean762":
         return _speechocean762_info(root)
@@ -229,16 +232,18 @@ def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
 
 
 def _speechocean762_info(root: Path) -> dict[str, dict]:
-    found: dict[str, dict] = {}
+    info: dict[str, dict] = {}
     for part in ("train", "test"):
-        for who, gender in _kaldi(root / part / "spk2gender").items():
-            found.setdefault(who, {})["gender"] = gender
-        for who, age in _kaldi(root / part / "spk2age").items():
+        for speaker, gender in _kaldi(root / part / "spk2gender").items():
+            info.setdefault(speaker, {})["gender"] = gender
+        ages = root / part / "spk2age"
+        for speaker, age in _kaldi(ages).items():
             if not age.isdecimal():
-                table = root / part / "spk2age"
-                raise ValueError(f"{table}: {age[:40]!r} of {who} is no age in years; correct it")
-            found.setdefault(who, {})["age"] = int(age)
-    return found
+                raise ValueError(
+                    f"{ages}: {age[:40]!r} of {speaker} is no age in years; correct it"
+                )
+            info.setdefault(speaker, {})["age"] = int(age)
+    return info
 
 
 def _beside(root: Path, name: str) -> Path | None:
@@ -248,15 +253,16 @@ def _beside(root: Path, name: str) -> Path | None:
 
 
 def _genders(path: Path | None, separator: str, column: str) -> dict[str, dict]:
-    """Speaker and gender from a table whose header line names the columns."""
+    """{speaker: {"gender": value}} from a table whose header line names the columns."""
+    info: dict[str, dict] = {}
     if path is None:
-        return {}
-    found, place = {}, None
-    for line in _text(path).splitlines():
+        return info
+    gender = None  # index of the gender's cell, from the header line on
+    for _, line in numbered_lines(path, "table of speakers"):
         cells = [cell.strip(" ;") for cell in re.split(separator, line)]
         titles = [cell.upper() for cell in cells]
-        if place is None and column in titles:
-            place = titles.index(column)
-        elif place is not None and len(cells) > place and not line.startswith(";"):
-            found[cells[0]] = {"gender": cells[place].lower()}
-    return found
+        if gender is None and column in titles:
+            gender = titles.index(column)
+        elif gender is not None and len(cells) > gender and not line.startswith(";"):
+            info[cells[0]] = {"gender": cells[gender].lower()}
+    return info

@@ -1,4 +1,4 @@
-"""Trial lists: which two recordings are compared, and whether one person speaks in both.
+"""Trial lists: pairs of recordings, with the label whether both are of the same speaker.
 
 Two formats, one trial per line, fields separated by blanks or, for names with blanks, by tabs:
 `label path path` with label 1 or 0 (VoxCeleb) and `path path target|nontarget` (Kaldi). Paths are
@@ -6,22 +6,23 @@ relative to the root of the corpus. Letter: P trials.
 """
 
 import re
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from oskdft.speech.corpora.catalogue import (
-    CORPORA,
-    KnownList,
-)
+from oskdft.speech.corpora.catalogue import CORPORA
 from oskdft.speech.corpora.layouts import on_disk
 from oskdft.speech.corpora.tables import Utterances
 from oskdft.utils import files
 from oskdft.utils.console import say, some
+from oskdft.utils.lines import fault, fields, numbered_lines
 
 KALDI = {"target": 1, "nontarget": 0}
 VOXCELEB = {"1": 1, "0": 0}
+PAIRED = 200  # utterances of a speaker among which its target pairs are drawn
+DRAWS = 8  # candidates per non-target trial: most are new pairs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,7 @@ class Trials:
         label: [P] uint8, 1 same speaker, 0 different.
         enrol, test: [P] int32, indices into `paths`.
         paths: each recording once, relative to the root.
-        name: the published list it is, or "unknown list of P trials".
+        name: title of the published list, or "unknown list of P trials".
         duplicates: trials that repeat an earlier one, in either order.
     """
 
@@ -52,11 +53,11 @@ def read_trials(path: str | Path, root: str | Path | None = None) -> Trials:
 
     Args:
         path: the list, UTF-8.
-        root: where its recordings lie; given, each must be there (another audio suffix will do,
-            and then counts). None: not looked at.
+        root: folder of the recordings. Each must exist; a file that has another audio suffix
+            than its path in the list replaces the path. None: the recordings are not looked up.
     Raises:
-        FileNotFoundError: no such list, or recordings that are not below ``root``.
-        ValueError: a line that does not parse, no trials, or a pair with both labels.
+        FileNotFoundError: no such list, or recordings are not below ``root``.
+        ValueError: a line that is no trial, no trials, or a pair with both labels.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "list.txt"
@@ -66,9 +67,8 @@ def read_trials(path: str | Path, root: str | Path | None = None) -> Trials:
     ([1, 0], [0, 0], [1, 2], 'unknown list of 2 trials')
     """
     path = Path(path)
-    labels, places, index = _parse(path)
-    paths = list(index)
-    enrol, test = places.reshape(-1, 2).T
+    labels, pairs, paths = _parse(path)
+    enrol, test = pairs.T
     name = list_name(path.name, paths[0], len(labels))
     duplicates = _duplicates(path, labels, enrol, test, paths)
     if duplicates:
@@ -78,60 +78,34 @@ def read_trials(path: str | Path, root: str | Path | None = None) -> Trials:
     return Trials(labels, enrol, test, paths, name, duplicates)
 
 
-def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Labels [P], places [2 P] of the paths, and each path's place, in order of appearance."""
-    lines = _lines(path)
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
-        raise ValueError(f"{path} holds no trials; expected lines such as: 1 a/1.wav a/2.wav")
-    at, values = (2, KALDI) if _fields(first)[-1] in KALDI else (0, VOXCELEB)
-    one, two = (1, 2) if at == 0 else (0, 1)
+def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels [P], the two recordings of each trial [P, 2], and the path of each recording."""
+    labels, recordings = bytearray(), array("i")
     index: dict[str, int] = {}
-    labels, places = bytearray(), []
-    for number, line in enumerate(lines, 1):
-        fields = _fields(line)
-        if not fields:
-            continue
-        if len(fields) != 3 or fields[at] not in values:
-            raise ValueError(f"{path}, line {number}: {_fault(line, fields, at)}")
-        labels.append(values[fields[at]])
-        places.append(index.setdefault(fields[one], len(index)))
-        places.append(index.setdefault(fields[two], len(index)))
-    return np.frombuffer(labels, np.uint8), np.array(places, np.int32), index
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason}); is it a trial list?"
-        ) from None
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: no such trial list; correct the path (--trials)"
-        ) from None
-
-
-def _fields(line: str) -> list[str]:
-    """Fields of a line; with a tab in it, only tabs separate, so that names may hold blanks."""
-    if "\t" not in line:
-        return line.split()
-    return [field.strip() for field in line.split("\t")] if line.strip() else []
-
-
-def _fault(line: str, fields: list[str], at: int) -> str:
-    form = "path path target|nontarget" if at else "0|1 path path"
-    text = line if len(line) <= 80 else line[:77] + "..."
-    if len(fields) > 3:
-        return (
-            f"{len(fields)} fields in {text!r}, not 3 ({form}); separate names with blanks by tabs"
-        )
-    return f"{text!r} is not of the form {form}, like the first line; correct it"
+    kaldi = None  # decided by the first line
+    for number, line in numbered_lines(path, "trial list"):
+        cells = fields(line)
+        if kaldi is None:
+            kaldi = cells[-1] in KALDI
+            expected = "path path target|nontarget" if kaldi else "0|1 path path"
+        if len(cells) > 3:
+            expected += ", with tabs between the fields if names hold blanks"
+            raise fault(path, number, line, f"has {len(cells)} fields", expected)
+        label = KALDI.get(cells[-1]) if kaldi else VOXCELEB.get(cells[0])
+        if len(cells) < 3 or label is None or not all(cells):
+            raise fault(path, number, line, "is no trial", f"{expected}, like the first line")
+        labels.append(label)
+        enrol, test = cells[:2] if kaldi else cells[1:]
+        recordings.append(index.setdefault(enrol, len(index)))
+        recordings.append(index.setdefault(test, len(index)))
+    if not labels:
+        raise ValueError(f"{path} holds no trials; expected lines such as: 1 a/1.wav a/2.wav")
+    pairs = np.array(recordings, np.int32).reshape(-1, 2)
+    return np.frombuffer(labels, np.uint8), pairs, list(index)
 
 
 def list_name(file: str, first: str, count: int) -> str:
-    """The published list that fits in length and paths, else a label that says it is unknown.
+    """The published list of this length and these paths, else a label that starts with "unknown".
 
     Args:
         file: name of the list's file. first: its first path. count: P.
@@ -139,55 +113,50 @@ def list_name(file: str, first: str, count: int) -> str:
     >>> list_name("my.txt", "id10270/x/00001.wav", 37_720)
     'Vox1-O original'
     >>> list_name("veri_test2.txt", "id10270/x/00001.wav", 10)
-    'unknown list of 10 trials (Vox1-O cleaned, which its file is named like, has 37611)'
+    'unknown list of 10 trials (the file is named like Vox1-O cleaned, which has 37611)'
     """
-    lists = {known.title: known for corpus in CORPORA.values() for known in corpus.trials}
-    for known in lists.values():
-        if known.trials == count and re.match(known.paths, first):
-            return known.title
-    return f"unknown list of {count} trials{_alike(file, lists)}"
-
-
-def _alike(file: str, lists: dict[str, KnownList]) -> str:
-    for known in lists.values():
-        if file in known.names:
-            return f" ({known.title}, which its file is named like, has {known.trials})"
-    return ""
+    unknown = f"unknown list of {count} trials"
+    for published in (entry for corpus in CORPORA.values() for entry in corpus.trials):
+        if published.trials == count and re.match(published.paths, first):
+            return published.title
+        if file in published.names:
+            unknown += f" (the file is named like {published.title}, which has {published.trials})"
+    return unknown
 
 
 def _duplicates(
     path: Path, label: np.ndarray, enrol: np.ndarray, test: np.ndarray, paths: list[str]
 ) -> int:
-    """How many trials repeat an earlier one; the same pair with both labels is refused."""
+    """Number of trials that repeat an earlier one; raises if a pair has both labels."""
     pair = np.minimum(enrol, test).astype(np.int64) * len(paths) + np.maximum(enrol, test)
     order = np.argsort(pair, kind="stable")
-    again = np.diff(pair[order]) == 0
-    clash = np.flatnonzero(again & (np.diff(label[order].astype(np.int8)) != 0))
+    repeat = np.diff(pair[order]) == 0
+    clash = np.flatnonzero(repeat & (np.diff(label[order].astype(np.int8)) != 0))
     if len(clash):
         row = order[clash[0]]
         raise ValueError(
             f"{path}: {paths[enrol[row]]} and {paths[test[row]]} are listed as the same speaker "
             f"and as different speakers, {len(clash)} such pairs; remove the wrong lines"
         )
-    return int(again.sum())
+    return int(repeat.sum())
 
 
 def _present(path: Path, root: Path, paths: list[str]) -> list[str]:
-    """The paths as they are on disk, or one error that counts what is absent."""
-    found = [on_disk(root, name) for name in paths]
-    absent = [name for name, there in zip(paths, found, strict=True) if there is None]
+    """The paths with the suffixes on disk; raises if a recording is absent."""
+    present = [on_disk(root, name) for name in paths]
+    absent = [name for name, file in zip(paths, present, strict=True) if file is None]
     if absent:
         fix = "complete the corpus, or take another list"
         if len(absent) == len(paths):
             fix = (
-                "none is there: the list is probably of another corpus, or the root is not the "
+                "none is present: the list is probably of another corpus, or the root is not the "
                 "folder that its paths start from"
             )
         raise FileNotFoundError(
             f"{path}: {len(absent)} of {len(paths)} recordings are not below {root}: "
             f"{some(absent, len(absent))}; {fix}"
         )
-    return [there for there in found if there is not None]
+    return [file for file in present if file is not None]
 
 
 def write_trials(path: str | Path, trials: Trials) -> None:
@@ -203,18 +172,14 @@ def write_trials(path: str | Path, trials: Trials) -> None:
     >>> path.read_text()
     '1\\ta 1.wav\\ta2.wav\\n'
     """
-    bad = [name for name in trials.paths if re.search(r"[\t\n\r]", name)]
-    if bad:
-        raise ValueError(f"{bad[0]!r} holds a tab or a line break; rename the file")
+    unwritable = [name for name in trials.paths if re.search(r"[\t\n\r]", name)]
+    if unwritable:
+        raise ValueError(f"{unwritable[0]!r} holds a tab or a line break; rename the file")
     separator = "\t" if any(re.search(r"\s", name) for name in trials.paths) else " "
     with files.atomic(path) as file:
         for label, enrol, test in zip(trials.label, trials.enrol, trials.test, strict=True):
             line = (str(label), trials.paths[enrol], trials.paths[test])
             file.write(separator.join(line) + "\n")
-
-
-PAIRS_OF = 200  # utterances of a speaker among which its target pairs are drawn
-DRAWS = 8  # candidates per wanted non-target trial: most are new and of another speaker
 
 
 def make_trials(
@@ -223,73 +188,74 @@ def make_trials(
     per_speaker: int = 20,
     same_gender: dict[str, dict] | None = None,
 ) -> Trials:
-    """Target and non-target trials, as many of each where possible, none twice.
+    """Draw target and non-target trials, equally many where possible, none twice.
 
     Args:
-        utterances: of the development speakers.
-        seed: decides which pairs.
-        per_speaker: target trials of each speaker, and non-target trials it enrols for.
-        same_gender: what `speaker_info` returns, to pair speakers of the same gender only.
+        utterances: utterances of the development speakers.
+        seed: draws the pairs.
+        per_speaker: target trials of each speaker, and non-target trials that it is enrolled in.
+        same_gender: result of `speaker_info`; pairs speakers of the same gender only.
     Returns:
-        Trials; targets are from two sessions wherever sessions are known.
+        Trials; a target trial compares two sessions if the speaker's sessions are known.
     Raises:
-        ValueError: no target or no non-target trial can be made.
+        ValueError: no target or no non-target trial can be drawn.
 
     >>> rows = [(f"{who}/{i}.wav", who, str(i), 1.0) for who in "ab" for i in range(3)]
-    >>> make_trials(table("/data", rows), per_speaker=2).label.tolist()
+    >>> make_trials(Utterances.from_rows("/data", rows), per_speaker=2).label.tolist()
     [1, 1, 0, 0, 1, 1, 0, 0]
     """
     rng = np.random.default_rng(seed)
     info = same_gender or {}
-    gender = np.array([str(info.get(who, {}).get("gender")) for who in utterances.speakers])
-    label, pairs, used = [], [], set()
-    for who in range(len(utterances.speakers)):
-        own = np.flatnonzero(utterances.speaker == who)
-        others = np.flatnonzero(
-            (utterances.speaker != who) & (gender[utterances.speaker] == gender[who])
-        )
-        targets = _targets(own, utterances.session, per_speaker, rng)
-        label += [1] * len(targets) + [0] * len(new := _others(own, others, per_speaker, rng, used))
-        pairs += [*targets, *new]
-    if not 0 < sum(label) < len(label):
+    gender = np.array([str(info.get(name, {}).get("gender")) for name in utterances.speakers])
+    labels: list[int] = []
+    pairs: list[tuple[int, int]] = []
+    used: set[frozenset[int]] = set()
+    for speaker in range(len(utterances.speakers)):
+        is_own = utterances.speaker == speaker
+        own = np.flatnonzero(is_own)
+        others = np.flatnonzero(~is_own & (gender[utterances.speaker] == gender[speaker]))
+        targets = _target_pairs(own, utterances.session, per_speaker, rng)
+        nontargets = _nontarget_pairs(own, others, per_speaker, rng, used)
+        pairs += targets + nontargets
+        labels += [1] * len(targets) + [0] * len(nontargets)
+    if not 0 < sum(labels) < len(labels):
         raise ValueError(
             f"{len(utterances)} utterances of {len(utterances.speakers)} speakers give "
-            f"{sum(label)} target and {len(label) - sum(label)} non-target trials; take more "
+            f"{sum(labels)} target and {len(labels) - sum(labels)} non-target trials; take more "
             "speakers, with two utterances (in two sessions, if sessions are known) each"
         )
-    rows, place = np.unique(np.array(pairs), return_inverse=True)
-    enrol, test = place.reshape(-1, 2).T.astype(np.int32)
+    rows, recordings = np.unique(np.array(pairs), return_inverse=True)
+    enrol, test = recordings.reshape(-1, 2).T.astype(np.int32)
     paths = [utterances.name(row) for row in rows]
-    return Trials(
-        np.array(label, np.uint8), enrol, test, paths, f"{len(label)} trials, seed {seed}"
-    )
+    name = f"{len(labels)} trials, seed {seed}"
+    return Trials(np.array(labels, np.uint8), enrol, test, paths, name)
 
 
-def _targets(
-    own: np.ndarray, session: np.ndarray, wanted: int, rng: np.random.Generator
+def _target_pairs(
+    own: np.ndarray, session: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Pairs of rows of one speaker, from two sessions if its sessions are known."""
-    if len(own) > PAIRS_OF:
-        own = np.sort(rng.choice(own, PAIRS_OF, replace=False))
+    """At most ``count`` pairs of rows of a speaker, across two sessions if sessions are known."""
+    if len(own) > PAIRED:
+        own = np.sort(rng.choice(own, PAIRED, replace=False))
     left, right = (own[side] for side in np.triu_indices(len(own), 1))
     if (session[own] >= 0).all():
         across = session[left] != session[right]
         left, right = left[across], right[across]
-    chosen = np.sort(rng.choice(len(left), min(wanted, len(left)), replace=False))
-    return list(zip(left[chosen].tolist(), right[chosen].tolist(), strict=True))
+    drawn = np.sort(rng.choice(len(left), min(count, len(left)), replace=False))
+    return list(zip(left[drawn].tolist(), right[drawn].tolist(), strict=True))
 
 
-def _others(
-    own: np.ndarray, others: np.ndarray, wanted: int, rng: np.random.Generator, used: set
+def _nontarget_pairs(
+    own: np.ndarray, others: np.ndarray, count: int, rng: np.random.Generator, used: set
 ) -> list[tuple[int, int]]:
-    """Pairs of a row of one speaker and a row of another, none that is in ``used``."""
-    new: list[tuple[int, int]] = []
+    """At most ``count`` pairs of a speaker's row and another's, none in ``used``; adds to it."""
+    pairs: list[tuple[int, int]] = []
     if len(others) == 0:
-        return new
-    draws = zip(rng.choice(own, DRAWS * wanted), rng.choice(others, DRAWS * wanted), strict=True)
-    for a, b in draws:
-        pair = (int(a), int(b))
-        if len(new) < wanted and frozenset(pair) not in used:
+        return pairs
+    draws = zip(rng.choice(own, DRAWS * count), rng.choice(others, DRAWS * count), strict=True)
+    for own_row, other_row in draws:
+        pair = (int(own_row), int(other_row))
+        if len(pairs) < count and frozenset(pair) not in used:
             used.add(frozenset(pair))
-            new.append(pair)
-    return new
+            pairs.append(pair)
+    return pairs

@@ -21,6 +21,7 @@ import numpy as np
 import oskdft
 from oskdft import config
 from oskdft.speech import audio
+from oskdft.speech.corpora.catalogue import UTTERANCES_CSV
 from oskdft.speech.synthetic import espeak, voices
 from oskdft.speech.synthetic.sentences import LANGUAGES, count
 from oskdft.utils import console, files
@@ -73,7 +74,7 @@ def make_corpus(
     _claim(out, recipe)
     everything = list(itertools.product(range(speakers), range(utterances)))
     missing = [item for item in everything if not _is_there(out / relative_path(*item))]
-    tables = (out / name for name in (DONE, "utterances.csv", "trials.txt"))
+    tables = (out / name for name in (DONE, UTTERANCES_CSV, "trials.txt"))
     if not missing and all(path.is_file() for path in tables):
         return files.read_json(out / DONE) | {"made": 0}
     if missing:
@@ -245,7 +246,7 @@ def _in_processes(work: Callable, jobs: list, workers: int) -> Iterator[None]:
 def _write_table(out: Path, seed: int, speakers: int, everything: list[tuple[int, int]]) -> float:
     """Write utterances.csv; returns the corpus's length in seconds."""
     first_test, total = speakers - _test_count(speakers), 0.0
-    with files.atomic(out / "utterances.csv") as file:
+    with files.atomic(out / UTTERANCES_CSV) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for speaker, utterance in everything:
