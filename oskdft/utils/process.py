@@ -1,4 +1,4 @@
-"""Memory of the process: keep what is freed."""
+"""Signals, memory exhaustion and dead data workers; keeping freed memory."""
 
 import contextlib
 import ctypes
@@ -12,53 +12,37 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TypeVar
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
-MOST, PAD = 2**31 - 1, 128 * 2**20  # [bytes]
-
-
-def keep_freed_memory() -> bool:
-    """Ask glibc to keep freed blocks for the next step; False where there is no glibc.
-
-    By default each tensor of some megabytes is mapped, cleared page by page, and given back: about a
-    third of the processor time of a training step. The price is that the process keeps its peak size.
-
-    >>> keep_freed_memory() in (True, False)
-    True
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, MOST), (M_TOP_PAD, PAD))
-    return all([mallopt(name, value) for name, value in settings])
-
-
 T = TypeVar("T")
 STOPPED = 128 + signal.SIGTERM  # exit code after SIGTERM: what a shell reports for it, 143
+M_TRIM_THRESHOLD = -1  # malloc.h
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
+NEVER_TRIM = 2**31 - 1  # bytes
+PAD = 128 * 2**20  # bytes
 
 
 class Interrupts:
-    """SIGTERM as SystemExit(143) and Ctrl-C as KeyboardInterrupt, never inside a block that is `held`.
+    """Raise SystemExit(143) on SIGTERM and KeyboardInterrupt on Ctrl-C, but not inside a `held` block.
 
-    So weights are never half updated and a checkpoint is never half written when they arrive. Held
-    blocks may lie in one another: a signal counts behind the outermost. Outside the main thread
-    Python delivers no signals, and nothing is changed.
+    A signal therefore never leaves weights half updated or a checkpoint half written. Held blocks may
+    be nested: the exception is raised at the end of the outermost. Outside the main thread Python
+    delivers no signals, and the context manager does nothing.
 
     >>> with Interrupts() as interrupts:
     ...     try:
     ...         with interrupts.held():
     ...             signal.raise_signal(signal.SIGTERM)
-    ...             print("the block is finished first")
+    ...             print("the block runs to its end")
     ...     except SystemExit as stop:
     ...         print(stop.code)
-    the block is finished first
+    the block runs to its end
     143
     """
 
     def __enter__(self) -> "Interrupts":
-        self.holding, self.waiting, self.before = 0, 0, {}
+        self.holding = 0  # depth of held blocks
+        self.waiting = 0  # number of the pending signal; 0: none
+        self.before = {}  # the handlers to restore
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._arrived)
@@ -70,7 +54,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A block that is finished before a signal counts."""
+        """Delay signals to the end of the block."""
         self.holding += 1
         try:
             yield
@@ -80,16 +64,18 @@ class Interrupts:
             self.stop()
 
     def unless_stopped(self, work: Callable[[], T]) -> T | None:
-        """What ``work`` gives; None when a signal ended it, which counts behind the next held block.
+        """Return the result of ``work``; None if a signal ended it.
 
-        So the other processes of a run can be told before this one stops.
+        The signal stays pending until the end of the surrounding or next held block, so that this
+        process can tell the other processes of the run before it stops.
 
         >>> with Interrupts() as interrupts:
         ...     interrupts.unless_stopped(lambda: signal.raise_signal(signal.SIGTERM))
         ...     interrupts.waiting == signal.SIGTERM
         True
         """
-        before, self.holding = self.holding, 0
+        depth = self.holding
+        self.holding = 0
         try:
             if self.waiting:
                 self.stop()
@@ -98,7 +84,7 @@ class Interrupts:
             self.waiting = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
             return None
         finally:
-            self.holding = before
+            self.holding = depth
 
     def _arrived(self, number: int, _: FrameType | None) -> None:
         self.waiting = number
@@ -106,18 +92,20 @@ class Interrupts:
             self.stop()
 
     def stop(self) -> None:
-        """Raise what the signal that came stands for; SystemExit when another process got it."""
-        number, self.waiting = self.waiting, 0
+        """Raise the exception of the pending signal; SystemExit if another process received it."""
+        number = self.waiting
+        self.waiting = 0
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(STOPPED)
 
 
 def begin_data_worker(_: int) -> None:
-    """For data workers: a signal to the whole group must not raise an error in the midst of a step.
+    """Set the signal handlers of a data worker, and end the worker with its main process.
 
-    A worker that exits with 0 is missed only when the next batch is wanted, and by then the main
-    process has stopped. (Ignoring SIGTERM would keep it from ending its workers at exit.) And where
-    that was killed without a chance to do so, a worker ends by itself: torch looks at the process
-    that started it, and that is a server of its own.
+    A signal to the process group must not fail the training step in progress. SIGINT is ignored. On
+    SIGTERM the worker exits with 0: the main process notices only when it asks for the next batch, and
+    has stopped by then. SIGTERM is not ignored, because the main process ends its workers with it.
+    A main process that was killed ends no worker, and torch's own check watches the fork server, so
+    a thread waits for the end of the main process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -131,28 +119,47 @@ def _end_with(process: BaseProcess) -> None:
 
 @contextlib.contextmanager
 def explained(what_is_left: str) -> Iterator[None]:
-    """Put what the machine did to a block into one line; errors of the program itself pass.
+    """Turn memory exhaustion and dead data workers into one line; raise other errors unchanged.
 
     Args:
-        what_is_left: said behind it.
+        what_is_left: the end of the line: what was saved and how to resume.
     Raises:
-        ValueError: out of memory, or a data worker that failed or was ended.
+        ValueError: out of memory, or a data worker failed or was killed.
 
-    >>> with explained("go on with --resume"):
+    >>> with explained("continue with --resume"):
     ...     raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
     Traceback (most recent call last):
-    ValueError: out of memory; go on with --resume
+    ValueError: out of memory; continue with --resume
     """
     try:
         yield
     except (MemoryError, RuntimeError, OSError, ValueError) as error:
         text = str(error)
-        if text.startswith("Caught "):  # a worker's traceback; its last line is the error
+        if text.startswith("Caught "):  # the traceback of a data worker; the last line is the error
             reason = text.strip().splitlines()[-1].partition(": ")[2]
         elif isinstance(error, MemoryError) or "memory" in text:
             reason = "out of memory"
         elif "DataLoader worker" in text:
-            reason = "a process that reads data was ended from outside"
+            reason = "a process that reads data was killed"
         else:
             raise
         raise ValueError(f"{reason}; {what_is_left}") from error
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep freed blocks for the next step; return False where there is no glibc.
+
+    By default glibc maps each tensor of some megabytes, clears it page by page and unmaps it again:
+    about a third of the processor time of a training step. In return the process keeps its peak size.
+
+    >>> keep_freed_memory() in (True, False)
+    True
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_TRIM), (M_TOP_PAD, PAD))
+    return all([mallopt(name, value) for name, value in settings])
