@@ -1,1 +1,1 @@
-"""What every wing may use: files, console, processes, provenance."""
+"""Helpers of all wings: files, console, processes, provenance, typed YAML."""

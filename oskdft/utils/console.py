@@ -1,4 +1,4 @@
-"""What the user sees of long work: a live bar on a terminal, plain lines elsewhere."""
+"""Output for the user: messages, and progress as a bar on a terminal or as plain lines elsewhere."""
 
 import builtins
 import sys
@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
-PLAIN_EVERY_S = 10.0  # a log file wants a line now and then, not a redrawn bar
+PLAIN_EVERY_S = 10.0  # between two progress lines
 
 
 def say(text: str) -> None:
     """Print a line for the user on stderr, so that stdout holds results only.
 
-    In a notebook on stdout: there stderr is red, and good news would look like an error.
+    In a notebook the line goes to stdout, because Jupyter shows stderr as an error.
     """
     in_notebook = hasattr(builtins, "__IPYTHON__")
     print(text, file=sys.stdout if in_notebook else sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield ``items`` while showing how many are done and how long the rest takes.
+    """Yield ``items`` and show how many are done and how long the rest takes.
 
     >>> list(progress([1, 2], "two things"))
     [1, 2]

@@ -1,8 +1,7 @@
-"""The places where several processes must act as one; with one process none of them does anything.
+"""Operations over several processes that Accelerate lacks; with one process they change nothing.
 
-Everything else about scale-out is Accelerate's. Gradients are averaged over processes, so a mean over
-the global batch needs its denominator averaged, and batch normalisation needs global statistics
-(torch's own synchronised version has no CPU back-end).
+Gradients are averaged over processes. A mean over the global batch therefore needs its denominator
+averaged, and batch normalisation needs global statistics (torch's SyncBatchNorm has no CPU back-end).
 """
 
 import torch
@@ -34,7 +33,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in at least one process; every process must ask.
+    """Whether the flag is set in at least one process; every process must call this.
 
     >>> any_process(True, torch.device("cpu")), any_process(False, torch.device("cpu"))
     (True, False)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: write beside, flush to disk, rename."""
+"""Files that are never half-written, and JSON that is read with care."""
 
 import contextlib
 import json
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-ASSETS = Path(__file__).parents[1] / "assets"  # teachers and student that come with the package
+ASSETS = Path(__file__).parents[1] / "assets"  # shipped teachers and student
 
 
 @contextlib.contextmanager
 def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Open a temporary file beside ``path`` that takes its name only when everything was written.
+    """Open a temporary file beside ``path``; rename it to ``path`` when everything was written.
 
     Args:
-        path: the file to make; missing folders are made too.
+        path: the file; missing folders are created.
         mode: "w" for text (UTF-8), "wb" for bytes.
     Raises:
-        OSError: the folder is read-only or the disk is full; names ``path``, which is as it was before.
+        OSError: the folder is read-only or the disk is full; names ``path``, which is unchanged.
 
     >>> import tempfile, pathlib
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
@@ -42,13 +42,13 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner reads
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp lets only the owner read
         os.replace(temporary, path)
     except BaseException as error:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        # the system names the temporary file, a folder or nothing; errors of the caller's own pass
+        # the error names the temporary file, a folder or nothing; errors of the caller pass
         own = not temporary or getattr(error, "filename", "") in (None, temporary)
         if isinstance(error, OSError) and error.errno and own:
             reason = f"{error.strerror}; free some space or write elsewhere"
@@ -60,9 +60,10 @@ def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:
     """Refuse to start on a disk with less than ``need`` bytes free.
 
     Args:
-        folder: where it will be written. what: "the run needs". fix: what else to do.
+        folder: the folder to write to. need: bytes. what: subject and verb, such as "the run needs".
+        fix: the advice at the end of the message.
     Raises:
-        OSError: says how much is free and how much is needed.
+        OSError: less is free; states both sizes.
 
     >>> check_room(".", 0, "nothing needs", "go on")
     """
@@ -72,7 +73,10 @@ def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:
 
 
 def inside(folder: str | Path, name: str) -> Path:
-    """The file ``name`` of a folder that came from elsewhere; a link that leads out is refused.
+    """Path of the file ``name`` in a folder of unknown origin.
+
+    Raises:
+        ValueError: the name or a link leads out of the folder.
 
     >>> inside("model", "config.json").name
     'config.json'
@@ -84,20 +88,24 @@ def inside(folder: str | Path, name: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; NaN is refused, it is not JSON."""
+    """Write ``value`` as indented JSON, atomically; refuse NaN, which JSON lacks."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic(path) as file:  # a list of numbers takes one line
-        file.write(re.sub(r"\[\n[-+.\deE,\s]+\]", lambda found: " ".join(found[0].split()), text))
+        file.write(re.sub(r"\[\n[-+.\deE,\s]+\]", lambda match: " ".join(match[0].split()), text))
 
 
 def read_json(path: str | Path, largest: int = 16 << 20) -> Any:
-    """Read JSON; a damaged file, or one of more than ``largest`` bytes, is a ValueError that names it."""
+    """Read JSON.
+
+    Raises:
+        ValueError: the file is damaged or larger than ``largest`` bytes; names the file.
+    """
     size = os.stat(path).st_size
     if size > largest:
         raise ValueError(f"{path} has {size} bytes, {largest} at most are read; make it again")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also not UTF-8, or a number of 5,000 digits
+    except (ValueError, RecursionError) as error:  # ValueError also: not UTF-8, 5,000 digits
         raise ValueError(
             f"{path} is not valid JSON ({error}); restore it or make it again"
         ) from None

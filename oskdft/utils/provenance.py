@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, commit, device; written beside every result."""
+"""Origin of a result: versions, commit, device and date, saved beside every number."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "sciki
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that results depend on; without importing them.
+    """Versions of the packages that results depend on, without importing them.
 
     >>> versions()["oskdft"]
     '0.1.0'
@@ -59,14 +59,14 @@ def commit() -> str:
         ).stdout.strip()
 
     try:
-        found = git("rev-parse", "--short", "HEAD")
-        return found + ("+" if found and git("status", "--porcelain", "--", ".") else "")
+        short = git("rev-parse", "--short", "HEAD")
+        return short + ("+" if short and git("status", "--porcelain", "--", ".") else "")
     except OSError:
         return ""
 
 
 def device_name() -> str:
-    """The GPU's name, or the processor's with its vector instructions: one name covers many of them."""
+    """Name of the GPU, or of the processor with its vector instructions, which the name leaves open."""
     import torch
 
     if torch.cuda.is_available():
@@ -82,7 +82,7 @@ def device_name() -> str:
 
 
 def digest(text: str) -> str:
-    """Short fingerprint of a text.
+    """First eight hexadecimal digits of the SHA-256 of a text.
 
     >>> digest("oskdft")
     'fec90e2c'
