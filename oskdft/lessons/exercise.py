@@ -1,4 +1,4 @@
-"""TODO lessons.exercise."""
+"""Printed parts of a notebook: feedback on an exercise, tables, percentages."""
 
 import math
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def exercise(answer: Any, check: Any, hint: str) -> None:
-    """Feedback on an exercise.
+    """Print whether the answer to an exercise is right.
 
     Args:
         answer: None: not attempted, which passes.
         check: the right value (numbers within 0.1 %), or a function answer -> bool.
         hint: shown with a wrong answer.
     Raises:
-        AssertionError: wrong; says what to think about.
+        AssertionError: the answer is wrong; the message is the hint.
 
     >>> exercise(None, 4, "count again")
     not attempted: set `answer` and run both cells again
@@ -29,8 +29,8 @@ def exercise(answer: Any, check: Any, hint: str) -> None:
         print("not attempted: set `answer` and run both cells again")
         return
     try:
-        right = bool(check(answer)) if isinstance(check, Callable) else _same(answer, check)
-    except Exception as error:  # an answer can be anything, and so can what goes wrong with it
+        right = bool(check(answer)) if isinstance(check, Callable) else _agrees(answer, check)
+    except Exception as error:  # an answer can be anything, and can fail in any way
         reason = f"{type(error).__name__}: {error}"
         raise AssertionError(f"not yet: {hint} (checking it gave {reason})") from None
     if not right:
@@ -38,7 +38,8 @@ def exercise(answer: Any, check: Any, hint: str) -> None:
     print("right")
 
 
-def _same(answer: Any, expected: Any) -> bool:
+def _agrees(answer: Any, expected: Any) -> bool:
+    """Whether an answer equals the right value: numbers within 0.1 %, text and bools exactly."""
     if isinstance(expected, bool | str):
         return answer == expected
     if isinstance(expected, int | float):

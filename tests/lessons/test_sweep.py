@@ -109,9 +109,9 @@ def test_a_remembering_teacher_changes_nothing_but_the_work(lesson, tmp_path, st
     for name in ("first", "second"):
         train.train(cfg, tmp_path / name, teacher=teacher)
         if name == "first":
-            asked = len(teacher.heard)
+            asked = len(teacher.cache)
     assert (
-        asked == len(teacher.heard) == (4 if strategy == "os-kdft" else 0)
+        asked == len(teacher.cache) == (4 if strategy == "os-kdft" else 0)
     )  # postcomp has its own
     assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
     plain, *shared = (
@@ -122,6 +122,7 @@ def test_a_remembering_teacher_changes_nothing_but_the_work(lesson, tmp_path, st
 
 
 def test_a_full_teacher_goes_on_without_remembering():
-    teacher = sweep.RememberingTeacher(load_encoder("tiny-random-hubert"), room=0)
+    teacher = sweep.RememberingTeacher(load_encoder("tiny-random-hubert"))
+    teacher.room = 0
     wave = torch.ones(1, 8000)
-    assert teacher(wave).equal(teacher(wave)) and not teacher.heard
+    assert teacher(wave).equal(teacher(wave)) and not teacher.cache

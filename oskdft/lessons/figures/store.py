@@ -1,4 +1,7 @@
-"""Figures on disk: the picture, and beside it the numbers, so that it can be drawn again and checked."""
+"""Figures on disk: the picture, and beside it the numbers, to draw the picture again and check it.
+
+Also how a notebook shows a figure: with its alternative text and caption.
+"""
 
 import base64
 import hashlib
@@ -18,25 +21,30 @@ from oskdft.utils.files import atomic, read_json, write_json
 
 SMOKE = "smoke: random teacher, eight voices; these numbers carry no meaning"
 DPI = 150
-DRAWN = ("plot", "data", "note")  # of a record
-DIGITS = 6  # significant, of stored numbers
+DRAWN = ("plot", "data", "note")  # entries of a record that the picture depends on
+DIGITS = 6  # significant digits of stored numbers
 # Mean absolute difference of grey levels, 0-255. A redraw on one machine gives 0; another release of
-# the font renderer gives some tenths. A changed number is found by the digest, however small.
-TOLERANCE = 1.0
+# the font renderer gives some tenths. The digest finds a changed number, however small.
+GREY_TOLERANCE = 1.0
 
 
-def plain(value: Any, where: str = "data") -> Any:
-    """What JSON can hold: arrays as lists, numbers at six significant digits; NaN refused by place.
+def storable(value: Any, where: str = "data") -> Any:
+    """``value`` as JSON can hold it: arrays as lists, numbers at six significant digits.
 
-    >>> plain({"a": np.array([1 / 3, 2.0])})
+    Args:
+        where: name of the value in error messages.
+    Raises:
+        ValueError: a number is NaN or infinite, or the type is unknown; names the entry.
+
+    >>> storable({"a": np.array([1 / 3, 2.0])})
     {'a': [0.333333, 2.0]}
     """
     if isinstance(value, dict):
-        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): storable(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{place}]") for place, item in enumerate(value)]
+        return [storable(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist(), where)
+        return storable(value.tolist(), where)
     if isinstance(value, float):
         if not np.isfinite(value):
             raise ValueError(f"{where} is {value}; a figure stores finite numbers, or None")
@@ -49,11 +57,13 @@ def plain(value: Any, where: str = "data") -> Any:
 
 
 def draw(plot: str, data: dict, note: str = "") -> Picture:
-    """The figure called ``plot`` of `oskdft.lessons.figures.plots`, from its stored arguments.
+    """Draw a plot from its stored arguments.
 
     Args:
-        note: a warning below the picture and in its alternative text, such as that the numbers of
-            the smoke profile mean nothing.
+        plot: a name in `plots.PLOTS`. data: the arguments of the plot.
+        note: a warning below the picture and in its alternative text, such as `SMOKE`.
+    Raises:
+        ValueError: the plot is unknown, or its arguments do not fit.
 
     >>> draw("bars", {"values": {"x": 1}, "unit": "s"}, note="Random weights.").alt
     'Bars in s: x 1. Random weights.'
@@ -71,16 +81,18 @@ def save(
     fig_name: str, folder: str | Path, plot: str, data: dict, caption: str,
     config: dict | None = None, seed: int | None = None, replace: bool = False, note: str = "",
 ) -> Picture:  # fmt: skip
-    """Draw, and write NAME.png, NAME.svg and NAME.json (numbers, caption, alternative text, origin).
+    """Draw a figure and write NAME.png, NAME.svg and NAME.json.
 
-    The picture is drawn from the rounded numbers that are stored, so a redraw shows the same.
+    The JSON holds numbers, caption, alternative text and origin. The picture is drawn from the
+    rounded numbers that are stored, so a redraw gives the same picture.
 
     Args:
-        fig_name: such as 07_det_classroom. plot: a name in `oskdft.lessons.figures.plots.PLOTS`; data: its arguments.
-        config, seed: of the run that gave the numbers. replace: allow a name that is there already.
-        note: see `draw`.
+        fig_name: NAME, such as 07_det_classroom.
+        plot, data, note: as for `draw`.
+        config, seed: of the run that produced the numbers.
+        replace: overwrite a figure of this name.
     Returns:
-        The figure, for showing it.
+        The figure.
     Raises:
         FileExistsError: the name is taken. ValueError: a number is NaN, or the plot is unknown.
 
@@ -93,18 +105,18 @@ def save(
     """
     target = Path(folder) / f"{fig_name}.json"
     if target.exists() and not replace:
-        raise FileExistsError(f"{target} is there already; choose another name or replace=True")
-    data = plain(data)
+        raise FileExistsError(f"{target} exists; choose another name or replace=True")
+    data = storable(data)
     figure = draw(plot, data, note)
     record = {"plot": plot, "data": data, "note": note, "caption": caption, "alt": figure.alt}
-    record |= {"config": plain(config, "config"), "seed": seed} | provenance.facts()
+    record |= {"config": storable(config, "config"), "seed": seed} | provenance.facts()
     _write_pictures(target, figure, record)
     write_json(target, record)
     return figure
 
 
 def _digest(record: dict) -> str:
-    """Fingerprint of what is drawn; the PNG carries that of its own numbers."""
+    """Fingerprint of the numbers of a figure; the PNG carries the fingerprint it was drawn with."""
     drawn = json.dumps([record[key] for key in DRAWN])
     return hashlib.sha256(drawn.encode()).hexdigest()
 
@@ -130,20 +142,19 @@ def svg(figure: Picture, title: str = "") -> str:
 
 
 def _write_pictures(target: Path, figure: Picture, record: dict) -> None:
-    """PNG and SVG beside ``target``; equal numbers give equal bytes."""
+    """Write PNG and SVG beside ``target``; equal numbers give equal bytes."""
+    head = '<?xml version="1.0" encoding="utf-8" standalone="no"?>'
     with atomic(target.with_suffix(".png"), "wb") as file:
         file.write(_png(figure, record))
     with atomic(target.with_suffix(".svg")) as file:
-        file.write(
-            f'<?xml version="1.0" encoding="utf-8" standalone="no"?>\n{svg(figure, target.stem)}'
-        )
+        file.write(f"{head}\n{svg(figure, target.stem)}")
 
 
 def read(path: str | Path) -> dict:
-    """The record of a figure; what is missing in it is named."""
+    """The record of a figure; ValueError names entries that are missing."""
     record = read_json(path)
-    needed = (*DRAWN, "caption", "alt")
-    missing = [key for key in needed if not isinstance(record, dict) or key not in record]
+    keys = (*DRAWN, "caption", "alt")
+    missing = [key for key in keys if not isinstance(record, dict) or key not in record]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}; save the figure again")
     return record
@@ -152,20 +163,20 @@ def read(path: str | Path) -> dict:
 def redraw(path: str | Path) -> Picture:
     """Draw a figure again from its .json."""
     record = read(path)
-    return draw(*(record[key] for key in DRAWN))
+    return draw(record["plot"], record["data"], record["note"])
 
 
 def names(folder: str | Path) -> list[str]:
     """Figures in a folder: every name that has a .json or a .png."""
     folder = Path(folder)
-    found = sorted({p.stem for p in folder.glob("*.json")} | {p.stem for p in folder.glob("*.png")})
-    if not found:
+    files = [*folder.glob("*.json"), *folder.glob("*.png")]
+    if not files:
         raise FileNotFoundError(f"no figures in {folder}; give their folder with --folder")
-    return found
+    return sorted({file.stem for file in files})
 
 
 def redraw_all(folder: str | Path) -> list[Path]:
-    """Write PNG and SVG of every .json in a folder again; the numbers stay as they are."""
+    """Write PNG and SVG of every .json in a folder again; the numbers stay; returns the PNGs."""
     written = []
     for name in names(folder):
         path = Path(folder) / f"{name}.json"
@@ -198,7 +209,7 @@ def check(folder: str | Path) -> list[dict]:
 
 
 def result_line(result: dict) -> str:
-    """One result of `check` for reading.
+    """One result of `check` as a line of text.
 
     >>> result_line({"name": "a", "ok": True, "difference": 0.0, "why": ""})
     'ok       a'
@@ -207,6 +218,7 @@ def result_line(result: dict) -> str:
 
 
 def _compare(path: Path) -> dict:
+    """Redraw one figure and compare it with its stored picture; an entry of `check`."""
     result = {"name": path.stem, "ok": False, "difference": None, "why": ""}
     files = [path.with_suffix(ending) for ending in (".json", ".png", ".svg")]
     if missing := [file.name for file in files if not file.exists()]:
@@ -227,10 +239,10 @@ def _compare(path: Path) -> dict:
         why = f"the stored picture has {stored.size} pixels, the redrawn one {drawn.size}"
     if why:
         return result | {"why": why}
-    levels = (np.asarray(image.convert("L"), dtype=float) for image in (stored, drawn))
-    difference = round(float(np.abs(np.subtract(*levels)).mean()), 3)
-    if difference > TOLERANCE:
-        why = f"differs by {difference} grey levels on average; {TOLERANCE} are allowed"
+    levels, redrawn = (np.asarray(image.convert("L"), float) for image in (stored, drawn))
+    difference = round(float(np.abs(levels - redrawn).mean()), 3)
+    if difference > GREY_TOLERANCE:
+        why = f"differs by {difference} grey levels on average; {GREY_TOLERANCE} are allowed"
     return result | {"ok": not why, "difference": difference, "why": why}
 
 
@@ -238,28 +250,31 @@ def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:
     """The losses of a run so far.
 
     Args:
-        rows: of metrics.csv, at least one. profile: its name; smoke carries a warning.
+        rows: of metrics.csv, at least one. profile: its name; smoke adds a warning.
 
     >>> learning_curves([{"step": 10, "sv": 2.0}, {"step": 20, "sv": 1.5}], "classroom").alt
     'Lines over update: SV from 2 to 1.5.'
     """
     names = {"sv": "SV", "kd_excess": "KD above its floor"}
-    wanted = [name for name in names if any(name in row for row in rows)]
-    data = {"rows": rows, "y": wanted, "ylabel": "loss", "xlabel": "update"}
-    data["labels"] = [names[name] for name in wanted]
+    losses = [name for name in names if any(name in row for row in rows)]
+    data = {"rows": rows, "y": losses, "ylabel": "loss", "xlabel": "update"}
+    data["labels"] = [names[name] for name in losses]
     return draw("curves", data, SMOKE if profile == "smoke" else "")
 
 
-def _display(figure: Picture, caption: str) -> None:
-    """With its alternative text, for those who see it and for those who have it read to them."""
+def display_figure(figure: Picture, caption: str) -> None:
+    """Show a figure in a notebook, with caption, and with its alternative text for screen readers."""
     from IPython.display import display
 
-    shown = f"<figure>{_img(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-    display({"text/html": shown, "text/plain": f"Figure: {caption}\n{figure.alt}"}, raw=True)
+    page = f"<figure>{as_html(figure)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    display({"text/html": page, "text/plain": f"Figure: {caption}\n{figure.alt}"}, raw=True)
 
 
-def _img(figure: Picture) -> str:
-    """As HTML. Not as inline SVG: JupyterLab takes that out of a notebook executed elsewhere."""
+def as_html(figure: Picture) -> str:
+    """A figure as an <img> element.
+
+    Not as inline SVG: JupyterLab removes inline SVG from a notebook that was executed elsewhere.
+    """
     picture = base64.b64encode(svg(figure).encode()).decode()
     source = f"data:image/svg+xml;base64,{picture}"
     return f'<img alt="{html.escape(figure.alt)}" style="max-width:100%" src="{source}">'
