@@ -156,6 +156,8 @@ def kept_eer(args: Namespace) -> dict:
 
 def run(args: Namespace) -> dict:
     """All rows and comparisons, and the EER of a given model."""
+    if len({bool(value) for value in (args.model, args.trials, args.root)}) > 1:
+        sys.exit("--model, --trials and --root belong together; give all three, or none")
     rows, comparisons = [], []
     peak = measure.peak(torch.float32, 128 if args.quick else 2_048)
     for label, (name, layers) in (QUICK if args.quick else CASES).items():
@@ -164,17 +166,5 @@ def run(args: Namespace) -> dict:
     return {"rows": rows, "comparisons": comparisons, "eer": eer_changes(args)}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__, "model", "trials", "root")
-    if len({bool(value) for value in (args.model, args.trials, args.root)}) > 1:
-        sys.exit("--model, --trials and --root belong together; give all three, or none")
-    found = run(args)
-    measure.publish("deployment", found, args)
-    if not args.json:
-        for key, value in found["eer"].items():
-            print(f"EER, {key:20} {'not measured' if value is None else value}")
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("deployment", __doc__, run, "model", "trials", "root")

@@ -20,7 +20,7 @@ from oskdft import config
 from oskdft.config import EvalConfig
 from oskdft.evaluation.embedding import Embeddings, embed_files
 from oskdft.lessons.costs import multiply_adds
-from oskdft.method import teacher
+from oskdft.method import encoder
 from oskdft.method.model import SpeakerModel
 from oskdft.speech import audio
 
@@ -49,7 +49,7 @@ def recordings(folder: Path, count: int, low: float, high: float) -> list[Path]:
 def one_by_one(model: SpeakerModel, paths: list[Path], recipe: EvalConfig) -> Embeddings:
     """Each recording on its own: whole, then its crops; with transformers' positional convolution."""
     full, crops = [], []
-    with mock.patch.object(teacher, "convolve_positions", lambda embed, hidden: embed(hidden)):
+    with mock.patch.object(encoder, "convolve_positions", lambda embed, hidden: embed(hidden)):
         for path in paths:
             wave = audio.read(path)
             cut = audio.segments(wave, round(recipe.crop_s * config.SAMPLE_RATE), recipe.crops)
@@ -110,11 +110,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows, "comparisons": comparisons}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("embedding", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("embedding", __doc__, run)

@@ -117,11 +117,5 @@ def pairwise_gain(kind: str, rows: list[dict]) -> dict:
     }  # fmt: skip
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("growth", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("growth", __doc__, run)

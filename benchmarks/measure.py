@@ -3,6 +3,8 @@
 A result file is one JSON object: `rows` (median, smallest and largest time of each piece of work, its
 multiply-adds, the floor they set), `comparisons` (how many times faster, beside its target), and
 where it all comes from. A row or comparison that this machine cannot measure has null.
+
+    python benchmarks/measure.py        writes the table of README.md from the files in results/
 """
 
 import argparse
@@ -17,15 +19,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from oskdft.commands import bench
 from oskdft.config import ModelConfig, Switches
 from oskdft.method.backends import build_backend
 from oskdft.method.encoder import architecture
 from oskdft.method.model import SpeakerModel
 from oskdft.method.student import Student, student_config
 from oskdft.utils import provenance
-from oskdft.utils.files import write_json
+from oskdft.utils.files import atomic, write_json
+from oskdft.utils.process import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
+MARKS = "<!-- results -->", "<!-- end of results -->"  # around the table in README.md
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = "tiny-random-hubert"
 BASE = "facebook/hubert-base-ls960"
@@ -39,6 +45,17 @@ CLASSROOM = {  # what the shipped student differs from HuBERT base in
     "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512, "conv_dim": (64,) * 7,
 }  # fmt: skip
 Work = Callable[[], object]
+
+
+def main(name: str, doc: str, run: Callable[..., dict], *more: str) -> None:
+    """What every benchmark does as a command: read its options, measure, publish.
+
+    Args:
+        doc: its docstring. more: its own options; ``run`` then takes all options, else `--quick`.
+    """
+    keep_freed_memory()  # as the commands do; without it a forward pass takes half as long again
+    args = arguments(doc, *more)
+    publish(name, run(args) if more else run(args.quick), args)
 
 
 def arguments(doc: str, *more: str) -> argparse.Namespace:
@@ -179,6 +196,8 @@ def text(result: dict) -> str:
         times = f"{entry['times']:.2f} times" if known else "not measured"
         spread = f" ({entry['low']:.2f} to {entry['high']:.2f})" if known and "low" in entry else ""
         lines.append(f"{entry['name']:{width}}{times}{spread}, wanted {entry['target']}")
+    for key, value in result.get("eer", {}).items():
+        lines.append(f"EER, {key}: {'not measured' if value is None else value}")
     if result["quick"]:
         lines.append("tiny sizes: these times mean nothing")
     return "\n".join(lines)
@@ -196,3 +215,32 @@ def _row_text(entry: dict, width: int) -> str:
     }  # fmt: skip
     notes = [f"{entry[key]:,.3g} {unit}" for key, unit in known.items() if key in entry]
     return f"{entry['name']:{width}}{''.join(cells)}  {', '.join(notes)}".rstrip()
+
+
+def summary() -> str:
+    """Every comparison of every result in results/, as a Markdown table."""
+    lines = ["| benchmark | comparison | times | wanted | device |", "|---|---|---|---|---|"]
+    for result in bench.results():
+        for entry in result["comparisons"]:
+            times = "not measured"
+            if entry["times"] is not None:
+                times = f"{entry['times']:,.2f}"
+                times += f" ({entry['low']:,.2f} to {entry['high']:,.2f})" if "low" in entry else ""
+            cells = (result["benchmark"], entry["name"], times, entry["target"], result["device"])
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def updated(page: str) -> str:
+    """The page with today's table between its marks."""
+    before, begin, rest = page.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not end:
+        raise ValueError(f"{README.name} lacks {' and '.join(MARKS)}; put them back")
+    return f"{before}{begin}\n{summary()}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    page = updated(README.read_text(encoding="utf-8"))
+    with atomic(README) as file:
+        file.write(page)

@@ -37,11 +37,5 @@ def run(quick: bool) -> dict:
     return {"rows": [row], "comparisons": [room]}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("memory", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("memory", __doc__, run)

@@ -98,11 +98,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows, "comparisons": comparisons}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("metrics", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("metrics", __doc__, run)

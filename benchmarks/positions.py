@@ -52,11 +52,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows, "comparisons": comparisons}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("positions", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("positions", __doc__, run)

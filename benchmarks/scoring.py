@@ -135,11 +135,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows + one, "comparisons": comparisons + two}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("scoring", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("scoring", __doc__, run)

@@ -83,7 +83,7 @@ def run(quick: bool) -> dict:
         made = [corpus_time(folders[seed], speakers, utterances, seed) for seed in seeds]
         works = {suffix: reader(folders[0], Path(temporary), suffix, crops) for suffix in WANTED}
         taken = measure.interleaved(works, 2 if quick else 7)
-        rates = [mfcc_eer(folder) for folder in folders]
+        rates = {f"seed {seed}": mfcc_eer(folders[seed]) for seed in seeds}
     rows = [measure.row(f"corpus, {speakers} x {utterances}", made)]
     comparisons = [measure.limit(f"corpus, {CORPUS_S:g} s over time taken", CORPUS_S, made)]
     for suffix, seconds in taken.items():
@@ -93,16 +93,14 @@ def run(quick: bool) -> dict:
         comparisons.append(
             measure.limit(f"{name}, over {WANTED[suffix]:,} per s", allowed, seconds)
         )
-    return {"rows": rows, "comparisons": comparisons, "eer": rates}
-
-
-def main() -> None:
-    """Measure and publish."""
-    import measure
-
-    args = measure.arguments(__doc__)
-    measure.publish("speech", run(args.quick), args)
+    return {
+        "rows": rows,
+        "comparisons": comparisons,
+        "eer": {f"seed {seed}": rate for seed, rate in zip(seeds, rates, strict=True)},
+    }
 
 
 if __name__ == "__main__":
-    main()
+    import measure
+
+    measure.main("speech", __doc__, run)

@@ -82,11 +82,5 @@ def run(quick: bool) -> dict:
     return {"rows": [*rows, further], "comparisons": comparisons}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("startup", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("startup", __doc__, run)

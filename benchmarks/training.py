@@ -217,11 +217,5 @@ def run(quick: bool) -> dict:
     return {"rows": rows, "comparisons": comparisons, "peak_multiply_adds_per_s": peaks}
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("training", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("training", __doc__, run)

@@ -144,11 +144,5 @@ def run(quick: bool) -> dict:
     }
 
 
-def main() -> None:
-    """Measure and publish."""
-    args = measure.arguments(__doc__)
-    measure.publish("widgets", run(args.quick), args)
-
-
 if __name__ == "__main__":
-    main()
+    measure.main("widgets", __doc__, run)

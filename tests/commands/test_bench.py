@@ -2,10 +2,11 @@
 
 import importlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +27,7 @@ import embedding
 import growth
 import measure
 import pipeline
-import readme
 import scoring as pairwise
-import startup
 import training
 
 
@@ -94,36 +93,23 @@ def test_pair_by_pair_gives_the_same_scores():
     assert np.abs(ours - theirs).max() <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", bench.names())
 def test_quick_run_prints_a_table_and_writes_its_result(name, tmp_path, monkeypatch, capsys):
     """Each benchmark as a command, in this process: the same options, the same form of result."""
     out = tmp_path / "result.json"
     module = importlib.import_module(name)
     monkeypatch.setattr(sys, "argv", [name, "--quick", "--out", str(out)])
-    if name == "startup":  # no process for each start
-        monkeypatch.setattr(startup.subprocess, "run", lambda *_, **__: None)
-    if name == "speech":  # nor 24 synthetic voices
-        monkeypatch.setattr(module.synthetic, "make_corpus", few_voices)
-    if name == "widgets":  # nor a server; tests/browser start the app
+    if name == "widgets":  # no server; tests/browser start the app
         monkeypatch.setattr(module, "app_start", lambda: 1.0)
     before = sorted(measure.RESULTS.iterdir())
-    module.main()
+    more = ("model", "trials", "root") if name == "deployment" else ()
+    measure.main(name, module.__doc__, module.run, *more)
     found = json.loads(out.read_text())
     assert sorted(measure.RESULTS.iterdir()) == before
     assert found["benchmark"] == name and found["quick"]
     assert {"device", "kind", "cores", "versions", "commit", "threads"} <= set(found)
     check_form(found, capsys.readouterr().out)
-
-
-def few_voices(folder: Path, *_) -> None:
-    """Noise in the layout of the synthetic voices, with trials."""
-    for who in "ab":
-        for path in embedding.recordings(folder / "test" / who, 2, 1.0, 2.0):
-            path.rename(path.with_name(path.name.replace("1-", "")))
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.flac"))]
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    lines = [f"{int(a[5] == b[5])} {a} {b}\n" for a, b in pairs]
-    (folder / "trials.txt").write_text("".join(lines))
 
 
 def check_form(found: dict, table: str) -> None:
@@ -158,21 +144,24 @@ def test_eer_of_an_earlier_result_stays_where_none_is_asked_for(tmp_path):
     assert deployment.eer_changes(given) == kept
 
 
-def test_a_benchmark_gets_its_own_options(tmp_path, monkeypatch):
-    asked = []
-
-    def called(command, **_):
-        asked.append(command[1:])
-        return Namespace(returncode=2 if "--wrong" in command else 0)
-
-    monkeypatch.setattr(bench.subprocess, "run", called)
-    command = ["bench", "deployment", "--quick", "--model", "m", "--out", "o.json"]
+@pytest.mark.slow
+def test_a_benchmark_gets_its_own_options(tmp_path):
+    out = tmp_path / "o.json"
+    command = ["bench", "scoring", "--quick", "--out", str(out)]
     assert CliRunner().invoke(cli.app, command).exit_code == 0
-    file = str(bench.FOLDER / "deployment.py")
-    assert asked == [[file, "--quick", "--model", "m", "--out", "o.json"]]
-    assert CliRunner().invoke(cli.app, ["bench", "deployment", "--wrong"]).exit_code == 2
+    assert json.loads(out.read_text())["benchmark"] == "scoring"
+    assert CliRunner().invoke(cli.app, ["bench", "scoring", "--wrong"]).exit_code == 2
+
+
+def test_options_belong_to_one_benchmark():
     with pytest.raises(ValueError, match="--out o.json is for one benchmark; name it: corpora"):
         bench.run(options=["--out", "o.json"])
+
+
+def test_options_of_an_eer_belong_together(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["deployment", "--quick", "--model", "classroom"])
+    with pytest.raises(SystemExit, match="--model, --trials and --root belong together"):
+        measure.main("deployment", "doc", deployment.run, "model", "trials", "root")
 
 
 def test_slope_of_growth():
@@ -226,30 +215,42 @@ def test_results_are_read_from_files_of_one_and_of_several(tmp_path, monkeypatch
 
 
 def test_readme_shows_what_the_results_hold():
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.updated(text) == text, "python benchmarks/readme.py"
-    with pytest.raises(ValueError, match="lacks the marks"):
-        readme.updated("no table")
+    page = measure.README.read_text(encoding="utf-8")
+    assert measure.updated(page) == page, "python benchmarks/measure.py"
+    lines = measure.summary().splitlines()[2:]
+    assert len(lines) > 50 and all(line.count("|") == 6 for line in lines)
+    with pytest.raises(ValueError, match="lacks <!-- results --> and "):
+        measure.updated("no table")
 
 
-def test_readme_lines_find_their_figures():
-    """No line asks for a name that no benchmark gives; what is missing is said to be."""
-    comparisons = [{"name": "base/2 shared part once", "times": 1.5, "low": 1.25, "high": 2.0}]
-    rows = [{"name": f"base/2 {readme.GPU_STEP}", "median_s": 1.0, "share_of_peak": 0.41}]
-    result = {"benchmark": "training", "rows": rows, "comparisons": comparisons, "cores": 2}
-    result |= {"device": "X", "kind": "cuda"}
-    first, share = readme.LINES[0], next(n for n in readme.LINES if "R, model FLOP" in n.what)
-    assert readme.measured(first, [result]) == ("1.50 (1.25 to 2.00)", "X")
-    assert readme.measured(share, [result]) == ("41 %", "X")
-    assert readme.measured(share, [result | {"kind": "cpu"}]) == ("not measured", "")
-    unknown = [{"name": "base/2 shared part once", "times": None}]
-    assert readme.measured(first, [result | {"comparisons": unknown}]) == ("not measured", "")
-    two = readme.measured(first, [result, result | {"device": "Y", "kind": "cpu"}])
-    assert two == ("1.50 (1.25 to 2.00)<br>1.50 (1.25 to 2.00)", "X<br>Y, 2 cores")
-    assert readme.less("size")({"comparisons": [{"name": "size", "times": 4.0}]}) == "-75 %"
-    slow = {"name": "who, noise, to the picture", "median_s": 0.02, "high_s": 0.05}
-    assert readme.slowest("who, noise")({"rows": [slow]}) == "20 ms (longest 50)"
-    assert {line.benchmark for line in readme.LINES} - {""} <= set(bench.names())
+STUB = """
+import json, sys
+from pathlib import Path
+out = Path(sys.argv[sys.argv.index("--out") + 1])
+out.write_text(json.dumps({"rows": [{"median_s": 1.0}, {"median_s": None}]}))
+sys.exit(NAME in Path("failing.txt").read_text().split())
+"""
+GPU_PARTS = ("training", "positions", "embedding", "deployment", "pipeline")
+
+
+@pytest.mark.parametrize("failing", [[], ["deployment"], list(GPU_PARTS)], ids=str)
+def test_gpu_script_succeeds_when_all_its_parts_do(tmp_path, failing):
+    """With a stub in the place of each benchmark, which writes its result and then ends as told."""
+    for name in ("run_gpu.sh", "measure.py"):
+        shutil.copy(bench.FOLDER / name, tmp_path)
+    for name in GPU_PARTS:
+        (tmp_path / f"{name}.py").write_text(STUB.replace("NAME", repr(name)))
+    (tmp_path / "failing.txt").write_text(" ".join(failing))
+    command = ["bash", str(tmp_path / "run_gpu.sh"), "--quick", str(tmp_path / "out.json")]
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == bool(failing), done.stderr
+    there = [name for name in GPU_PARTS if name not in failing]
+    assert sorted(json.loads((tmp_path / "out.json").read_text())) == sorted(there)
+    assert sorted(done.stdout.splitlines()) == sorted(
+        f"{name}: 2 rows, 1 not measured" for name in there
+    )
+    assert not failing or f"failed, see above: {', '.join(failing)}" in done.stderr
 
 
 def test_gpu_script_says_when_there_is_no_gpu():
