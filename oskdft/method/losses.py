@@ -14,7 +14,7 @@ from oskdft.utils.distributed import mean_over_processes
 
 
 def kd_weight(loss: LossConfig, epoch: int, epochs: int) -> float:
-    """Weight of the KD loss in an epoch that counts from 1.
+    """Return the weight of the KD loss in an epoch (the first epoch is 1).
 
     Source: release P, 100 (1 - epoch / epochs); release R, constant.
 
@@ -28,10 +28,15 @@ def kd_weight(loss: LossConfig, epoch: int, epochs: int) -> float:
 def build_kd_loss(
     loss: LossConfig, switches: Switches, student_width: int, teacher_width: int
 ) -> nn.Module:
-    """The KD loss that ``loss.kd`` names.
+    """Build the KD loss that ``loss.kd`` names.
 
+    Args:
+        student_width, teacher_width: D of both.
     Raises:
-        ValueError: student and teacher differ in width under a loss that compares them directly.
+        ValueError: different widths under a loss that compares states directly.
+
+    >>> type(build_kd_loss(LossConfig(kd="mse"), Switches(), 32, 32)).__name__
+    'LastStateMse'
     """
     if loss.kd == "distilhubert":
         averaged = switches.cosine_term == "averaged"
@@ -46,20 +51,20 @@ def build_kd_loss(
 
 
 class LastStateMse(nn.Module):
-    """MSE between the last states of student and teacher (release P; eq. for the KD path).
+    """MSE between the last states of student and teacher (release P).
 
     >>> LastStateMse()(torch.ones(2, 1, 3, 4), torch.zeros(5, 1, 3, 4))
     tensor([1.])
     """
 
-    layers: tuple[int, ...] = (-1,)  # the teacher states this loss reads
+    layers: tuple[int, ...] = (-1,)  # teacher states that the loss reads
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """[Ls+1, B, T, D], kept teacher states [K, B, T, D] -> one loss per layer, [1]."""
         return F.mse_loss(student[-1], teacher[-1])[None]
 
     def floor(self, frames: int) -> float:
-        """What a perfect student still pays: nothing."""
+        """Return the loss of a perfect student: 0."""
         return 0.0
 
 
@@ -73,6 +78,10 @@ class DistilHubertLoss(nn.Module):
         layers: teacher layers, counted from 1.
         cosine: lambda.
         averaged: mean over frames instead of the sum, which outweighs L1 about T times (surprise 8).
+
+    >>> loss = DistilHubertLoss(4, 8, layers=(1, 2), cosine=1.0, averaged=True)
+    >>> loss(torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 8)).shape  # one loss per teacher layer
+    torch.Size([2])
     """
 
     def __init__(
@@ -105,7 +114,10 @@ class DistilHubertLoss(nn.Module):
         return torch.stack(losses)
 
     def floor(self, frames: int) -> float:
-        """What a perfect student still pays per layer: cosine 1 costs log(1 + 1/e) per frame.
+        """Return the loss of a perfect student per layer: cosine 1 costs log(1 + 1/e) per frame.
+
+        Args:
+            frames: T of a crop.
 
         >>> round(3 * DistilHubertLoss(4, 4, (4, 8, 12), 1.0, False).floor(149), 2)
         140.03
@@ -116,7 +128,12 @@ class DistilHubertLoss(nn.Module):
 class FitHubertLoss(nn.Module):
     """Layer-wise MSE: student state l against teacher layer ``layers[l]``, lower ones weighted by a hint.
 
-    Source: release R, FitHubertKDLoss. Student state l is the output of layer l + 1.
+    Args:
+        layers: teacher layers, one for each student layer. hint: weight of all but the last.
+    Source: release R, FitHubertKDLoss.
+
+    >>> FitHubertLoss((4, 12), 0.1)(torch.ones(3, 1, 5, 4), torch.zeros(2, 1, 5, 4))
+    tensor([0.1000, 1.0000])
     """
 
     def __init__(self, layers: tuple[int, ...], hint: float) -> None:
@@ -128,11 +145,11 @@ class FitHubertLoss(nn.Module):
         return self.pairs(student[1:], teacher)
 
     def floor(self, frames: int) -> float:
-        """What a perfect student still pays: nothing."""
+        """Return the loss of a perfect student: 0."""
         return 0.0
 
     def pairs(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Weighted losses of paired states, both [Ls, B, T, D]."""
+        """Return weighted losses of paired states, both [Ls, B, T, D]."""
         each = (student - teacher).square().mean((1, 2, 3))
         weights = torch.full_like(each, self.hint)
         weights[-1] = 1.0
@@ -140,7 +157,7 @@ class FitHubertLoss(nn.Module):
 
 
 def class_weights(counts: Tensor) -> Tensor:
-    """[K] utterances per speaker -> [K] weights total / count; a speaker without any weighs nothing.
+    """[K] utterances per speaker -> [K] class weights total / count; 0 for a speaker without any.
 
     >>> class_weights(torch.tensor([1, 3, 0]))
     tensor([4.0000, 1.3333, 0.0000])
@@ -150,6 +167,9 @@ def class_weights(counts: Tensor) -> Tensor:
 
 def weighted_cross_entropy(logits: Tensor, label: Tensor, weights: Tensor | None) -> Tensor:
     """Cross-entropy, averaged with class weights over the batch of all processes.
+
+    Args:
+        logits: [B, K]. label: [B]. weights: [K], or None for equal weights.
 
     >>> weighted_cross_entropy(torch.zeros(2, 3), torch.tensor([0, 2]), torch.tensor([1.0, 1.0, 5.0]))
     tensor(1.0986)
@@ -170,8 +190,14 @@ class AamSoftmax(nn.Module):
         embedding, speakers: E, K.
         loss: margin [rad], scale, aam_fallback, aam_topk, aam_topk_margin.
         weights: [K] class weights, or None.
+    Raises:
+        ValueError: loss.aam_topk is not below K.
     Source: release P (fallback cos - m sin(pi - m) where theta > pi - m) and release R (no fallback;
         the k hardest other classes get cos(theta - m_k); their target column competes as -2 cos).
+
+    >>> loss, cosine = AamSoftmax(4, 3, LossConfig())(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    >>> loss.shape, cosine.shape
+    (torch.Size([]), torch.Size([5, 3]))
     """
 
     def __init__(
@@ -208,6 +234,9 @@ class AamSoftmax(nn.Module):
 class CrossEntropy(nn.Module):
     """Linear layer and softmax cross-entropy over K speakers (release R).
 
+    Args:
+        embedding, speakers: E, K. weights: [K] class weights, or None.
+
     >>> CrossEntropy(4, 3)(torch.randn(5, 4), torch.zeros(5, dtype=torch.long))[1].shape
     torch.Size([5, 3])
     """
@@ -224,7 +253,14 @@ class CrossEntropy(nn.Module):
 
 
 def build_sv_loss(loss: LossConfig, embedding: int, counts: Tensor) -> nn.Module:
-    """The SV loss that ``loss.sv`` names, for speakers with ``counts`` [K] training utterances."""
+    """Build the SV loss that ``loss.sv`` names.
+
+    Args:
+        embedding: E. counts: [K] training utterances of each speaker.
+
+    >>> type(build_sv_loss(LossConfig(), 192, torch.tensor([20.0, 20.0]))).__name__
+    'AamSoftmax'
+    """
     weights = class_weights(counts) if loss.class_weights else None
     if loss.sv == "aam":
         return AamSoftmax(embedding, len(counts), loss, weights)

@@ -1,8 +1,8 @@
 """OS-KDFT and its rivals as lists of stages: what is trained, on which loss, for how long.
 
 All strategies spend the same number of student updates on the same batches in the same order, so
-that what differs is the strategy. PostComp fine-tunes the full teacher first; those updates of a
-12- or 24-layer model come on top and are reported as such: that is the cost OS-KDFT avoids.
+that only the strategy differs. PostComp fine-tunes the full teacher first. Those updates of a model of
+12 or 24 layers come on top and are reported: OS-KDFT avoids their cost.
 """
 
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from oskdft.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stretch of training.
+    """One part of a training.
 
     Args:
         name: shown in logs.
-        share: of the student's budget of updates; for the teacher, as many on top.
-        start: "teacher" (its first layers), "scratch", or "previous" (goes on with the model).
+        share: of the student's budget of updates; a teacher's updates come on top of it.
+        start: "teacher" (its first layers), "scratch" (random), or "previous" (the model of the stage before).
         layers: "student" or "teacher" (all layers: fine-tuning the teacher itself).
         kd: distillation loss against the teacher's states.
         sv: speaker-verification loss.
         embedding_kd: MSE to the teacher's embedding; needs a fine-tuned teacher.
         adapters: both paths (True) or one path without adapters.
-        frozen: leading share of the stage in which the encoder stands still (S: 5 of 100 epochs).
+        frozen: leading share of the stage in which the encoder is not updated (S: 5 of 100 epochs).
         becomes_teacher: the result replaces the teacher for the next stage.
     """
 
@@ -55,18 +55,17 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # the successor: attention tuner instead of adapters, KD speech that moves to the target corpus
     "os-kdft2": (Stage("one step", kd=True),),
     "joint-no-adapter": (Stage("both losses, one path", kd=True),),
-    "student-ft": (
-        Stage(
-            "fine-tune",
-        ),
-    ),
+    "student-ft": (Stage("fine-tune"),),
     "scratch": (Stage("train", start="scratch"),),
     "teacher-ft": (Stage("fine-tune the teacher", layers="teacher", frozen=0.05),),
 }
 
 
 def stages(cfg: Config) -> tuple[Stage, ...]:
-    """The stages of ``cfg.strategy``.
+    """Return the stages of ``cfg.strategy``.
+
+    Raises:
+        ValueError: unknown strategy.
 
     >>> [stage.name for stage in stages(Config(strategy="precomp"))]
     ['distil', 'fine-tune']
@@ -77,7 +76,10 @@ def stages(cfg: Config) -> tuple[Stage, ...]:
 
 
 def stage_config(cfg: Config, stage: Stage, teacher_layers: int) -> Config:
-    """``cfg`` with the model that this stage trains.
+    """Return ``cfg`` with the model that a stage trains.
+
+    Args:
+        teacher_layers: L of the teacher.
 
     >>> one = STRATEGIES["scratch"][0]
     >>> stage_config(Config(strategy="scratch"), one, 24).model.adapter_units

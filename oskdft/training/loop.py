@@ -112,7 +112,7 @@ class StageLoop:
                     clean,
                     augmented,
                     self.objective.kd.layers,
-                    second_corpus=protocol.hears_two_corpora(cfg),
+                    second_corpus=protocol.uses_kd_corpus(cfg),
                     shared_cnn=self.shared_cnn,
                     standardise=cfg.loss.kd_targets == "standardised",
                 )

@@ -1,7 +1,7 @@
 """Parameter groups and learning rates of both releases.
 
 Three groups: body (the student without adapters; "kd" in the released code), sv (back-end, speaker
-loss, KD heads) and adapter. Only the body is reached by both losses.
+loss, KD heads) and adapter. Both losses reach the body alone.
 """
 
 import math
@@ -22,13 +22,13 @@ def paper_rates(
     decay: float = 0.93,
     adapter_factor: float = 10.0,
 ) -> dict[str, float]:
-    """Learning rates of release P in an epoch that counts from 1.
+    """Return the learning rates of release P in an epoch (the first epoch is 1).
 
         sv = lr_min + (lr - lr_min) (1 + cos(pi ((e - 1) mod period) / period)) / 2
         body = sv e / ramp for e < ramp, then the previous body rate x decay
         adapter = adapter_factor sv
 
-    The body rate never joins sv again after the ramp: it decays from 0.9 sv.
+    After the ramp the body rate decays from 0.9 sv; it never returns to sv.
 
     >>> {k: round(v, 7) for k, v in paper_rates(10, 1e-4, 1e-6, 100).items()}
     {'body': 8.24e-05, 'sv': 9.8e-05, 'adapter': 0.0009803}
@@ -43,12 +43,12 @@ def paper_rates(
 
 
 def rates(train: TrainConfig, epoch: int, progress: float) -> dict[str, float]:
-    """Learning rate of each group.
+    """Return the learning rate of each group.
 
     Args:
         train: schedule and factors.
-        epoch: counts from 1; what "paper" follows.
-        progress: share of all steps done, [0, 1); what "warmup_cosine" follows.
+        epoch: from 1; schedule "paper" depends on it.
+        progress: share of all steps done, [0, 1); schedule "warmup_cosine" depends on it.
 
     >>> rates(TrainConfig(schedule="constant", lr=5e-5, lr_min=5e-5, lr_adapter_factor=1.0), 7, 0.5)
     {'body': 5e-05, 'sv': 5e-05, 'adapter': 5e-05}
@@ -74,11 +74,14 @@ def rates(train: TrainConfig, epoch: int, progress: float) -> dict[str, float]:
 
 
 def parameter_groups(student: nn.Module, heads: list[nn.Module]) -> list[dict]:
-    """Groups for an optimiser, in the order of `GROUPS`; frozen parameters are left out.
+    """Build the parameter groups of an optimiser, in the order of `GROUPS`, without frozen parameters.
 
     Args:
         student: its parameters whose names start with "adapters." are the adapter group.
         heads: back-end, speaker loss, KD loss: the sv group.
+
+    >>> [group["name"] for group in parameter_groups(nn.Linear(2, 2), [])]
+    ['body', 'sv', 'adapter']
     """
     named = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
     members = {

@@ -1,8 +1,8 @@
 """The run folder: config.yaml, metrics.csv, checkpoints/, best/, last/, report.json, and one writer.
 
-A state is a pair of files, state-SSS-NNNNNN.safetensors and .json. The .json comes last and holds the
-checksum of the other: a state without it was not finished, one that differs from it is damaged, and
-both are passed over.
+A state is a pair of files, state-SSS-NNNNNN.safetensors and .json. The .json is written last and holds
+the checksum of the tensors. A state without .json was not finished; a state whose checksum differs is
+damaged. `last_state` skips both.
 """
 
 import csv
@@ -29,7 +29,7 @@ IN_A_STATE = {"stage", "step", "seconds", "rows", "validations", "window", "sha2
 
 
 class Lock:
-    """The right to write a run folder. The system takes it back when the process ends, however it ends.
+    """The right to write a run folder. The system releases it when the process ends, however it ends.
 
     A POSIX record lock: data workers do not inherit it, network file systems know it.
 
@@ -56,7 +56,7 @@ class Lock:
         self.file.flush()
 
     def check(self) -> None:
-        """Refuse to go on in a folder that was removed, replaced or unmounted meanwhile."""
+        """Raise FileNotFoundError if the folder was removed, replaced or unmounted meanwhile."""
         try:
             there = os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno()))
         except OSError:
@@ -74,12 +74,12 @@ class Lock:
         self.release()
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         self.file.close()
 
 
 def claim(out: Path, cfg: Config, resume: bool) -> Lock:
-    """Make a new run folder, or check that an existing one is this run; the caller is its one writer.
+    """Make a new run folder, or check that an existing one holds this run; return its lock.
 
     Raises:
         ValueError: it holds a run and ``resume`` is off, or one of another configuration (the
@@ -117,7 +117,7 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
 
 
 def tidy(out: Path) -> None:
-    """Remove what a kill inside a write has left."""
+    """Remove the files that a kill inside a write has left."""
     for part in out.rglob(".*.part"):
         part.unlink()
     for weights in (out / "checkpoints").glob("state-*.safetensors"):
@@ -126,12 +126,10 @@ def tidy(out: Path) -> None:
 
 
 def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int = 0) -> None:
-    """Refuse to start on a disk without room for the states and models of the run.
+    """Raise OSError if the disk has no room for the states and models of the run.
 
     Args:
-        besides: bytes of what else the run writes into its folder.
-    Raises:
-        OSError: says how much is needed.
+        besides: bytes of other files that the run writes into its folder.
     """
     trained = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
     state = sum(t.nbytes for t in objective.state_dict().values()) + 2 * trained  # Adam's moments
@@ -146,7 +144,7 @@ def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int 
 def save_state(
     out: Path, state: dict, objective: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
-    """Everything an interrupted run needs, and metrics.csv.
+    """Write the state that an interrupted run resumes from, and metrics.csv.
 
     Args:
         state: stage, step, seconds, rows, validations, and the window of rows not yet logged.
@@ -158,20 +156,20 @@ def save_state(
 
 
 def write_state(out: Path, state: dict, tensors: dict[str, torch.Tensor]) -> None:
-    """Write the pair of files of a state, and remove those that are too old or lie beyond it."""
+    """Write the pair of files of a state, and remove older states but one and all later ones."""
     stem = out / "checkpoints" / f"state-{state['stage']:03d}-{state['step']:09d}"
     digest = save_tensors(stem.with_suffix(".safetensors"), tensors)
     write_json(stem.with_suffix(".json"), state | {"sha256": digest})
     states = sorted((out / "checkpoints").glob("state-*.json"))
     newest = states.index(stem.with_suffix(".json")) + 1
-    # later ones were unreadable, or this run would have gone on from there
+    # Later states were unreadable: otherwise the run would have resumed from them.
     for old in states[: max(newest - KEPT, 0)] + states[newest:]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def last_state(out: Path) -> dict | None:
-    """The newest state that can be read, with its tensors; None when the run had not got that far."""
+    """Return the newest readable state with its tensors; None if there is none."""
     for path in sorted((out / "checkpoints").glob("state-*.json"), reverse=True):
         try:
             return _read_state(path)
@@ -191,14 +189,14 @@ def _read_state(path: Path) -> dict:
 
 
 def restore(state: dict, objective: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Put weights and moments back."""
+    """Restore the weights and the optimiser's moments."""
     tensors = state["tensors"]
     load_strictly(objective, select(tensors, "objective."), "the checkpoint")
     restore_optimiser(optimiser, select(tensors, "optimiser."))
 
 
 def write_metrics(path: Path, rows: list[dict]) -> None:
-    """All rows as CSV; a column a row does not have stays empty."""
+    """Write all rows as CSV; a column that a row does not have stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -211,13 +209,13 @@ def write_metrics(path: Path, rows: list[dict]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a metrics.csv; what a row does not have is left out of it."""
+    """Read the rows of a metrics.csv; empty cells are left out."""
     with open(path, encoding="utf-8", newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts by parameter number: {"3.exp_avg": ...}; copies, not views."""
+    """Return copies of moments and step counts by parameter number: {"3.exp_avg": ...}."""
     state = optimiser.state_dict()["state"]
     return {
         f"{i}.{key}": torch.as_tensor(value).clone()
@@ -227,7 +225,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; rates and groups stay those of ``optimiser``."""
+    """Restore the tensors of `optimiser_tensors`; ``optimiser`` keeps its rates and groups."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".", 1)
@@ -238,7 +236,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with ``prefix``, without it.
+    """Return the tensors whose names start with ``prefix``, without the prefix.
 
     >>> select({"a.x": torch.zeros(1), "b.x": torch.zeros(1)}, "a.").keys()
     dict_keys(['x'])
@@ -247,5 +245,5 @@ def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same tensors with ``prefix`` before each name."""
+    """Return the same tensors with ``prefix`` before each name."""
     return {f"{prefix}{k}": v for k, v in tensors.items()}

@@ -1,4 +1,4 @@
-"""Validation during training: development EER, calibration, and which model is the best one."""
+"""Validation during training: the development EER, and which checkpoint is the best."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from oskdft.utils.console import say
 
 
 class Best:
-    """Which checkpoint is best, on development trials or, as released, on the test (surprise 11).
+    """The best checkpoint, chosen on development trials or, as released, on the test (surprise 11).
 
-    Validation embeds full utterances only; the recipe of the final evaluation costs four times that.
+    Validation embeds full utterances only; the crops of the final evaluation cost four times as much.
 
     Args:
         cfg, task: of the run. log: all validations of the run so far; the caller appends to it.
@@ -33,7 +33,7 @@ class Best:
             )
 
     def measure(self, model: SpeakerModel) -> dict[str, float]:
-        """EER on the development trials, and on the test trials where those choose."""
+        """Compute the EER on the development trials, and on the test trials if they choose."""
         model.eval()
         rates = {"dev_eer": self._eer(model, self.task.dev_trials, self.task.dev.root)}
         if self.key == "oracle_eer":
@@ -44,7 +44,7 @@ class Best:
         return rates
 
     def stale(self) -> int:
-        """Validations of this stage since its best one; 0 right after a new best."""
+        """Count the validations of this stage since its best; 0 right after a new best."""
         rates = [entry[self.key] for entry in self.log if entry["stage"] == self.stage]
         return len(rates) - 1 - int(np.argmin(rates)) if rates else 0
 

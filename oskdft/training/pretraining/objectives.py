@@ -13,7 +13,6 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.transforms import MFCC
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
 from transformers.models.wav2vec2.modeling_wav2vec2 import (
     _compute_mask_indices,
@@ -22,11 +21,11 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
 
 from oskdft import config
 from oskdft.method.encoder import frame_count, hidden_states
+from oskdft.speech.mel import cepstra
 from oskdft.utils import schema
 from oskdft.utils.console import progress
 
 HOP = 320  # samples between frames: 20 ms
-COEFFICIENTS = 13  # of MFCC, before differences
 CONFIGS = ("classroom-hubert", "classroom-wav2vec2")
 
 
@@ -214,19 +213,13 @@ def layer_features(encoder: nn.Module, wave: np.ndarray, layer: int) -> np.ndarr
     return states[0, 0].numpy()
 
 
-_MFCC = MFCC(
-    config.SAMPLE_RATE, n_mfcc=COEFFICIENTS, log_mels=True,
-    melkwargs={"n_fft": 400, "hop_length": HOP, "n_mels": 40, "center": False},
-)  # fmt: skip
-
-
 def mfcc(wave: np.ndarray, normalised: bool = True) -> np.ndarray:
     """MFCC with first and second differences of one 16-bit utterance, [T, 39].
 
     Args:
         normalised: to zero mean and unit deviation over time, which takes away much of the voice.
     """
-    static = _MFCC(torch.from_numpy(wave.astype(np.float32) / 32768))  # [13, T]
+    static = torch.from_numpy(cepstra(wave.astype(np.float32) / 32768, HOP))  # [13, T]
     first = torch.gradient(static, dim=1)[0]
     features = torch.cat([static, first, torch.gradient(first, dim=1)[0]])
     if normalised:

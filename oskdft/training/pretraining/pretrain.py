@@ -21,13 +21,13 @@ from torch import nn
 from oskdft.evaluation.probes import speaker_eer, zero_shot_eer
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import catalogue, tables, trials
+from oskdft.speech.mel import COEFFICIENTS
 from oskdft.speech.noise import noise_files
 from oskdft.speech.synthetic import corpus
 from oskdft.storage import tensors
 from oskdft.training import run_folder
 from oskdft.training.pretraining.data import Batches, Speech, to_int16
 from oskdft.training.pretraining.objectives import (
-    COEFFICIENTS,
     HubertPretrainer,
     PretrainConfig,
     Wav2Vec2Pretrainer,
