@@ -1,1 +1,1 @@
-"""Recordings, augmentation, corpora, and what a run trains and tests on."""
+"""Recordings: reading, fitness for use, augmentation, corpora, and the data of a run."""

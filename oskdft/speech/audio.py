@@ -1,7 +1,8 @@
-"""The one door for audio: read a piece of a file, check it, cut it, write it.
+"""Audio files: read a header or a piece, resample, cut, write.
 
-Everything inside the package is mono, float32 in [-1, 1], at ``SAMPLE_RATE``. libsndfile, through
-soundfile, decodes FLAC, WAV, OGG and MP3; a crop is read by seeking, not by decoding everything.
+Inside the package a wave is mono, float32 in [-1, 1], at ``SAMPLE_RATE``. libsndfile, through
+soundfile, decodes FLAC, WAV, OGG and MP3. A crop is read by seeking; the rest is not decoded.
+`speech/quality.py` decides whether a recording is fit for use.
 """
 
 import contextlib
@@ -20,17 +21,14 @@ import soundfile
 from oskdft.config import SAMPLE_RATE
 from oskdft.utils import files
 
-SEGMENT = 48_000  # samples: 3 s, the test segments of the paper
-MOST_SAMPLES = 1 << 27  # in one piece: 2.3 h at 16 kHz, 0.5 GB; headers may promise anything
-
-
-CONTEXT_S = 0.02  # read beside a crop that is resampled: longer than the filter's reach
-_TRUNCATED = ("should be", "lacks an end-of-stream")  # libsndfile's remarks on WAV and OGG
+MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
+CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
+TRUNCATED = ("should be", "lacks an end-of-stream")  # libsndfile's log on a WAV or OGG cut off
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file's header says: samples per channel, rate in Hz, channels."""
+    """Header of a file: samples per channel, rate [Hz], channels."""
 
     samples: int
     rate: int
@@ -38,10 +36,12 @@ class AudioInfo:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """Read a header, without decoding; what it promises may be missing, see `problems`.
+    """Read a header without decoding.
 
     Raises:
-        ValueError: not audio. FileNotFoundError: no such file.
+        ValueError: not audio, or a WAV or OGG file cut off. (Only decoding shows that a FLAC or
+            MP3 file is cut off: `decode`.)
+        FileNotFoundError: no such file.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.flac"
@@ -53,20 +53,19 @@ def info(path: str | Path) -> AudioInfo:
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
-def read(
-    path: str | Path, start: int = 0, samples: int | None = None, *, rate: int = SAMPLE_RATE
-) -> np.ndarray:
-    """Read ``samples`` samples from ``start`` on, decoding nothing else.
+def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
+    """Read ``samples`` samples from ``start`` on; nothing else is decoded.
+
+    A file at another rate than ``SAMPLE_RATE`` is resampled, with one warning per file.
 
     Args:
         path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file, mono. (In the last page of an
             OGG file libsndfile finds ``start`` only to about 10 ms.)
-        start: first sample, counted at ``rate``.
-        samples: how many, counted at ``rate``; None reads to the end.
-        rate: Hz; a file at another rate is resampled, with one warning per file.
+        start: first sample, counted at ``SAMPLE_RATE``.
+        samples: number of samples, counted at ``SAMPLE_RATE``; None reads to the end.
 
     Returns:
-        [N] float32; N < samples only where the file ends.
+        [N] float32 in [-1, 1]; N < samples only where the file ends.
 
     Raises:
         ValueError: empty, cut off, not audio, stereo, not finite, or start beyond the end.
@@ -84,32 +83,50 @@ def read(
         if file.channels != 1:
             raise ValueError(
                 f"{path} has {file.channels} channels; make it mono: "
-                f"ffmpeg -i IN -ac 1 -ar {rate} OUT.wav"
+                f"ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.wav"
             )
-        if file.samplerate == rate:
-            wave = _decode(file, path, start, samples)
-        else:
-            _warn_rate(str(path), file.samplerate, rate)
-            wave = _decode_resampled(file, path, start, samples, rate)
-    if not np.isfinite(wave).all():
-        raise ValueError(f"{path} contains NaN or infinite samples; write the file again")
-    return wave
+        if file.samplerate == SAMPLE_RATE:
+            return _decode(file, path, start, samples)
+        _warn_rate(str(path), file.samplerate)
+        return _decode_resampled(file, path, start, samples)
+
+
+def decode(path: str | Path) -> np.ndarray:
+    """Decode a whole file as stored: any rate, any number of channels.
+
+    Returns:
+        [N] float32, or [N, channels] where the file has several.
+    Raises:
+        ValueError: empty, cut off, not audio or not finite. FileNotFoundError: no such file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.wav"
+    >>> soundfile.write(path, np.zeros((80, 2)), 8_000)
+    >>> decode(path).shape
+    (80, 2)
+    """
+    with _opened(path) as file:
+        return _decode(file, path, 0, None)
 
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """Open for reading; libsndfile's complaints become one line with the file and the fix."""
+    """Open for reading; an error of libsndfile becomes one line with the file and the fix."""
     try:
         with soundfile.SoundFile(path) as file:
+            if file.frames and any(remark in file.extra_info for remark in TRUNCATED):
+                raise ValueError(
+                    f"{path} is cut off: its header promises more; copy or download it again"
+                )
             yield file
     except UnicodeEncodeError:
         raise ValueError(f"{os.fsencode(path)}: this name is not UTF-8; rename it") from None
-    except TypeError:  # what soundfile says to headerless data
+    except TypeError:  # soundfile's error on data without a header
         raise ValueError(f"{path} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path} does not exist; check the path and the root") from None
-        with open(path, "rb") as raw:  # no permission, or a folder: the system's own words
+        with open(path, "rb") as raw:  # raises the system's error: no permission, or a folder
             if not raw.read(1):
                 raise ValueError(f"{path} is empty; copy or download it again") from None
         if Path(path).suffix.lower() in (".m4a", ".mp4", ".aac"):
@@ -123,63 +140,63 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
 def _decode(
     file: soundfile.SoundFile, path: str | Path, start: int, samples: int | None
 ) -> np.ndarray:
-    """[N] float32 at the file's own rate; N is what the header promises or it is an error."""
+    """[N] or [N, channels] float32 at the rate of the file; fewer samples than promised: error."""
     if file.frames == 0:
         raise ValueError(f"{path} holds no samples; copy or download it again")
     if start >= file.frames:
         raise ValueError(f"{path} has {file.frames} samples, none at {start}; start earlier")
-    wanted = file.frames - start if samples is None else min(samples, file.frames - start)
-    if wanted > MOST_SAMPLES:
+    count = file.frames - start if samples is None else min(samples, file.frames - start)
+    if count > MOST_SAMPLES:
         raise ValueError(
-            f"{path} promises {wanted} samples, more than {MOST_SAMPLES}; cut it into pieces"
+            f"{path} promises {count} samples, more than {MOST_SAMPLES}; cut it into pieces"
         )
     if start:
         file.seek(start)
-    wave = file.read(wanted, dtype="float32")
-    if len(wave) < wanted:
+    wave = file.read(count, dtype="float32")
+    if len(wave) < count:
         raise ValueError(
-            f"{path} is cut off: {len(wave)} of {wanted} samples from {start} on are there; "
+            f"{path} is cut off: {len(wave)} of {count} samples from {start} on are there; "
             "copy or download it again"
         )
-    if samples is None and _is_truncated(file):
-        raise ValueError(f"{path} is cut off: its header promises more; copy or download it again")
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{path} contains NaN or infinite samples; write the file again")
     return wave
 
 
-def _is_truncated(file: soundfile.SoundFile) -> bool:
-    return any(remark in file.extra_info for remark in _TRUNCATED)
-
-
 @functools.lru_cache(maxsize=10_000)  # once per file
-def _warn_rate(path: str, found: int, wanted: int) -> None:
-    warnings.warn(f"{path} is at {found} Hz; resampled to {wanted} Hz", stacklevel=3)
+def _warn_rate(path: str, rate: int) -> None:
+    warnings.warn(f"{path} is at {rate} Hz; resampled to {SAMPLE_RATE} Hz", stacklevel=3)
 
 
 def _decode_resampled(
-    file: soundfile.SoundFile, path: str | Path, start: int, samples: int | None, rate: int
+    file: soundfile.SoundFile, path: str | Path, start: int, samples: int | None
 ) -> np.ndarray:
-    """Like `_decode`, at another rate; a crop equals the same piece of the whole file resampled."""
-    # `there` samples of the file last as long as `here` samples of the result
-    shared = math.gcd(file.samplerate, rate)
-    there, here = file.samplerate // shared, rate // shared
-    context = math.ceil(CONTEXT_S * file.samplerate / there)
-    first = max(start // here - context, 0)
-    blocks = None if samples is None else math.ceil((start + samples) / here) - first + context
-    wave = _decode(file, path, first * there, None if blocks is None else blocks * there)
-    wave = resample(wave, file.samplerate, rate)[start - first * here :]
+    """`_decode` at ``SAMPLE_RATE``; a crop equals the same piece of the whole file resampled."""
+    # `file_block` samples of the file last as long as `block` samples of the result.
+    shared = math.gcd(file.samplerate, SAMPLE_RATE)
+    file_block = file.samplerate // shared
+    block = SAMPLE_RATE // shared
+    context = math.ceil(CONTEXT_S * file.samplerate / file_block)  # blocks on each side
+    first = max(start // block - context, 0)  # block
+    if samples is None:
+        wave = _decode(file, path, first * file_block, None)
+    else:
+        blocks = math.ceil((start + samples) / block) - first + context
+        wave = _decode(file, path, first * file_block, blocks * file_block)
+    wave = resample(wave, file.samplerate, SAMPLE_RATE)[start - first * block :]
     if len(wave) == 0:
-        raise ValueError(f"{path} has no sample {start} at {rate} Hz; start earlier")
-    return wave if samples is None else wave[:samples]
+        raise ValueError(f"{path} has no sample {start} at {SAMPLE_RATE} Hz; start earlier")
+    return wave[:samples]
 
 
-def resample(wave: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Change the rate (band-limited sinc interpolation of torchaudio).
+def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Change the rate by band-limited sinc interpolation (torchaudio).
 
     Args:
-        wave: [N] float32. rate: its rate in Hz. wanted: the new rate in Hz.
+        wave: [N] float32. rate: present rate [Hz]. new_rate: new rate [Hz].
 
     Returns:
-        [ceil(N * wanted / rate)] float32.
+        [ceil(N * new_rate / rate)] float32.
 
     >>> resample(np.zeros(800, np.float32), 8_000, 16_000).shape
     (1600,)
@@ -187,11 +204,11 @@ def resample(wave: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     import torch  # heavy, and files at another rate are rare
     from torchaudio.functional import resample as sinc_resample
 
-    return sinc_resample(torch.from_numpy(wave), rate, wanted).numpy()
+    return sinc_resample(torch.from_numpy(wave), rate, new_rate).numpy()
 
 
 def wrap(wave: np.ndarray, samples: int) -> np.ndarray:
-    """Repeat a short clip until it has ``samples`` samples; a longer one stays as it is.
+    """Repeat a clip shorter than ``samples`` up to that length; return a longer clip unchanged.
 
     >>> wrap(np.array([1, 2, 3]), 7).tolist()
     [1, 2, 3, 1, 2, 3, 1]
@@ -204,15 +221,15 @@ def wrap(wave: np.ndarray, samples: int) -> np.ndarray:
 def crop_start(
     total: int, samples: int, rng: np.random.Generator, whole_second: bool = False
 ) -> int:
-    """Draw where a crop begins; 0 where the clip is not longer than the crop.
+    """Draw the first sample of a crop; 0 where the clip is not longer than the crop.
 
     Args:
         total: samples of the clip. samples: samples of the crop.
-        rng: the random source.
-        whole_second: only on whole seconds, as release P does: what follows the last whole
-            second, less than 1 s, is never seen.
+        rng: random source.
+        whole_second: draw among whole seconds, as release P does; the end of a clip, up to 1 s,
+            is then in no crop.
 
-    Source: METHOD.md's list of differences, number 7 (published: whole second).
+    Source: METHOD.md, list of differences, number 7 (published: whole second).
 
     >>> rng = np.random.default_rng(0)
     >>> {crop_start(40_000, 32_000, rng, whole_second=True) for _ in range(99)}
@@ -226,14 +243,14 @@ def crop_start(
     return int(rng.integers(spare + 1))
 
 
-def segments(wave: np.ndarray, samples: int = SEGMENT, count: int = 5) -> np.ndarray:
-    """Cut ``count`` evenly spaced, overlapping segments; short clips are repeated first.
+def segments(wave: np.ndarray, samples: int, count: int) -> np.ndarray:
+    """Cut ``count`` evenly spaced, overlapping segments; a short clip is repeated first.
 
     Args:
-        wave: [N].
+        wave: [N]. samples: length of a segment. count: number of segments.
 
     Returns:
-        [count, samples]: the first starts with the clip, the last ends with it.
+        [count, samples]; the first starts with the clip, the last ends with it.
 
     >>> segments(np.arange(8), samples=4, count=3).tolist()
     [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
@@ -243,8 +260,8 @@ def segments(wave: np.ndarray, samples: int = SEGMENT, count: int = 5) -> np.nda
     return np.stack([wave[start : start + samples] for start in starts])
 
 
-def write(path: str | Path, wave: np.ndarray, rate: int = SAMPLE_RATE) -> None:
-    """Write 16-bit FLAC or WAV, whole or not at all; louder than full scale is clipped.
+def write(path: str | Path, wave: np.ndarray) -> None:
+    """Write 16-bit FLAC or WAV at ``SAMPLE_RATE``, whole or not at all; samples are clipped to [-1, 1].
 
     Raises:
         ValueError: another suffix, not one channel, empty or not finite.
@@ -262,6 +279,6 @@ def write(path: str | Path, wave: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     if wave.ndim != 1 or len(wave) == 0 or not np.isfinite(wave).all():
         raise ValueError(f"{path}: wave is {list(wave.shape)}; give finite samples of shape [N]")
     encoded = io.BytesIO()
-    soundfile.write(encoded, wave, rate, format=suffix[1:].upper(), subtype="PCM_16")
+    soundfile.write(encoded, wave, SAMPLE_RATE, format=suffix[1:].upper(), subtype="PCM_16")
     with files.atomic(path, "wb") as file:
         file.write(encoded.getbuffer())

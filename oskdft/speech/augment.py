@@ -1,8 +1,8 @@
-"""What is done to the student's crop: noise, rooms, clipping, easing; and speed and equaliser.
+"""Augmentation of the student's crop: noise, rooms, clipping, easing; also speed and equaliser.
 
-The functions work on [B, N] float32, CPU or GPU. `Augment` draws from (seed, epoch, index) alone
-and treats rows one by one: a crop sounds the same in any batch and any process.
-Source: policy, ranges and curves of release P; departures are stated where they are made.
+The functions take [B, N] float32 on CPU or GPU. `Augment` draws from (seed, epoch, index) alone and
+computes row by row: a crop is the same in any batch and any process.
+Source: policy, ranges and curves of release P; each departure is stated where it is made.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from oskdft.config import AugmentConfig
 from oskdft.speech.noise import Clips, known_folder, noise_files, room_files
 from oskdft.utils.console import say
 
-MIXES = {  # what one augmented crop gets, each as likely as the others (release P)
+MIXES = {  # name -> noise categories; all equally likely in an augmented crop (release P)
     "none": (),
     "room": (),
     "speech": ("speech",),
@@ -30,21 +30,23 @@ MIXES = {  # what one augmented crop gets, each as likely as the others (release
     "speech+music": ("speech", "music"),
 }
 BABBLE = (3, 8)  # clips averaged into one speech background (release P)
-CLIP_RATIO = (0.5, 0.9)  # share of its own extremes at which a crop is cut (release P)
+CLIP_RATIO = (0.5, 0.9)  # clipping level as a share of the crop's extremes (release P)
 EASE_FLOOR = (0.1, 0.3)  # gain where the easing curve is 0 (release P)
 CURVES = ("sine", "quad", "cubic", "circ", "expo", "bounce")
-DRAW, WHITE = 1, 2  # first word of a seed: one stream per purpose (dataset.py has 3 to 5)
+DRAW, WHITE = 1, 2  # first word of a seed: one random stream per purpose (dataset.py: 3 to 5)
 
 
 def add_noise(wave: Tensor, noise: Tensor, snr_db: float | Tensor) -> Tensor:
     """Add noise at an exact ratio of mean powers.
 
-    Release P adds 1e-4 to both powers first, which misses the ratio for quiet recordings.
+    Departure: release P adds 1e-4 to both powers and misses the ratio for quiet recordings.
 
     Args:
         wave: [B, N] speech; a silent row stays silent.
         noise: [B, N]; a silent row adds nothing.
         snr_db: signal-to-noise ratio [dB], one or [B].
+    Returns:
+        [B, N].
 
     >>> add_noise(torch.ones(1, 4), torch.tensor([[5.0, -5.0, 5.0, -5.0]]), 20.0)
     tensor([[1.1000, 0.9000, 1.1000, 0.9000]])
@@ -54,20 +56,23 @@ def add_noise(wave: Tensor, noise: Tensor, snr_db: float | Tensor) -> Tensor:
 
 
 def reverberate(wave: Tensor, rir: Tensor) -> Tensor:
-    """Play the wave in a room: same length, same power, the direct sound where the wave was.
+    """Convolve with a room response; length, power and time of the direct sound stay the same.
 
-    Release P scales the response to unit energy and leaves its delay in; here the response's
-    largest tap is time 0, so that the frames of student and teacher stay aligned.
+    Departure: release P scales the response to unit energy and keeps its delay. Here the largest
+    tap is time 0, so that the frames of student and teacher stay aligned.
 
     Args:
         wave: [B, N].
         rir: [B, M] or [1, M] room impulse responses.
+    Returns:
+        [B, N].
 
     >>> reverberate(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.5, 0.0]])).round(decimals=4)
     tensor([[1., 2.]])
     """
     samples, taps = wave.shape[-1], rir.shape[-1]
-    size = -(-(samples + taps - 1) // 4096) * 4096  # small prime factors: 5 times as fast as 63,999
+    # a multiple of 4,096 has small prime factors: its FFT takes a fifth of the time of 63,999 samples
+    size = -(-(samples + taps - 1) // 4096) * 4096
     full = AF.fftconvolve(wave, F.pad(rir, (0, size + 1 - samples - taps)).expand(len(wave), -1))
     first = rir.abs().argmax(-1, keepdim=True)
     times = first + torch.arange(samples, device=wave.device)  # [B, N]
@@ -76,7 +81,12 @@ def reverberate(wave: Tensor, rir: Tensor) -> Tensor:
 
 
 def clip(wave: Tensor, ratio: float | Tensor) -> Tensor:
-    """Cut the wave at a share of its own largest and smallest sample, like an overdriven input.
+    """Clip at a share of the wave's largest and smallest sample, like an overdriven input.
+
+    Args:
+        wave: [B, N]. ratio: share from 0 to 1, one or [B].
+    Returns:
+        [B, N].
 
     >>> clip(torch.tensor([[-1.0, 0.2, 2.0]]), 0.5)
     tensor([[-0.5000,  0.2000,  1.0000]])
@@ -86,20 +96,20 @@ def clip(wave: Tensor, ratio: float | Tensor) -> Tensor:
     return torch.clamp(wave, low * ratio, high * ratio)
 
 
-@functools.lru_cache(maxsize=32)  # slow powers of N samples, the same for each crop
+@functools.lru_cache(maxsize=32)  # powers of N samples are slow, and every crop has the same N
 def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
-    """A slow fade from 0 to 1 over the crop, one of six easing curves known from animation.
+    """Gains of a fade from 0 to 1 over the crop: one of six easing curves known from animation.
 
     The published "bounce" multiplies t by x where the usual curve squares t: it overshoots to
-    1.75, jumps, and can push a crop out of [-1, 1]. The bounded one is the usual curve, within
-    [0, 1]. The other five are the same in both.
+    1.75, jumps, and can push a crop out of [-1, 1]. The bounded "bounce" is the usual curve, in
+    [0, 1]. The other five curves have one form.
 
     Args:
         curve: a name in `CURVES`.
         samples: N.
-        bounded: False for the published curve.
+        bounded: False: the published "bounce"; True: the usual curve.
     Returns:
-        [N] gains, shared by all callers: do not write into it.
+        [N] gains, shared by all callers: do not write into the tensor.
     Raises:
         ValueError: unknown curve.
 
@@ -108,7 +118,7 @@ def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
     """
     x = torch.linspace(0, 1, samples, dtype=torch.float64)
     if curve == "bounce":
-        # arcs end at 1, 2, 2.5 and 2.75 (in 1/2.75); each is t^2 around its middle, plus its floor
+        # arcs end at 1, 2, 2.5 and 2.75 (unit 1 / 2.75); each is t^2 around its middle plus a floor
         arc = torch.bucketize(x * 2.75, x.new_tensor([1.0, 2.0, 2.5]), right=True)
         t = x - x.new_tensor([0, 1.5, 2.25, 2.625])[arc] / 2.75
         window = 2.75**2 * t * (t if bounded else x) + x.new_tensor([0, 48, 60, 63])[arc] / 64
@@ -126,12 +136,14 @@ def easing_window(curve: str, samples: int, bounded: bool = False) -> Tensor:
 
 
 def ease(wave: Tensor, window: Tensor, floor: float | Tensor) -> Tensor:
-    """Fade the wave along a window without going below a floor: gain = floor + (1 - floor) window.
+    """Multiply by gain = floor + (1 - floor) window.
 
     Args:
         wave: [B, N].
-        window: [B, N] or [N], from `easing_window`, flipped for a fade-out.
+        window: [B, N] or [N], from `easing_window`; flipped for a fade-out.
         floor: gain where the window is 0, one or [B].
+    Returns:
+        [B, N].
 
     >>> ease(torch.ones(1, 3), torch.tensor([0.0, 0.5, 1.0]), 0.2)
     tensor([[0.2000, 0.6000, 1.0000]])
@@ -141,10 +153,10 @@ def ease(wave: Tensor, window: Tensor, floor: float | Tensor) -> Tensor:
 
 
 def change_speed(wave: Tensor, factor: float, samples: int) -> Tensor:
-    """Play faster (factor > 1) or slower; the pitch follows.
+    """Play faster (factor > 1) or slower; the pitch changes with the speed.
 
     Args:
-        wave: [B, M]; M = `samples` x factor is enough, a shorter one is repeated.
+        wave: [B, M]; M = `samples` x factor is enough, a shorter wave is repeated.
         factor: playback speed, rounded to 1/100.
         samples: N, length of the result.
     Returns:
@@ -163,12 +175,14 @@ def change_speed(wave: Tensor, factor: float, samples: int) -> Tensor:
 
 
 def equalise(wave: Tensor, gains_db: Tensor) -> Tensor:
-    """Colour the spectrum by a smooth curve through control points, without delay.
+    """Filter with a smooth gain curve through control points, without delay.
 
     Args:
         wave: [B, N].
         gains_db: [B, C] gains [dB] at C >= 2 points from 0 Hz to Nyquist, evenly spaced in
-            log(1 + 10 f / Nyquist): dense where speech is; raised cosines between them.
+            log(1 + 10 f / Nyquist), thus denser at low frequencies; raised cosines between them.
+    Returns:
+        [B, N].
 
     >>> equalise(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.full((1, 3), 20.0)).round(decimals=3)
     tensor([[10., 20., 30., 40.]])
@@ -176,20 +190,20 @@ def equalise(wave: Tensor, gains_db: Tensor) -> Tensor:
     points = gains_db.shape[-1]
     spectrum = torch.fft.rfft(wave)  # [B, N] -> [B, F]
     shares = torch.linspace(0, 1, spectrum.shape[-1], device=wave.device)
-    place = torch.log1p(10 * shares) / math.log(11) * (points - 1)  # [F], 0 to C - 1
-    left = place.floor().clamp(max=points - 2).long()
-    blend = 0.5 - 0.5 * torch.cos(math.pi * (place - left))
+    position = torch.log1p(10 * shares) / math.log(11) * (points - 1)  # [F], 0 to C - 1
+    left = position.floor().clamp(max=points - 2).long()
+    blend = 0.5 - 0.5 * torch.cos(math.pi * (position - left))
     curve_db = torch.lerp(gains_db[:, left], gains_db[:, left + 1], blend)  # [B, F]
     return torch.fft.irfft(spectrum * 10 ** (curve_db / 20), n=wave.shape[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What one crop gets; all of it decided before any sample is touched."""
+    """Augmentation of one crop, decided before any sample is computed."""
 
     kind: str  # a name in MIXES, or "clean": not augmented
+    # each (category, SNR [dB], clips); a clip is (number of the file, part of the file from 0 to 1)
     noises: tuple[tuple[str, float, tuple[tuple[int, float], ...]], ...] = ()
-    # (category, SNR [dB], clips as (number of the file, where in it from 0 to 1))
     room: int = -1  # number of the impulse response; -1: none
     white_snr_db: float | None = None
     clip_ratio: float | None = None
@@ -199,15 +213,15 @@ class Draw:
 class Augment:
     """The augmentation policy of a run.
 
-    A crop is augmented with `config.probability`. It then gets one of `MIXES`, all equally likely
-    (those whose files are missing are left out), then white noise if `white_snr_db` is on, then
-    clipping and easing, each with its own probability.
+    A crop is augmented with `config.probability`. An augmented crop gets one of `MIXES`, all
+    equally likely (a mix whose files are absent is left out), then white noise if `white_snr_db`
+    is on, then clipping and easing, each with its own probability.
 
     Args:
-        config: the policy; the defaults are release P's.
+        config: the policy; the defaults are those of release P.
         seed: of the run.
     Raises:
-        FileNotFoundError: a folder that is missing. ValueError: one that holds no audio.
+        FileNotFoundError: a folder is absent. ValueError: a folder holds no audio.
 
     >>> augment = Augment(AugmentConfig(probability=1.0, white_snr_db=(10.0, 30.0)), seed=0)
     >>> wave = torch.ones(2, 16000)
@@ -216,19 +230,23 @@ class Augment:
     """
 
     def __init__(self, config: AugmentConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+        self.config = config
+        self.seed = seed
         self.white = config.white_snr_db[0] != config.white_snr_db[1]
         noise_root = known_folder(config.noise_root, "augment.noise_root")
         rir_root = known_folder(config.rir_root, "augment.rir_root")
-        noises = noise_files(noise_root)
-        self.clips = {c: Clips(noise_root, names) for c, names in noises.items()}
+        self.clips = {
+            category: Clips(noise_root, names)
+            for category, names in noise_files(noise_root).items()
+        }
         self.rooms = Clips(rir_root, room_files(rir_root))
         self.mixes = [kind for kind in MIXES if self._available(kind)]
         missing = [kind for kind in MIXES if kind not in self.mixes]
-        # white noise without any folder is a policy of its own: nothing is missing
-        if missing and config.probability and (noises or len(self.rooms) or not self.white):
-            left = ", ".join(self.mixes)
-            say(f"augmentation: no files for {', '.join(missing)}; drawing from {left}")
+        # white noise without any folder is a policy of its own, in which no mix is missing
+        if missing and config.probability and (self.clips or len(self.rooms) or not self.white):
+            say(
+                f"augmentation: no files for {', '.join(missing)}; drawing from {', '.join(self.mixes)}"
+            )
 
     def _available(self, kind: str) -> bool:
         if kind == "room":
@@ -236,38 +254,45 @@ class Augment:
         return all(category in self.clips for category in MIXES[kind])
 
     def describe(self, epoch: int, index: int) -> Draw:
-        """What the crop of utterance `index` gets in `epoch`; for tests and notebooks too."""
-        rng, cfg = generator(DRAW, self.seed, epoch, index), self.config
+        """Draw the augmentation of the crop of utterance `index` in `epoch`."""
+        rng = generator(DRAW, self.seed, epoch, index)
+        cfg = self.config
         if rng.random() >= cfg.probability:
             return Draw("clean")
         kind = self.mixes[rng.integers(len(self.mixes))]
         noises = tuple(self._draw_noise(category, rng) for category in MIXES[kind])
         room = int(rng.integers(len(self.rooms))) if kind == "room" else -1
-        white = float(rng.uniform(*cfg.white_snr_db)) if self.white else None
-        ratio = float(rng.uniform(*CLIP_RATIO)) if rng.random() < cfg.clipping else None
-        eased = None
+        white_snr_db = float(rng.uniform(*cfg.white_snr_db)) if self.white else None
+        clip_ratio = float(rng.uniform(*CLIP_RATIO)) if rng.random() < cfg.clipping else None
+        easing = None
         if rng.random() < cfg.easing:
             curve = CURVES[rng.integers(len(CURVES))]
-            eased = (curve, bool(rng.random() < 0.5), float(rng.uniform(*EASE_FLOOR)))
-        return Draw(kind, noises, room, white, ratio, eased)
+            fades_out = bool(rng.random() < 0.5)
+            easing = (curve, fades_out, float(rng.uniform(*EASE_FLOOR)))
+        return Draw(kind, noises, room, white_snr_db, clip_ratio, easing)
 
     def _draw_noise(self, category: str, rng: np.random.Generator) -> tuple:
-        cfg, files = self.config, len(self.clips[category])
-        ranges = {"noise": cfg.noise_snr_db, "speech": cfg.speech_snr_db, "music": cfg.music_snr_db}
+        """An entry of `Draw.noises`."""
+        files = len(self.clips[category])
         voices = int(rng.integers(BABBLE[0], BABBLE[1] + 1)) if category == "speech" else 1
-        chosen = rng.choice(files, size=min(voices, files), replace=False)
-        clips = tuple((int(number), float(rng.random())) for number in chosen)
-        return category, float(rng.uniform(*ranges[category])), clips
+        numbers = rng.choice(files, size=min(voices, files), replace=False)
+        clips = tuple((int(number), float(rng.random())) for number in numbers)
+        snr_range = {
+            "noise": self.config.noise_snr_db,
+            "speech": self.config.speech_snr_db,
+            "music": self.config.music_snr_db,
+        }[category]
+        return category, float(rng.uniform(*snr_range)), clips
 
     def __call__(self, wave: Tensor, epoch: int, indices: Sequence[int]) -> Tensor:
         """Augment crops.
 
         Args:
-            wave: [B, N] float32, CPU or GPU; left as it is.
+            wave: [B, N] float32, CPU or GPU; not changed in place.
             epoch: number of the pass over the data.
             indices: B utterance numbers.
         Returns:
-            [B, N] on the same device. On one device the same to the last bit for any batch.
+            [B, N] on the same device; on one device a row is bit-equal in any batch.
         Raises:
             ValueError: wave is not [B, N], or not one index per row.
         """
@@ -282,13 +307,13 @@ class Augment:
         return torch.cat(rows)
 
     def _row(self, wave: Tensor, draw: Draw, epoch: int, index: int) -> Tensor:
-        """[1, N] -> [1, N]"""
+        """Apply a draw: [1, N] -> [1, N]."""
         samples = wave.shape[-1]
         if draw.room >= 0:
             wave = reverberate(wave, _row_like(wave, self.rooms.whole(draw.room)[:samples]))
-        for category, snr_db, chosen in draw.noises:
-            clips = [self.clips[category].crop(number, where, samples) for number, where in chosen]
-            wave = add_noise(wave, _row_like(wave, np.mean(clips, axis=0)), snr_db)
+        for category, snr_db, clips in draw.noises:
+            crops = [self.clips[category].crop(number, part, samples) for number, part in clips]
+            wave = add_noise(wave, _row_like(wave, np.mean(crops, axis=0)), snr_db)
         if draw.white_snr_db is not None:
             rng = generator(WHITE, self.seed, epoch, index)
             white = _row_like(wave, rng.standard_normal(samples, dtype=np.float32))
@@ -303,13 +328,13 @@ class Augment:
 
 
 def generator(*words: int) -> np.random.Generator:
-    """The random source of one purpose and place, e.g. generator(DRAW, seed, epoch, index)."""
+    """Random source of one purpose and one crop, as in generator(DRAW, seed, epoch, index)."""
     return np.random.default_rng(words)
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums and FFTs of a long row differ in the last bit with the number of threads: use one."""
+    """Compute in one thread: with more, sums and FFTs of a long row differ in the last bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -319,16 +344,16 @@ def one_thread() -> Iterator[None]:
 
 
 def _power(wave: Tensor) -> Tensor:
-    """[B, N] -> [B, 1]"""
+    """Mean power: [B, N] -> [B, 1]."""
     return wave.square().mean(-1, keepdim=True)
 
 
-def _gain(wanted: Tensor, power: Tensor) -> Tensor:
-    """Factor that brings a power to the wanted one; 0 for silence."""
-    return torch.where(
-        power > 0, (wanted / power.clamp(min=torch.finfo(power.dtype).tiny)).sqrt(), 0.0
-    )
+def _gain(target: Tensor, power: Tensor) -> Tensor:
+    """Factor [B, 1] that changes the power to the target power; 0 for silence."""
+    least = torch.finfo(power.dtype).tiny
+    return torch.where(power > 0, (target / power.clamp(min=least)).sqrt(), 0.0)
 
 
 def _row_like(wave: Tensor, samples: np.ndarray) -> Tensor:
+    """[N] -> [1, N] on the device of the wave."""
     return torch.from_numpy(samples).to(wave.device)[None]

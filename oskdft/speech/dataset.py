@@ -1,8 +1,8 @@
-"""Crops for training, in an order and with a content that (seed, lap, index) alone decide.
+"""Training crops. The seed, the lap and the index of an utterance alone decide a crop and its turn.
 
-The run reads one endless stream: lap 0 holds every utterance once in shuffled order, lap 1 again
-in another order, and so on; batch s is the stream's places s B to s B + B - 1. (A lap is an epoch
-where an epoch is one pass.) So workers, processes and a resumed run all see the same batches.
+A run reads one endless stream of utterances. A lap holds every utterance once, in an order of its
+own; lap 1 follows lap 0. Batch s is positions s B to s B + B - 1 of the stream. Any number of
+workers or processes, and a resumed run, therefore read the same batches.
 """
 
 from collections.abc import Iterator
@@ -13,41 +13,43 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from oskdft import config
-from oskdft.speech import audio
+from oskdft.config import SAMPLE_RATE
+from oskdft.speech import audio, quality
 from oskdft.speech.augment import Augment, change_speed, generator, one_thread
 from oskdft.speech.corpora.headers import scan
 from oskdft.speech.corpora.tables import Utterances
+from oskdft.utils.console import some
 from oskdft.utils.process import begin_data_worker
 
-CROP, KD, ORDER = 3, 4, 5  # first word of a seed: one stream per purpose
-SHORTEST_S = 0.1  # a shorter file is no speech; it would be wrapped twenty times into a crop
-LISTED = 5  # bad files named in a message
+CROP, KD, ORDER = 3, 4, 5  # first word of a seed: one random stream per purpose (augment.py: 1, 2)
 
 
 class SpeakerDataset(Dataset):
-    """Training items of a corpus, asked for by (lap, index).
+    """Training items of a corpus by (lap, index).
 
-    An item is (heard by the teacher [N], heard by the student [N], label, index): the clean crop
-    and the augmented one. With a second corpus for distillation (OS-KDFT2) the first comes from
-    there, or from a random utterance of this one with a probability that rises to 1 over the run.
+    An item is (teacher's crop [N], student's crop [N], label, index): a clean crop and the same
+    crop augmented. With a second corpus for distillation (OS-KDFT2) the teacher's crop is of that
+    corpus, or of a random utterance of the first with a probability that rises to 1 over the run.
 
     Args:
         utterances: the corpus; `speaker` is the label.
-        crop_s: length of a crop [s]; shorter recordings are repeated.
+        crop_s: length of a crop [s]; a shorter recording is repeated.
         seed: of the run.
-        whole_second: crops start on whole seconds only (release P).
-        augment: what the student's crop gets; None: nothing. Its speeds, where it has any, are
-            drawn per crop, for both listeners. A voice played faster is higher: it is labelled as
-            a speaker of its own, label + K x place of the speed in the list.
-        kd_utterances: second corpus for distillation; None: the same crop for both.
-        kd_laps: laps of the whole run, over which that probability rises (release: epochs).
+        whole_second: crops start on whole seconds (release P).
+        augment: augmentation of the student's crop; None: none. Its speeds are drawn per crop and
+            change both crops. A faster voice is higher, thus another speaker: its label is
+            label + K x position of the speed in the list.
+        kd_utterances: second corpus for distillation; None: both crops are of one recording.
+        kd_laps: laps of the whole run, over which the probability rises (release: epochs).
+
+    Raises:
+        ValueError: no utterances, or a file whose header cannot be read.
 
     >>> import tempfile
-    >>> from oskdft.speech.corpora.tables import table
+    >>> from oskdft.speech.corpora.tables import Utterances
     >>> root = Path(tempfile.mkdtemp())
     >>> audio.write(root / "anna" / "1.wav", np.zeros(8_000))
-    >>> data = SpeakerDataset(table(root, [("anna/1.wav", "anna", "", 0.5)]), 2.0, seed=0)
+    >>> data = SpeakerDataset(Utterances.from_rows(root, [("anna/1.wav", "anna", "", 0.5)]), 2.0, seed=0)
     >>> data[0, 0][0].shape, data[0, 0][2:]
     (torch.Size([32000]), (0, 0))
     """
@@ -64,69 +66,74 @@ class SpeakerDataset(Dataset):
     ) -> None:
         if len(utterances) == 0:
             raise ValueError("the training table is empty; check the corpus root and the split")
-        self.utterances, self.seed, self.whole_second = utterances.measured(), seed, whole_second
-        self.samples = round(crop_s * config.SAMPLE_RATE)
-        self.augment, self.kd_laps = augment, kd_laps
+        self.utterances = utterances.measured()
+        self.samples = round(crop_s * SAMPLE_RATE)
+        self.seed = seed
+        self.whole_second = whole_second
+        self.augment = augment
         self.kd_utterances = kd_utterances and kd_utterances.measured()
+        self.kd_laps = kd_laps
         self.speeds = tuple(dict.fromkeys(augment.config.speed if augment else ())) or (1.0,)
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
-        lap, index = place
-        clean, speed = self._crop(self.utterances, lap, index)
-        changed = clean
+    def __getitem__(self, lap_and_index: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
+        lap, index = lap_and_index
+        clean, speed_index = self._crop(self.utterances, lap, index)
+        augmented = clean
         if self.augment is not None:
-            changed = self.augment(clean[None], lap, [index])[0]
+            augmented = self.augment(clean[None], lap, [index])[0]
         if self.kd_utterances is not None:
             clean = self._kd_crop(lap, index)
-        label = int(self.utterances.speaker[index]) + speed * len(self.utterances.speakers)
-        return clean, changed, label, index
+        label = int(self.utterances.speaker[index]) + speed_index * len(self.utterances.speakers)
+        return clean, augmented, label, index
 
     def counts(self) -> np.ndarray:
-        """Utterances of each label."""
+        """Utterances of each label, [K x speeds]."""
         return np.tile(self.utterances.counts(), len(self.speeds))
 
     def _crop(self, table: Utterances, lap: int, index: int) -> tuple[Tensor, int]:
-        """[N] and the place of its speed in the list."""
+        """Crop [N] at a random speed, and the position of the speed in the list."""
         rng = generator(CROP, self.seed, lap, index)
-        speed = int(rng.integers(len(self.speeds)))
-        factor = self.speeds[speed]
-        wanted = round(self.samples * factor)
-        total = round(float(table.seconds[index]) * config.SAMPLE_RATE)
-        start = audio.crop_start(total, wanted, rng, self.whole_second)
-        wave = torch.from_numpy(audio.wrap(audio.read(table.path(index), start, wanted), wanted))
-        if factor != 1.0:
+        speed_index = int(rng.integers(len(self.speeds)))
+        speed = self.speeds[speed_index]
+        samples = round(self.samples * speed)  # of the recording
+        total = round(float(table.seconds[index]) * SAMPLE_RATE)
+        start = audio.crop_start(total, samples, rng, self.whole_second)
+        wave = audio.wrap(audio.read(table.path(index), start, samples), samples)
+        crop = torch.from_numpy(wave)
+        if speed != 1.0:
             with one_thread():
-                wave = change_speed(wave[None], factor, self.samples)[0]
-        return wave, speed
+                crop = change_speed(crop[None], speed, self.samples)[0]
+        return crop, speed_index
 
     def _kd_crop(self, lap: int, index: int) -> Tensor:
-        """[N] of the second corpus, or more and more often of a random utterance of the first."""
+        """Crop [N] of the second corpus or, with a rising probability, of the first."""
         rng = generator(KD, self.seed, lap, index)
-        from_target = rng.random() < (lap + 1) / self.kd_laps
-        table = self.utterances if from_target else self.kd_utterances
+        from_first = rng.random() < (lap + 1) / self.kd_laps
+        table = self.utterances if from_first else self.kd_utterances
         return self._crop(table, lap, int(rng.integers(len(table))))[0]
 
 
-class Batches(Sampler):
-    """The (lap, index) pairs of each batch that one process reads.
+class BatchOrder(Sampler):
+    """The (lap, index) pairs of each batch, for one process.
 
     Args:
         items: utterances of the corpus.
         batch: B, over all processes together.
         steps: batches of the whole run.
         seed: of the run.
-        start_step: first batch, where an interrupted run goes on.
-        rank, world: this process and how many there are; it takes items rank, rank + world, ...
+        start_step: first batch; more than 0 when a run resumes.
+        rank: number of this process, from 0. world: number of processes. The process takes items
+            rank, rank + world, ... of each batch.
 
     Raises:
-        ValueError: no items, a batch the processes cannot share equally, a step outside the run.
+        ValueError: no items, a batch that is no multiple of ``world``, a step outside the run.
 
-    >>> [len(pairs) for pairs in Batches(items=3, batch=2, steps=2, seed=0)]
+    >>> [len(pairs) for pairs in BatchOrder(items=3, batch=2, steps=2, seed=0)]
     [2, 2]
-    >>> sorted(pair for pairs in Batches(3, 2, 3, seed=0) for pair in pairs)
+    >>> sorted(pair for pairs in BatchOrder(3, 2, 3, seed=0) for pair in pairs)
     [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     """
 
@@ -148,21 +155,27 @@ class Batches(Sampler):
             raise ValueError(f"batch {batch} over {world} processes; choose a multiple of {world}")
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world} processes; ranks count from 0")
-        self.items, self.batch, self.steps, self.seed = items, batch, steps, seed
-        self.start_step, self.rank, self.world = start_step, rank, world
+        self.items = items
+        self.batch = batch
+        self.steps = steps
+        self.seed = seed
+        self.start_step = start_step
+        self.rank = rank
+        self.world = world
 
     def __len__(self) -> int:
         return self.steps - self.start_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        lap, order = -1, np.empty(0, int)
+        lap = -1
         for step in range(self.start_step, self.steps):
+            first = step * self.batch
             pairs = []
-            for place in range(step * self.batch + self.rank, (step + 1) * self.batch, self.world):
-                if place // self.items != lap:
-                    lap = place // self.items
+            for position in range(first + self.rank, first + self.batch, self.world):
+                if position // self.items != lap:
+                    lap = position // self.items
                     order = generator(ORDER, self.seed, lap).permutation(self.items)
-                pairs.append((lap, int(order[place % self.items])))
+                pairs.append((lap, int(order[position % self.items])))
             yield pairs
 
 
@@ -175,22 +188,21 @@ def loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Batches of (heard by the teacher [b, N], by the student [b, N], labels [b], indices [b]).
+    """Batches of (teacher's crops [b, N], student's crops [b, N], labels [b], indices [b]).
 
-    One iteration is the whole run from `start_step` on, so that workers read ahead across epochs.
+    One iteration is the whole run from `start_step` on: workers read ahead across laps.
 
     Args:
         dataset: the items.
-        batch: B over all processes; this one gets b = B / world.
+        batch: B, over all processes together; b = B / world.
         steps: batches of the whole run.
-        workers: processes that read and augment; 0: this one.
-        start_step: first batch, for resuming.
-        rank, world: this process and how many there are.
+        workers: processes that read and augment; 0: the training process does.
+        start_step, rank, world: as in `BatchOrder`.
     """
-    batches = Batches(len(dataset), batch, steps, dataset.seed, start_step, rank, world)
+    order = BatchOrder(len(dataset), batch, steps, dataset.seed, start_step, rank, world)
     return DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=order,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
@@ -199,37 +211,42 @@ def loader(
 
 
 def validate(utterances: Utterances, augment: Augment | None = None) -> None:
-    """Open the header of every file a run will read, before its first step.
+    """Read the header of every file that a run will read, before its first step.
+
+    Args:
+        utterances: speech to train on.
+        augment: its noise and room files are checked too; they may be short.
 
     Raises:
-        ValueError: files that are missing, unreadable, not mono or shorter than 0.1 s; names the
-            first of them and counts the rest.
+        ValueError: files with a fault that the header shows (see `quality`); names some of them.
 
-    >>> from oskdft.speech.corpora.tables import table
-    >>> validate(table("/no/such", [("anna/1.wav", "anna", "", 0.5)]))
+    >>> from oskdft.speech.corpora.tables import Utterances
+    >>> validate(Utterances.from_rows("/no/such", [("anna/1.wav", "anna", "", 0.5)]))
     Traceback (most recent call last):
-    ValueError: 1 files cannot be used: /no/such/anna/1.wav does not exist, check the root
+    ValueError: 1 files cannot be used: /no/such/anna/1.wav does not exist; check the root
     """
-    bad = _faults(utterances.root, list(utterances.names()), SHORTEST_S)
-    for clips in (*augment.clips.values(), augment.rooms) if augment else ():
-        bad += _faults(clips.root, clips.names, 0.0)
-    if bad:
-        more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-        raise ValueError(f"{len(bad)} files cannot be used: {'; '.join(bad[:LISTED])}{more}")
+    faults = _faults(utterances.root, list(utterances.names()), speech=True)
+    if augment is not None:
+        for clips in (*augment.clips.values(), augment.rooms):
+            faults += _faults(clips.root, clips.names, speech=False)
+    if faults:
+        raise ValueError(f"{len(faults)} files cannot be used: {some(faults, len(faults))}")
 
 
-def _faults(root: Path, names: list[str], shortest_s: float) -> list[str]:
+def _faults(root: Path, names: list[str], speech: bool) -> list[str]:
+    """One line for each file whose header cannot be read or shows a fault."""
     headers = scan(root, lambda: names, len(names))
-    fine = (headers["channels"] == 1) & (headers.seconds() >= shortest_s)
-    lines = []
-    for row in np.flatnonzero(~fine):
+    samples, rate, channels = headers["samples"], headers["rate"], headers["channels"]
+    suspects = (channels != 1) | quality.is_short(samples, rate)  # absent and unreadable: -1
+    faults = []
+    for row in np.flatnonzero(suspects).tolist():
         path = root / names[row]
         if headers["size"][row] < 0:
-            lines.append(f"{path} does not exist, check the root")
+            faults.append(f"{path} does not exist; check the root")
         elif row in headers.errors:
-            lines.append(headers.errors[row])
-        elif headers["channels"][row] != 1:
-            lines.append(f"{path} has {headers['channels'][row]} channels, make it mono")
+            faults.append(headers.errors[row])
         else:
-            lines.append(f"{path} is shorter than {shortest_s} s, take it out")
-    return lines
+            header = audio.AudioInfo(int(samples[row]), int(rate[row]), int(channels[row]))
+            if fault := quality.header_fault(header, speech):
+                faults.append(f"{path} {fault}")
+    return faults

@@ -1,13 +1,13 @@
-"""Noise and room recordings by number: listed once, kept in memory while there is room.
+"""Noise recordings and room responses of the augmentation, drawn by number.
 
-Categories come from the folder below the corpus root, never from the whole path (surprise 15).
+The category is the folder below the corpus root, never a part of the whole path (surprise 15).
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from oskdft import config
+from oskdft.config import SAMPLE_RATE
 from oskdft.speech import audio
 from oskdft.speech.corpora.catalogue import CORPORA, find_root
 from oskdft.speech.corpora.layouts import audio_below
@@ -17,34 +17,45 @@ KEPT_BYTES = 64 * 2**20  # decoded audio held per category and process; four cat
 
 
 class Clips:
-    """Audio files drawn by number: kept in memory while there is room, else read by seeking."""
+    """Audio files by number; decoded files stay in memory up to `KEPT_BYTES`, others are read anew.
+
+    Args:
+        root: folder. names: files, relative to the folder.
+    """
 
     def __init__(self, root: str, names: list[str]) -> None:
-        self.root, self.names, self._room = Path(root), names, KEPT_BYTES
-        self._samples: dict[int, int] = {}  # at the package's rate, of files that were opened
+        self.root = Path(root)
+        self.names = names
+        self._bytes_left = KEPT_BYTES
+        self._samples: dict[int, int] = {}  # number -> samples at SAMPLE_RATE, from the header
         self._kept: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def whole(self, number: int) -> np.ndarray:
-        """All samples of a file, [M] float32."""
+        """All samples [M] float32 of a file."""
         if number in self._kept:
             return self._kept[number]
         wave = audio.read(self.root / self.names[number])
-        if wave.nbytes <= self._room:
-            self._room -= wave.nbytes
+        if wave.nbytes <= self._bytes_left:
+            self._bytes_left -= wave.nbytes
             self._kept[number] = wave
         return wave
 
     def crop(self, number: int, where: float, samples: int) -> np.ndarray:
-        """[samples] float32 from `where` on: 0 the start, 1 the end; a short file is repeated."""
+        """Crop [samples] float32; a short file is repeated.
+
+        Args:
+            number: of the file. where: 0 the first possible crop, 1 the last.
+            samples: length of the crop.
+        """
         if number not in self._samples:
             header = audio.info(self.root / self.names[number])
-            self._samples[number] = -(-header.samples * config.SAMPLE_RATE // header.rate)
+            self._samples[number] = -(-header.samples * SAMPLE_RATE // header.rate)
         total = self._samples[number]
         start = int(where * (max(total - samples, 0) + 1))
-        if number in self._kept or 4 * total <= self._room:
+        if number in self._kept or 4 * total <= self._bytes_left:
             wave = self.whole(number)[start : start + samples]
         else:
             wave = audio.read(self.root / self.names[number], start, samples)
@@ -52,10 +63,13 @@ class Clips:
 
 
 def known_folder(root: str, setting: str) -> str:
-    """A folder as given; for the name of a known corpus, such as "musan", where that lies.
+    """The folder itself, or the folder of a known corpus where ``root`` is a name such as "musan".
+
+    Args:
+        root: folder or name. setting: the setting to name in an error.
 
     Raises:
-        FileNotFoundError: the corpus is nowhere; says how to get it and where to put it.
+        FileNotFoundError: the corpus is absent; the message tells how to get it.
 
     >>> known_folder("my/noise", "augment.noise_root")
     'my/noise'
@@ -64,25 +78,40 @@ def known_folder(root: str, setting: str) -> str:
 
 
 def noise_files(root: str) -> dict[str, list[str]]:
-    """Paths below the root by category: the folder directly below it, whatever the root is called.
+    """Paths below the root by category, which is the folder directly below the root.
+
+    Raises:
+        FileNotFoundError: no such folder. ValueError: a folder without audio of a category.
 
     >>> noise_files("")
     {}
     """
-    names = _audio_in(root, "augment.noise_root")
-    found = {c: [n for n in names if n.startswith(f"{c}/")] for c in CATEGORIES}
-    if root and not any(found.values()):
+    names_of: dict[str, list[str]] = {}
+    for name in _audio_in(root, "augment.noise_root"):
+        names_of.setdefault(name.partition("/")[0], []).append(name)
+    if root and not names_of.keys() & set(CATEGORIES):
         raise ValueError(f"augment.noise_root={root} has no audio in noise/, speech/ or music/")
-    return {category: names for category, names in found.items() if names}
+    return {category: names_of[category] for category in CATEGORIES if category in names_of}
 
 
 def room_files(root: str) -> list[str]:
-    """Paths below the root: in `*_rirs` folders where there are such (RIRS_NOISES), else all audio.
+    """Paths of room responses below the root, see `rooms_among`.
+
+    Raises:
+        FileNotFoundError: no such folder. ValueError: a folder without audio.
 
     >>> room_files("")
     []
     """
-    names = _audio_in(root, "augment.rir_root")
+    return rooms_among(_audio_in(root, "augment.rir_root"))
+
+
+def rooms_among(names: list[str]) -> list[str]:
+    """Paths in `*_rirs` folders where the corpus has such folders (RIRS_NOISES), else all paths.
+
+    >>> rooms_among(["simulated_rirs/1.wav", "pointsource_noises/2.wav"])
+    ['simulated_rirs/1.wav']
+    """
     return [name for name in names if name.partition("/")[0].endswith("_rirs")] or names
 
 

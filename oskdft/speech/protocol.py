@@ -1,4 +1,7 @@
-"""What a run works on: training and development speakers, trial lists, the first teacher."""
+"""What a run trains, develops and tests on: speakers, trial lists, augmentation.
+
+`prepare` takes the decisions in order; the functions it calls follow in the same order.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +19,10 @@ from oskdft.speech.quality import lengths
 from oskdft.speech.synthetic import corpus
 from oskdft.utils.console import say
 
-DEV_SEED = 0  # the development speakers are the same in every run, whatever its seed
-ADULT = 16  # [years]; trials pair speakers of the same gender and age group
-TEST_LISTS = {  # by corpus, relative to its root
+DEV_SEED = 0  # chooses the development speakers; the same in every run, whatever the run's seed
+DEV_TRIALS = 100  # target trials per development speaker, and as many non-target trials
+ADULT = 16  # [years] trials pair speakers of the same gender and age group
+TEST_LISTS = {  # corpus -> trial list, relative to the corpus root
     "synthetic": "trials.txt",
     "speechocean762": "trials_test_samegender.txt",
     "voxceleb1": "veri_test2.txt",
@@ -27,44 +31,47 @@ TEST_LISTS = {  # by corpus, relative to its root
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """Speech and trials of a run; `dev` speakers are nobody in `train`, test speakers in neither."""
+    """Speech and trials of a run; no speaker is in two of training, development and test."""
 
     train: Utterances
     dev: Utterances
     dev_trials: Trials
-    test_trials: Trials | None
-    test_path: Path | None  # the list that test_trials were read from
-    test_root: Path
-    augment: Augment | None  # what the student's crop gets
+    test_trials: Trials | None  # None: the corpus has no test list
+    test_path: Path | None  # file of test_trials
+    test_root: Path  # folder of the recordings of test_trials
+    augment: Augment | None  # augmentation of the student's crop
     kd: Utterances | None  # second corpus for distillation
 
 
 def prepare(cfg: Config) -> Task:
-    """Find all that is heard, set development speakers aside, read the lists.
+    """Find the corpora, set development speakers aside, read the trial lists, check the files.
+
+    Absent corpora are found first, faults in single files last: a corpus may hold a million files.
 
     Raises:
-        FileNotFoundError: corpus or list missing; says what to get and where to put it.
-        ValueError: files that cannot be used, found before anything is trained.
+        FileNotFoundError: a corpus or a list is absent; the message tells how to get it.
+        ValueError: files that are not fit for use, see `quality`.
     """
     root = corpus_root(cfg)
-    # what can be missing comes before a million files are looked at
-    heard = cfg.augment.probability or cfg.augment.speed
-    augment = Augment(cfg.augment, cfg.seed) if heard else None
-    second = kd_corpus(cfg)
+    is_augmented = cfg.augment.probability or cfg.augment.speed
+    augment = Augment(cfg.augment, cfg.seed) if is_augmented else None
+    kd = kd_corpus(cfg)
+
     everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
     train, dev = dev_split(everyone, cfg.data.dev_speakers, DEV_SEED)
-    dev_trials = make_trials(
-        dev, DEV_SEED, per_speaker=100, same_gender=groups(cfg.data.corpus, dev)
-    )
-    lengths([dev.root / path for path in dev_trials.paths], cfg.eval)  # as validation embeds them
+    alike = groups(cfg.data.corpus, dev)
+    dev_trials = make_trials(dev, DEV_SEED, DEV_TRIALS, alike)
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
+
+    lengths([dev.root / path for path in dev_trials.paths], cfg.eval)
     validate(train, augment)
-    return Task(train, dev, dev_trials, *test_list(cfg, root), augment, second)
+    test_trials, test_path, test_root = read_test_list(cfg, root)
+    return Task(train, dev, dev_trials, test_trials, test_path, test_root, augment, kd)
 
 
 def corpus_root(cfg: Config) -> Path:
-    """Folder of the training corpus; synthetic voices are made when they are not there."""
+    """Folder of the training corpus; absent synthetic voices are made."""
     try:
         return find_root(cfg.data.corpus, cfg.data.root, "data.root")
     except FileNotFoundError:
@@ -78,41 +85,67 @@ def corpus_root(cfg: Config) -> Path:
     return out
 
 
-def training_split(corpus: str) -> str | None:
-    """The split that holds training speakers; None where the corpus has no test speakers inside."""
-    if corpus == "synthetic":
-        return "train"
-    known = CORPORA[corpus].expected if corpus in CORPORA else {}
-    return next((split for split in ("train", "dev") if split in known), None)
+def kd_corpus(cfg: Config) -> Utterances | None:
+    """The second corpus, its files checked; None where the run does not use one."""
+    if not uses_kd_corpus(cfg):
+        return None
+    root = find_root(cfg.data.kd_corpus, cfg.data.kd_root, "data.kd_root")
+    utterances = load_corpus(cfg.data.kd_corpus, root)
+    validate(utterances)
+    return utterances
 
 
-def groups(corpus: str, dev: Utterances) -> dict[str, dict] | None:
-    """Gender and age group of each speaker in one word, so that trials pair like with like.
+def uses_kd_corpus(cfg: Config) -> bool:
+    """Whether distillation reads the second corpus.
 
-    None when no two development speakers are alike: then everybody meets everybody.
+    The released code chooses the second corpus and then ignores it (surprise 10); OS-KDFT2 and
+    `switches.kd_data=as_chosen` read it.
     """
-    known = speaker_info(corpus, dev.root)
+    reads = cfg.switches.kd_data == "as_chosen" or cfg.strategy == "os-kdft2"
+    return bool(cfg.data.kd_corpus) and reads
+
+
+def training_split(name: str) -> str | None:
+    """Split of the corpus with the training speakers; None where no test speakers are inside."""
+    if name == "synthetic":
+        return "train"
+    splits = CORPORA[name].expected if name in CORPORA else {}
+    return next((split for split in ("train", "dev") if split in splits), None)
+
+
+def groups(name: str, dev: Utterances) -> dict[str, dict] | None:
+    """Gender and age group of each speaker in one word, for `make_trials`.
+
+    None where no two development speakers are of one group: then any two speakers make a trial.
+    """
+    people = speaker_info(name, dev.root)
     words = {}
     for speaker in dev.speakers:
-        entry = known.get(speaker, {})
-        age = {True: " adult", False: " child"}[entry["age"] >= ADULT] if "age" in entry else ""
-        words[speaker] = {"gender": f"{entry.get('gender')}{age}"}
-    kinds = [entry["gender"] for entry in words.values()]
-    return words if len(set(kinds)) < len(kinds) else None
+        person = people.get(speaker, {})
+        word = str(person.get("gender"))
+        if "age" in person:
+            word += " adult" if person["age"] >= ADULT else " child"
+        words[speaker] = {"gender": word}
+    kinds = {entry["gender"] for entry in words.values()}
+    return words if len(kinds) < len(words) else None
 
 
 def labelled(train: Utterances, speakers: int) -> Utterances:
-    """The utterances of so many training speakers, the same ones in every run."""
+    """The utterances of ``speakers`` training speakers, the same speakers in every run."""
     if speakers > len(train.speakers):
         raise ValueError(
-            f"data.labelled_speakers is {speakers}, {len(train.speakers)} train; ask for fewer"
+            f"data.labelled_speakers is {speakers}; ask for at most the {len(train.speakers)} that "
+            "train"
         )
     chosen = np.random.default_rng(DEV_SEED).choice(len(train.speakers), speakers, replace=False)
     return train.select(np.isin(train.speaker, chosen))
 
 
-def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path | None, Path]:
-    """Test trials, their file, the folder of their recordings; None, None when the corpus has no list."""
+def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path | None, Path]:
+    """Test trials, their file and the folder of their recordings.
+
+    Trials and file are None where no list is set and the corpus has none.
+    """
     folder = Path(cfg.data.trials_root or root)
     name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
     path = Path(name) if Path(name).is_file() else folder / name
@@ -122,26 +155,13 @@ def test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path | None, Path
 
 
 def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:
-    """Training crops of ``task``, which was prepared for ``cfg``."""
-    whole_second = cfg.switches.crop_start == "whole_second"  # surprise 7
-    heard = task.augment, task.kd
-    return SpeakerDataset(task.train, cfg.data.crop_s, cfg.seed, whole_second, *heard, max(laps, 1))
-
-
-def kd_corpus(cfg: Config) -> Utterances | None:
-    """The second corpus, if the run hears it."""
-    if not hears_two_corpora(cfg):
-        return None
-    root = find_root(cfg.data.kd_corpus, cfg.data.kd_root, "data.kd_root")
-    found = load_corpus(cfg.data.kd_corpus, root)
-    validate(found)
-    return found
-
-
-def hears_two_corpora(cfg: Config) -> bool:
-    """Whether distillation reads the second corpus.
-
-    As released it is chosen and then ignored (surprise 10); OS-KDFT2 reads it.
-    """
-    heard = cfg.switches.kd_data == "as_chosen" or cfg.strategy == "os-kdft2"
-    return bool(cfg.data.kd_corpus) and heard
+    """Training crops of ``task``, which `prepare` made of the same settings; ``laps`` of the run."""
+    return SpeakerDataset(
+        task.train,
+        cfg.data.crop_s,
+        cfg.seed,
+        whole_second=cfg.switches.crop_start == "whole_second",  # surprise 7
+        augment=task.augment,
+        kd_utterances=task.kd,
+        kd_laps=max(laps, 1),
+    )

@@ -1,23 +1,66 @@
-"""TODO speech.quality."""
+"""Is a recording fit for use? One table of limits, and the functions that apply it.
 
-import math
+`data check`, training, validation, `evaluate`, `embed`, `verify` and uploads in lessons all ask
+here. A fault refuses the recording in each of them; a doubt is reported and the recording is used.
+
+==================================  =====  =====================================================
+finding                             kind   exception
+==================================  =====  =====================================================
+no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when decoded: `data check
+NaN or infinite samples                    --full`, or the command that reads the missing piece
+more than one channel               fault  uploads: the channels are averaged
+shorter than `SHORTEST_S`           fault  noise and room responses may be short
+longer than `LONGEST_WHOLE_S`       fault  only where a recording is embedded whole: training and
+                                           `eval.tta=crops` cut crops from any length
+shorter than `SURE_S`               doubt
+another rate than ``SAMPLE_RATE``   doubt  resampled at each reading
+peak below `SILENCE`                doubt  uploads: a fault, the microphone is off
+clipped, see `is_clipped`           doubt
+==================================  =====  =====================================================
+
+A recording shorter than a crop (`data.crop_s`, `eval.crop_s`) is repeated up to the crop's length.
+"""
+
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from oskdft import config
 from oskdft.config import SAMPLE_RATE, EvalConfig
 from oskdft.speech import audio
-from oskdft.speech.audio import _is_truncated, _opened
 
-SHORTEST = 400  # samples: the encoders' convolutions need that many for one frame
-FULL_SCALE = 0.9999  # from here on a 16-bit converter has nothing above
-SILENCE = 10 ** (-60 / 20)  # peak, -60 dB below full scale
+SHORTEST_S = 0.5  # [s] too few frames to tell a voice (our choice); the encoder needs 400 samples
+SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (our choice)
+# [s] In ONNX form memory grows with the square of the length: the shipped student needed 1.4 GB for
+# 120 s and 3.6 GB for 200 s. The longest recording of VoxCeleb1 has 145 s.
+LONGEST_WHOLE_S = 150.0
+SILENCE = 10 ** (-60 / 20)  # peak, 60 dB below full scale: noise of a muted microphone
+FULL_SCALE = 0.9999  # a 16-bit converter has no larger sample
+CLIPPED_SHARE = 1e-3  # of the samples at full scale: more than the peaks of sound speech
+
+
+def is_short(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
+    """Whether recordings are shorter than `SHORTEST_S`.
+
+    Args:
+        samples: number of samples, one or [n]. rate: [Hz], one or [n].
+
+    >>> is_short(np.array([7_999, 8_000]), 16_000).tolist()
+    [True, False]
+    """
+    return samples < SHORTEST_S * rate
+
+
+def is_too_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
+    """Whether recordings are longer than `LONGEST_WHOLE_S`; arguments as in `is_short`.
+
+    >>> is_too_long(151, rate=1)
+    True
+    """
+    return samples > LONGEST_WHOLE_S * rate
 
 
 def is_silent(wave: np.ndarray) -> bool:
-    """Whether no sample rises above -60 dB below full scale.
+    """Whether no sample exceeds `SILENCE`.
 
     >>> is_silent(np.zeros(10)), is_silent(np.array([0.0, -0.5]))
     (True, False)
@@ -26,125 +69,111 @@ def is_silent(wave: np.ndarray) -> bool:
 
 
 def is_clipped(wave: np.ndarray) -> bool:
-    """Whether more than one sample in a thousand lies at full scale.
+    """Whether more than `CLIPPED_SHARE` of the samples are at full scale.
 
     >>> wave = np.sin(np.arange(1_000))
     >>> is_clipped(0.9 * wave), is_clipped(np.clip(2 * wave, -1, 1))
     (False, True)
     """
-    return bool(np.mean(np.abs(wave) > FULL_SCALE) > 1e-3)
+    return bool(np.mean(np.abs(wave) > FULL_SCALE) > CLIPPED_SHARE)
 
 
-def problems(
-    source: str | Path | np.ndarray, *, rate: int = SAMPLE_RATE, shortest: int = SHORTEST
-) -> list[str]:
-    """All that is wrong with a file or a wave, as short texts; nothing is raised.
+def length_fault(samples: int, rate: int, whole: bool = False) -> str:
+    """Why a recording of this length is refused; empty where it is not.
 
     Args:
-        source: a path (decoded whole) or a wave [N].
-        rate: the rate in Hz that a file should have.
-        shortest: the fewest samples that are of use, counted at ``rate``.
+        samples: number of samples. rate: [Hz].
+        whole: whether the recording is embedded whole.
 
-    >>> problems(np.zeros(16_000))
-    ['silent (peak below -60 dBFS)']
+    >>> length_fault(8_000, 16_000), length_fault(4_000, 16_000)
+    ('', 'is 0.25 s long; give at least 0.5 s of speech')
     """
-    if isinstance(source, np.ndarray):
-        return _wave_problems(source, shortest)
-    try:
-        with _opened(source) as file:
-            found = _header_problems(file, rate)
-            wave = file.read(dtype="float32", always_2d=True)  # [N, channels]
-            if len(wave) < file.frames or _is_truncated(file):
-                found.append("cut off (shorter than its header says)")
-            own_shortest = math.ceil(shortest * file.samplerate / rate)
-    except (ValueError, OSError) as error:
-        return [f"unreadable ({error})"]
-    return found + _wave_problems(wave.ravel(), own_shortest * wave.shape[1])
+    if is_short(samples, rate):
+        return f"is {samples / rate:.2f} s long; give at least {SHORTEST_S} s of speech"
+    if whole and is_too_long(samples, rate):
+        return (
+            f"is {samples / rate:.0f} s long; at most {LONGEST_WHOLE_S:.0f} s are embedded whole; "
+            "cut it"
+        )
+    return ""
 
 
-def _header_problems(file: soundfile.SoundFile, rate: int) -> list[str]:
-    found = []
-    if file.channels != 1:
-        found.append(f"{file.channels} channels instead of 1")
-    if file.samplerate != rate:
-        found.append(f"{file.samplerate} Hz instead of {rate} Hz")
-    return found
+def header_fault(header: audio.AudioInfo, speech: bool = True, whole: bool = False) -> str:
+    """Why a file with this header is refused; empty where it is not.
+
+    Args:
+        header: from `audio.info` or from a scan.
+        speech: False for noise and room responses, which may be short.
+        whole: whether the recording is embedded whole.
+
+    >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2))
+    'has 2 channels; make it mono'
+    """
+    if header.channels != 1:
+        return f"has {header.channels} channels; make it mono"
+    return length_fault(header.samples, header.rate, whole) if speech else ""
 
 
-def _wave_problems(wave: np.ndarray, shortest: int) -> list[str]:
-    if wave.size == 0:
-        return ["empty (no samples)"]
-    found = []
-    if wave.size < shortest:
-        found.append(f"too short ({wave.size} samples, at least {shortest} needed)")
-    if not np.isfinite(wave).all():
-        found.append("not finite (NaN or infinite samples)")
-    elif is_silent(wave):
-        found.append("silent (peak below -60 dBFS)")
-    return found
+def require_file(path: Path, whole: bool = True) -> float:
+    """Length [s] of a recording that is fit for embedding, from its header.
+
+    Args:
+        path: audio file. whole: whether the recording is embedded whole.
+
+    Raises:
+        ValueError: a fault that the header shows. FileNotFoundError: no such file.
+    """
+    header = audio.info(path)
+    if fault := header_fault(header, whole=whole):
+        raise ValueError(f"{path} {fault}")
+    return header.samples / header.rate
 
 
 def lengths(paths: list[Path], recipe: EvalConfig) -> np.ndarray:
-    """Lengths [n] in seconds of recordings that ``recipe`` can embed.
+    """Lengths [n] in seconds of recordings that are fit for embedding with ``recipe``.
 
     Raises:
-        ValueError: one is too short, or too long for a recipe that embeds it whole.
+        ValueError: a fault that a header shows. FileNotFoundError: no such file.
     """
-    measure = length_s if recipe.tta == "crops" else whole_s
-    return np.array([measure(path) for path in paths])
+    return np.array([require_file(path, whole=recipe.tta != "crops") for path in paths])
 
 
-SURE_S = 1.0  # below it `verify` warns (our choice): scores spread more than on whole utterances
-SHORTEST_S = 0.5  # a shorter recording has too few frames to tell a voice
-# A longer one is not embedded whole: in ONNX form memory grows with the square of the length (the
-# shipped student added 1.4 GB for 120 s and 3.6 GB for 200 s). The longest of VoxCeleb1 has 145 s.
-LONGEST_S = 150.0
-
-
-def doubts(name: str, wave: np.ndarray, rate: int = config.SAMPLE_RATE) -> list[str]:
-    """Why a score of a recording may mean less than its calibration says.
+def require_wave(wave: np.ndarray) -> np.ndarray:
+    """The wave as float32, when it is fit for embedding whole.
 
     Args:
-        name: of the recording. wave: [N] at 16 kHz. rate: of the file that it comes from [Hz].
+        wave: [N] float samples in [-1, 1] at ``SAMPLE_RATE``.
+
+    Raises:
+        ValueError: not float, not [N], too short, too long or not finite.
+
+    >>> require_wave(np.zeros(16_000)).dtype
+    dtype('float32')
+    """
+    if wave.dtype.kind != "f":
+        raise ValueError(f"wave has type {wave.dtype}; give float samples in [-1, 1]")
+    if wave.ndim != 1:
+        raise ValueError(f"wave has shape {wave.shape}; give [N] samples at {SAMPLE_RATE} Hz")
+    if fault := length_fault(len(wave), SAMPLE_RATE, whole=True):
+        raise ValueError(f"wave {fault}")
+    if not np.isfinite(wave).all():
+        raise ValueError("wave has samples that are not finite; remove them first")
+    return wave.astype(np.float32, copy=False)
+
+
+def doubts(name: str, wave: np.ndarray, rate: int = SAMPLE_RATE) -> list[str]:
+    """Reasons why the calibration may not hold for a recording that is fit for use.
+
+    Args:
+        name: of the recording. wave: [N] at ``SAMPLE_RATE``. rate: of the file [Hz].
 
     >>> doubts("clip", np.zeros(8_000, np.float32))
     ['clip is 0.50 s long', 'clip is silent']
     """
-    found = {
-        f"has {rate} Hz, not {config.SAMPLE_RATE}": rate != config.SAMPLE_RATE,
-        f"is {len(wave) / config.SAMPLE_RATE:.2f} s long": len(wave) < SURE_S * config.SAMPLE_RATE,
+    findings = {
+        f"has {rate} Hz, not {SAMPLE_RATE}": rate != SAMPLE_RATE,
+        f"is {len(wave) / SAMPLE_RATE:.2f} s long": len(wave) < SURE_S * SAMPLE_RATE,
         "is silent": is_silent(wave),
         "is clipped": is_clipped(wave),
     }
-    return [f"{name} {what}" for what, holds in found.items() if holds]
-
-
-def length_s(path: Path) -> float:
-    """Length of a recording [s], from its header.
-
-    Raises:
-        ValueError: shorter than `SHORTEST_S`.
-    """
-    info = audio.info(path)
-    seconds = info.samples / info.rate
-    if seconds < SHORTEST_S:
-        raise ValueError(f"{path} is {seconds:.2f} s long; give at least {SHORTEST_S} s of speech")
-    return seconds
-
-
-def whole_s(path: Path) -> float:
-    """`length_s` of a recording that is embedded whole.
-
-    Raises:
-        ValueError: also when longer than `LONGEST_S`.
-    """
-    seconds = length_s(path)
-    _refuse_long(str(path), seconds)
-    return seconds
-
-
-def _refuse_long(name: str, seconds: float) -> None:
-    if seconds > LONGEST_S:
-        raise ValueError(
-            f"{name} is {seconds:.0f} s long; at most {LONGEST_S:.0f} s are embedded whole; cut it"
-        )
+    return [f"{name} {finding}" for finding, holds in findings.items() if holds]

@@ -131,7 +131,7 @@ BAD = {
     "notes.txt": (b"<b>not</b> a sound", "notes.txt cannot be read .* not audio or damaged"),
     "empty.wav": (b"", "empty.wav is empty; copy or download it again"),
     "lecture.flac": (LONG, "lecture.flac is 120 min long; give at most 5 min"),
-    "silence.wav": (encoded(np.zeros(RATE)), "silence.wav is silent .* check the microphone"),
+    "silence.wav": (encoded(np.zeros(RATE)), "silence.wav is silent.* check the microphone"),
     "blip.wav": (encoded(SPEECH[:3_000]), "blip.wav is 0.19 s long; give at least 0.5 s"),
     "voice.m4a": (b"\x00\x00\x00 ftypM4A ", "voice.m4a cannot be read .* convert it: ffmpeg"),
     "cut.wav": (encoded(SPEECH)[:40], "cut.wav cannot be read|cut.wav holds no samples"),

@@ -82,8 +82,12 @@ def test_every_fault_is_listed(vox: Path):
     assert report.extra == ["stray.wav"]
     assert len(report.trials) == 1 and "1 of 3 recordings are not below" in report.trials[0]
     starts = [line.split(":")[0] for line in report.lines()[1:]]
-    for fault in ("unreadable", "other rate", "stereo", "too short", "trials"):
+    for fault in ("unreadable", "stereo", "too short", "trials"):
         assert fault in starts
+    assert (
+        "note: 1 not at 16000 Hz; resampled at every reading (id10002/vidA/00001.wav"
+        in " ".join(report.lines())
+    )
     assert report.lines()[-1] == "not ok"
 
 
@@ -94,9 +98,20 @@ def test_24_bit_and_float_are_fine(tmp_path: Path):
     assert check("folder", tmp_path / "c", full=True).ok
 
 
-def test_decoding_finds_silence_nan_and_cut_files(tmp_path: Path):
+def test_what_every_command_accepts_is_a_note(tmp_path: Path):
     root = tmp_path / "c"
     audio.write(root / "ann" / "silent.wav", np.zeros(16_000))
+    soundfile.write(root / "ann" / "telephone.wav", SPEECH, 8_000)
+    audio.write(root / "ann" / "long.wav", np.tile(SPEECH, 151))
+    report = check("folder", root, full=True)
+    assert report.ok and report.silent == ["ann/silent.wav"]
+    assert report.other_rate == ["ann/telephone.wav: 8000 Hz"]
+    assert report.too_long == ["ann/long.wav"]
+    assert sum(line.startswith("note: 1 ") for line in report.lines()) == 3
+
+
+def test_decoding_finds_nan_and_cut_files(tmp_path: Path):
+    root = tmp_path / "c"
     audio.write(root / "ann" / "good.flac", SPEECH)
     broken = SPEECH.copy()
     broken[5] = np.nan
@@ -106,10 +121,8 @@ def test_decoding_finds_silence_nan_and_cut_files(tmp_path: Path):
     (root / "ann" / "cut.flac").write_bytes(whole[: len(whole) // 2])
     assert check("folder", root).ok  # headers alone do not tell
     report = check("folder", root, full=True)
-    assert [text.split(":")[0] for text in report.damaged] == [
-        "ann/cut.flac",
-        "ann/nan.wav",
-        "ann/silent.wav",
+    assert [text.split(" ")[0] for text in report.damaged] == [
+        str(root / "ann" / name) for name in ("cut.flac", "nan.wav")
     ]
 
 
@@ -139,12 +152,17 @@ def test_more_than_was_published_is_a_fault(tmp_path: Path, monkeypatch: pytest.
     assert report.counts == ["musan: 3 utterances of 2"] and not report.ok
 
 
-def test_rooms_may_be_short_and_have_channels(tmp_path: Path):
-    (tmp_path / "r" / "real_rirs").mkdir(parents=True)
+def test_rooms_may_be_short_and_only_the_rooms_in_use_must_be_mono(tmp_path: Path):
+    root = tmp_path / "r"
     eight = np.stack([SPEECH[:800]] * 8, 1)
-    soundfile.write(tmp_path / "r" / "real_rirs" / "1.wav", eight, 16_000)
-    report = check("rirs_noises", tmp_path / "r")
-    assert report.ok and report.notes[0].startswith("1 files have several channels")
+    (root / "real_isotropic").mkdir(parents=True)
+    soundfile.write(root / "real_isotropic" / "1.wav", eight, 16_000)
+    audio.write(root / "simulated_rirs" / "1.wav", SPEECH[:800])
+    report = check("rirs_noises", root)
+    assert report.ok and report.unused_stereo == ["real_isotropic/1.wav: 8 channels"]
+    soundfile.write(root / "simulated_rirs" / "2.wav", eight, 16_000)
+    report = check("rirs_noises", root)
+    assert not report.ok and report.stereo == ["simulated_rirs/2.wav: 8 channels"]
 
 
 def test_m4a_says_how_to_convert(tmp_path: Path):

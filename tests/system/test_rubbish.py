@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import peak_memory
 import pytest
+import soundfile
 import yaml
 from bad_inputs import BAD, ROW, wav
 from hypothesis import HealthCheck, given, settings
@@ -311,7 +312,7 @@ def test_verify_says_when_a_recording_is_unlike_those_of_the_calibration(
     }
     for name, wave in made.items():
         audio.write(tmp_path / name, wave)
-    audio.write(tmp_path / "telephone.wav", noise, rate=8_000)
+    soundfile.write(tmp_path / "telephone.wav", noise, 8_000)
     verifier = load(model_folder)
     expected = {
         "sound": "", "short": "is 0.75 s long", "silent": "is silent", "clipped": "is clipped",

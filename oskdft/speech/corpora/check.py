@@ -1,37 +1,46 @@
-"""Is a corpus complete and sound? Everything that is wrong is listed, not only the first thing."""
+"""Compare a corpus with its tables, the published counts and its trial lists; list every fault."""
 
 import functools
 import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from oskdft import config
-from oskdft.speech import quality
+from oskdft.config import SAMPLE_RATE
+from oskdft.speech import audio, quality
 from oskdft.speech.corpora.catalogue import Corpus, known
 from oskdft.speech.corpora.headers import THREADS, Headers, scan
-from oskdft.speech.corpora.tables import Utterances, read_table
+from oskdft.speech.corpora.tables import Utterances, list_utterances
 from oskdft.speech.corpora.trials import read_trials
+from oskdft.speech.noise import rooms_among
 from oskdft.utils.console import progress, some
 
-SHORTEST_S = 0.5  # a shorter recording tells nothing about its speaker
-FAULTS = {  # attribute of a report -> what it means and what to do
-    "missing": "named in the tables but not there; complete the corpus",
-    "unreadable": "cannot be read",
-    "other_rate": f"not at {config.SAMPLE_RATE} Hz; they would be resampled at every reading",
+FAULTS = {  # attribute of a report -> meaning and fix; training and embedding refuse such files
+    "missing": "named in the tables, absent on disk; complete the corpus",
+    "unreadable": "cannot be read; copy or download them again",
     "stereo": "have more than one channel; make them mono",
-    "too_short": f"shorter than {SHORTEST_S} s; take them out",
-    "damaged": "cut off, silent or not finite; copy or download them again",
+    "too_short": f"shorter than {quality.SHORTEST_S} s; take them out",
+    "damaged": "cut off or not finite; copy or download them again",
     "counts": "more than was published; is another corpus in the folder?",
     "trials": "trial lists do not fit the corpus",
+}
+DOUBTS = {  # attribute of a report -> meaning; such files are used, see `quality`
+    "other_rate": f"not at {SAMPLE_RATE} Hz; resampled at every reading",
+    "too_long": f"longer than {quality.LONGEST_WHOLE_S:.0f} s; not embedded whole",
+    "silent": "silent (peak below -60 dB of full scale)",
+    "unused_stereo": "have more than one channel and are no rooms of the augmentation",
 }
 
 
 @dataclass(slots=True)
 class Report:
-    """What `check` found; each list holds one text per file, `extra` and `notes` are no faults."""
+    """Findings of `check`: the attributes of `FAULTS` and `DOUBTS` hold one text per file.
+
+    `extra` (audio files outside the layout) and `notes` are no faults.
+    """
 
     corpus: str
     root: str
@@ -40,18 +49,21 @@ class Report:
     hours: float = 0.0
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    other_rate: list[str] = field(default_factory=list)
     stereo: list[str] = field(default_factory=list)
     too_short: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     counts: list[str] = field(default_factory=list)
     trials: list[str] = field(default_factory=list)
+    other_rate: list[str] = field(default_factory=list)
+    too_long: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    unused_stereo: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong.
+        """Whether the corpus holds utterances and no fault.
 
         >>> Report("folder", "/data", 1, 1).ok
         True
@@ -59,7 +71,7 @@ class Report:
         return self.utterances > 0 and not any(getattr(self, fault) for fault in FAULTS)
 
     def lines(self) -> list[str]:
-        """The report as text, a few examples of each fault.
+        """The report as text, with a few examples of each finding.
 
         >>> Report("folder", "/data", 2, 4, 0.5, stereo=["a/1.wav: 2 channels"]).lines()[1]
         'stereo: 1 have more than one channel; make them mono (a/1.wav: 2 channels)'
@@ -71,12 +83,15 @@ class Report:
         if self.utterances == 0:
             out.append(f"empty: no audio in the expected layout: {known(self.corpus).layout}")
         for fault, meaning in FAULTS.items():
-            if found := getattr(self, fault):
-                listed = some(found, len(found))
-                out.append(f"{fault.replace('_', ' ')}: {len(found):,} {meaning} ({listed})")
+            if texts := getattr(self, fault):
+                examples = some(texts, len(texts))
+                out.append(f"{fault.replace('_', ' ')}: {len(texts):,} {meaning} ({examples})")
+        for doubt, meaning in DOUBTS.items():
+            if texts := getattr(self, doubt):
+                out.append(f"note: {len(texts):,} {meaning} ({some(texts, len(texts))})")
         if self.extra:
-            listed = some(self.extra, len(self.extra))
-            out.append(f"note: {len(self.extra):,} other audio files are not used ({listed})")
+            examples = some(self.extra, len(self.extra))
+            out.append(f"note: {len(self.extra):,} other audio files are not used ({examples})")
         out += [f"note: {note}" for note in self.notes]
         return [*out, "ok" if self.ok else "not ok"]
 
@@ -86,7 +101,9 @@ def check(name: str, root: str | Path = "", full: bool = False) -> Report:
 
     Args:
         name: corpus. root: its folder; empty: see `find_root`.
-        full: decode everything (cut off, silent, not finite), not only the headers.
+        full: decode every file (cut off, not finite, silent) instead of the headers alone.
+    Returns:
+        Every fault and doubt, not the first alone.
     Raises:
         FileNotFoundError: no such folder. ValueError: unknown corpus, damaged table.
 
@@ -96,7 +113,7 @@ def check(name: str, root: str | Path = "", full: bool = False) -> Report:
     >>> check("folder", folder).ok
     True
     """
-    utterances, extra = read_table(name, root)
+    utterances, extra = list_utterances(name, root)
     report = Report(
         name, str(utterances.root), len(utterances.speakers), len(utterances), extra=extra
     )
@@ -112,41 +129,51 @@ def check(name: str, root: str | Path = "", full: bool = False) -> Report:
 
 
 def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: Headers) -> None:
-    def listed(mask: np.ndarray, text: str = "", column: str = "rate") -> list[str]:
-        found = np.flatnonzero(mask).tolist()
-        return [rows.name(row) + text.format(headers[column][row]) for row in found]
+    def names(mask: np.ndarray) -> list[str]:
+        return [rows.name(row) for row in np.flatnonzero(mask)]
+
+    def with_value(mask: np.ndarray, column: str, unit: str) -> list[str]:
+        return [f"{rows.name(row)}: {headers[column][row]} {unit}" for row in np.flatnonzero(mask)]
 
     read = headers["samples"] >= 0
-    report.missing = listed(headers["size"] < 0)
+    report.missing = names(headers["size"] < 0)
     report.unreadable = [headers.errors[row] for row in sorted(headers.errors)]
-    report.other_rate = listed(read & (headers["rate"] != config.SAMPLE_RATE), ": {} Hz")
-    many = listed(read & (headers["channels"] != 1), ": {} channels", "channels")
-    if corpus.kind == "rooms" and many:
-        report.notes.append(f"{len(many)} files have several channels ({some(many, len(many))})")
-    else:
-        report.stereo = many
+    report.other_rate = with_value(read & (headers["rate"] != SAMPLE_RATE), "rate", "Hz")
+    stereo = read & (headers["channels"] != 1)
+    if corpus.kind == "rooms" and stereo.any():  # the augmentation does not read every folder
+        every_name = list(rows.names())
+        used = np.isin(every_name, rooms_among(every_name))
+        report.unused_stereo = with_value(stereo & ~used, "channels", "channels")
+        stereo &= used
+    report.stereo = with_value(stereo, "channels", "channels")
     if corpus.kind == "speech":
-        report.too_short = listed(read & (headers.seconds() < SHORTEST_S))
+        samples, rate = headers["samples"], headers["rate"]
+        report.too_short = names(read & quality.is_short(samples, rate))
+        report.too_long = names(read & quality.is_too_long(samples, rate))
 
 
 def _decode(report: Report, utterances: Utterances, headers: Headers) -> None:
+    """Decode the readable files in threads; a bounded number of them is in memory."""
     rows = np.flatnonzero(headers["samples"] >= 0).tolist()
     names = (utterances.name(row) for row in rows)
     pool = ThreadPoolExecutor(THREADS)
     try:
         groups = iter(lambda: list(itertools.islice(names, 64 * THREADS)), [])
-        damage = functools.partial(_damage, utterances.root)
-        found = (lines for group in groups for lines in pool.map(damage, group))
-        for lines in progress(found, "decoding", len(rows)):
-            report.damaged += lines
+        decode = functools.partial(_damage_and_silence, utterances.root)
+        findings = (pair for group in groups for pair in pool.map(decode, group))
+        for damaged, silent in progress(findings, "decoding", len(rows)):
+            report.damaged += damaged
+            report.silent += silent
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _damage(root: Path, name: str) -> list[str]:
-    headers_tell = ("channels", "Hz", "too short")
-    found = quality.problems(root / name)
-    return [f"{name}: {text}" for text in found if not any(word in text for word in headers_tell)]
+def _damage_and_silence(root: Path, name: str) -> tuple[list[str], list[str]]:
+    try:
+        wave = audio.decode(root / name)
+    except (ValueError, OSError) as error:
+        return [str(error)], []
+    return [], [name] if quality.is_silent(wave) else []
 
 
 def _who(corpus: Corpus) -> str:
@@ -154,17 +181,26 @@ def _who(corpus: Corpus) -> str:
 
 
 def _counts(report: Report, corpus: Corpus, whole: Utterances) -> None:
-    lacking, absent = [], []
+    """More speakers or utterances than published: a fault; fewer: a note, part of the corpus."""
+    lacking: list[str] = []
+    absent: list[str] = []
     for split, published in corpus.expected.items():
-        rows = read_table(corpus.name, whole.root, split)[0] if split else whole
-        here = {_who(corpus): len(rows.speakers), "utterances": len(rows)}
-        pairs = [(what, n, p) for (what, n), p in zip(here.items(), published, strict=True) if p]
+        rows = list_utterances(corpus.name, whole.root, split)[0] if split else whole
         label = split or corpus.name
-        report.counts += [f"{label}: {n:,} {what} of {p:,}" for what, n, p in pairs if n > p]
+        speakers, utterances = published
+        fewer = []
+        for unit, count, expected in (
+            (_who(corpus), len(rows.speakers), speakers),
+            ("utterances", len(rows), utterances),
+        ):
+            if expected and count > expected:
+                report.counts.append(f"{label}: {count:,} {unit} of {expected:,}")
+            elif expected and count < expected:
+                fewer.append(f"{count:,} of {expected:,} {unit}")
         if len(rows) == 0:
             absent.append(label)
-        elif less := [f"{n:,} of {p:,} {what}" for what, n, p in pairs if n < p]:
-            lacking.append(f"{label} has {' and '.join(less)}")
+        elif fewer:
+            lacking.append(f"{label} has {' and '.join(fewer)}")
     if corpus.expected and len(absent) == len(corpus.expected):
         lacking.append("its published parts are not here under their names")
     elif absent:
@@ -174,8 +210,9 @@ def _counts(report: Report, corpus: Corpus, whole: Utterances) -> None:
 
 
 def _suffixes(report: Report, corpus: Corpus, utterances: Utterances) -> None:
-    found = {name[name.rfind(".") :].lower() for name in utterances.names()}
-    others = sorted(found - {corpus.suffix.lower()})
+    """Note the suffixes that differ from the published files."""
+    suffixes = {os.path.splitext(name)[1].lower() for name in utterances.names()}
+    others = sorted(suffixes - {corpus.suffix.lower()})
     if corpus.suffix and others:
         report.notes.append(
             f"stored as {', '.join(others)}, published as {corpus.suffix}; say so beside results"
@@ -183,7 +220,7 @@ def _suffixes(report: Report, corpus: Corpus, utterances: Utterances) -> None:
 
 
 def _trials(report: Report, root: Path) -> None:
-    """Every list at the root: what it is, and whether its recordings are there."""
+    """Name every trial list at the root; a list whose recordings are absent is a fault."""
     for path in sorted(root.glob("*.txt")):
         if not _looks_like_trials(path):
             continue

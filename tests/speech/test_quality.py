@@ -1,0 +1,85 @@
+"""Every command refuses the same recordings: `data check`, training, evaluation, embedding and verifying."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from oskdft.config import SAMPLE_RATE, EvalConfig
+from oskdft.evaluation import embedding
+from oskdft.evaluation.verifier import Verifier
+from oskdft.speech import quality
+from oskdft.speech.corpora.check import check
+from oskdft.speech.corpora.tables import Utterances
+from oskdft.speech.dataset import SpeakerDataset, validate
+
+MODEL = SimpleNamespace(device="cpu", embed=lambda waves, *_: np.ones((len(waves), 2), np.float32))
+SPEECH = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE)
+# name -> samples, rate, subtype, whether the recording is refused
+RECORDINGS = {
+    "sound": (SPEECH, SAMPLE_RATE, "PCM_16", False),
+    "shortest": (SPEECH[:8_000], SAMPLE_RATE, "PCM_16", False),
+    "too short": (SPEECH[:7_999], SAMPLE_RATE, "PCM_16", True),
+    "too short at another rate": (SPEECH[:3_999], 8_000, "PCM_16", True),
+    "telephone": (SPEECH, 8_000, "PCM_16", False),
+    "silent": (0 * SPEECH, SAMPLE_RATE, "PCM_16", False),
+    "clipped": (99 * SPEECH, SAMPLE_RATE, "PCM_16", False),
+    "stereo": (np.stack([SPEECH, SPEECH], 1), SAMPLE_RATE, "PCM_16", True),
+    "not finite": (np.full(2 * SAMPLE_RATE, np.nan), SAMPLE_RATE, "FLOAT", True),
+    "cut off": (SPEECH, SAMPLE_RATE, "PCM_16", True),
+}
+
+
+def check_corpus(path: Path) -> None:
+    if not check("folder", path.parents[1], full=True).ok:
+        raise ValueError("not ok")
+
+
+def train(path: Path) -> None:
+    rows = [(path.relative_to(path.parents[1]).as_posix(), "anna", "", float("nan"))]
+    utterances = Utterances.from_rows(path.parents[1], rows)
+    validate(utterances)
+    SpeakerDataset(utterances, crop_s=1.0, seed=0)[0, 0]
+
+
+def verify(path: Path) -> None:
+    described = {"calibration": {"full": {"threshold": 0.5}}}
+    Verifier(MODEL, EvalConfig(), described).verify(path, path)
+
+
+COMMANDS = {
+    "data check": check_corpus,
+    "train": train,
+    "evaluate": lambda path: embedding.embed_files(MODEL, [path], EvalConfig(tta="both")),
+    "evaluate crops": lambda path: embedding.embed_files(MODEL, [path], EvalConfig(tta="crops")),
+    "embed": Verifier(MODEL, EvalConfig(), {}).embed,
+    "verify": verify,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", RECORDINGS)
+@pytest.mark.filterwarnings("ignore:.*resampled")
+def test_what_one_command_refuses_none_accepts(tmp_path, monkeypatch, name, command):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    samples, rate, subtype, is_refused = RECORDINGS[name]
+    path = tmp_path / "corpus" / "anna" / "1.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.clip(samples, -1, 1), rate, subtype=subtype)
+    if name == "cut off":
+        path.write_bytes(path.read_bytes()[:-SAMPLE_RATE])
+    if is_refused:
+        with pytest.raises(ValueError):
+            COMMANDS[command](path)
+    else:
+        COMMANDS[command](path)
+
+
+def test_limits_of_a_wave():
+    assert quality.length_fault(150 * SAMPLE_RATE, SAMPLE_RATE, whole=True) == ""
+    assert "cut it" in quality.length_fault(150 * SAMPLE_RATE + 1, SAMPLE_RATE, whole=True)
+    assert quality.length_fault(999 * SAMPLE_RATE, SAMPLE_RATE) == ""
+    assert quality.is_silent(np.full(9, 9e-4)) and not quality.is_silent(np.full(9, -1.1e-3))
+    assert quality.doubts("clip", 0.5 * np.ones(2 * SAMPLE_RATE)) == []
