@@ -16,6 +16,7 @@ COPIED = (
     "CITATION.cff",
     "LICENSE",
     "docs/METHOD.md",
+    "docs/results.md",
     "docs/teaching.md",
     "docs/static/*.png",
     "benchmarks/*.md",
