@@ -1,4 +1,4 @@
-"""The browser app: two widgets as tabs, on synthetic voices made on the spot. `make demo` shows it."""
+"""The browser app of `make demo`: two widgets as tabs, on synthetic voices made at start."""
 
 import itertools
 
@@ -13,28 +13,28 @@ from oskdft.lessons.widgets.who import who_is_it
 from oskdft.speech.synthetic import espeak, voices
 from oskdft.speech.synthetic.sentences import LANGUAGES
 
-SPEAKERS, EACH = 12, 4  # voices, and utterances of each in four sessions
+SPEAKERS = 12  # voices
+EACH = 4  # utterances of a voice, in four sessions
 
 
-def recordings(speakers: int, each: int, seed: int = 0) -> list[np.ndarray]:
-    """Utterances [N] of synthetic voices, those of a voice one after the other.
+def recordings(speakers: int, each: int) -> list[np.ndarray]:
+    """Utterances [N] of synthetic voices, voice by voice.
 
     >>> len(recordings(2, 2))
     4
     """
-    names = {voices.speaker_name(s): voices.voice_file(seed, s) for s in range(speakers)}
+    names = {voices.speaker_name(s): voices.voice_file(0, s) for s in range(speakers)}
     with espeak.home(names, LANGUAGES) as data:
         return [
-            voices.speak(data, seed, s, u)
-            for s, u in itertools.product(range(speakers), range(each))
+            voices.speak(data, 0, s, u) for s, u in itertools.product(range(speakers), range(each))
         ]
 
 
 def trials(speakers: int, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of utterances of two sessions whose voices have one gender.
+    """All pairs of utterances from different sessions and voices of the same gender.
 
     Returns:
-        [P, 2] places in `recordings`, and [P] 1 for the same voice.
+        [P, 2] indices into `recordings`, and [P] 1 for the same voice.
 
     >>> pairs, labels = trials(4, 2)
     >>> pairs[labels == 1].tolist()
@@ -42,30 +42,30 @@ def trials(speakers: int, each: int) -> tuple[np.ndarray, np.ndarray]:
     """
     pairs = np.array(list(itertools.combinations(range(speakers * each), 2)))
     speaker, session = pairs // each, pairs % each % voices.SESSIONS
-    like = (speaker[:, 0] % 2 == speaker[:, 1] % 2) & (session[:, 0] != session[:, 1])
-    return pairs[like], (speaker[like, 0] == speaker[like, 1]).astype(int)
+    kept = (speaker[:, 0] % 2 == speaker[:, 1] % 2) & (session[:, 0] != session[:, 1])
+    return pairs[kept], (speaker[kept, 0] == speaker[kept, 1]).astype(int)
 
 
 def systems(
     verifier: Verifier, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The verifier on recordings and on their beginnings: name -> (scores [P], labels [P])."""
-    heard = {
+    """Scores of whole recordings and of their beginnings: name -> (scores [P], labels [P])."""
+    versions = {
         "whole recordings": waves,
         "first second": [wave[:SAMPLE_RATE] for wave in waves],
         "first half second": [wave[: SAMPLE_RATE // 2] for wave in waves],
     }
-    tables = {
-        name: np.stack([verifier.embed(wave) for wave in some]) for name, some in heard.items()
-    }
-    return {
-        name: (scoring.score_trials(table, None, pairs), labels) for name, table in tables.items()
-    }
+    scores = {}
+    for name, version in versions.items():
+        embeddings = np.stack([verifier.embed(wave) for wave in version])
+        scores[name] = (scoring.score_trials(embeddings, None, pairs), labels)
+    return scores
 
 
 def app() -> Tab:
-    """Both widgets with the shipped student; their speech is made and scored here."""
-    verifier, waves = load("classroom", quick=True), recordings(SPEAKERS, EACH)
+    """Both widgets with the shipped student; makes and scores their speech."""
+    verifier = load("classroom", quick=True)
+    waves = recordings(SPEAKERS, EACH)
     pairs, labels = trials(SPEAKERS, EACH)
     clips = {
         f"voice {chr(ord('A') + s)}, recording {u + 1}": waves[s * EACH + u]

@@ -1,1 +1,1 @@
-"""Figures: stored numbers, one style, one function a plot."""
+"""Figures: stored numbers, one style, one function per plot."""

@@ -5,17 +5,24 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from oskdft.lessons.figures.style import COLOURS, Picture, new, styled
 
-FROZEN, SHARED, ADAPTER, KD, SV = "#d9d9d9", "#cfe3f2", COLOURS[1], COLOURS[4], COLOURS[2]
-TEACHER_Y, DISTIL_Y, VERIFY_Y = 51.0, 32.0, 12.0  # middle lines of the three rows
-LEFT, STEP = 30.0, 13.0  # middle of the first layer; from layer to layer
+FROZEN = "#d9d9d9"
+SHARED = "#cfe3f2"
+ADAPTER = COLOURS[1]
+KD = COLOURS[4]
+SV = COLOURS[2]
+TEACHER_Y = 51.0  # middle lines of the three rows
+DISTIL_Y = 32.0
+VERIFY_Y = 12.0
+LEFT = 30.0  # middle of the first layer
+STEP = 13.0  # from layer to layer
 
 
 @styled
 def method(teacher_layers: int = 12, student_layers: int = 2) -> Picture:
-    """Teacher, student and its two paths, the two losses and what each of them trains.
+    """Teacher, student and its two paths, the two losses and the parameters that each loss trains.
 
     Args:
-        teacher_layers, student_layers: as in the model; at most 3 of the student are drawn singly.
+        teacher_layers, student_layers: of the model; a student of more than 3 layers is abbreviated.
     Raises:
         ValueError: the student has no layer, or more than the teacher.
     Source: METHOD.md section 1.
@@ -28,14 +35,15 @@ def method(teacher_layers: int = 12, student_layers: int = 2) -> Picture:
     figure, ax = new(width=12.8, height=6.8)
     ax.set(xlim=(0, 112), ylim=(0, 61))
     ax.set_axis_off()
-    shown = _names(student_layers, 3)
+    layers = [f"layer {n}" for n in range(1, student_layers + 1)]
+    names = layers if student_layers <= 3 else [layers[0], "...", layers[-1]]
     _box(ax, 40, 22.3, 51, 37, "white", "", edge=COLOURS[0])
     note = "student: one set of weights,\nrun twice over the same speech"
     ax.text(16, 40.2, note, color=COLOURS[0], ha="left", va="top", fontsize=11, weight="bold")
     gap = ["..."] * (teacher_layers > student_layers + 1)
     last = [f"layer {teacher_layers}"] * (teacher_layers > student_layers)
-    _teacher(ax, [*shown, *gap, *last])
-    _student(ax, shown)
+    _teacher(ax, [*names, *gap, *last])
+    _student(ax, names)
     _losses(ax)
     figure.alt = (
         f"The method: a frozen teacher of {teacher_layers} layers; a student of its first "
@@ -47,24 +55,13 @@ def method(teacher_layers: int = 12, student_layers: int = 2) -> Picture:
     return figure
 
 
-def _names(layers: int, most: int) -> list[str]:
-    names = [f"layer {n}" for n in range(1, layers + 1)]
-    return names if layers <= most else [names[0], "...", names[-1]]
-
-
 def _teacher(ax: Axes, names: list[str]) -> None:
     _box(ax, 6, TEACHER_Y, 9, 7, "white", "speech")
     _box(ax, 20.5, TEACHER_Y, 8, 7, FROZEN, "CNN")
     _arrow(ax, (10.5, TEACHER_Y), (16.5, TEACHER_Y))
     _row(ax, names, TEACHER_Y, FROZEN)
-    ax.text(
-        16.5,
-        TEACHER_Y + 6.4,
-        "teacher: large, pre-trained, frozen",
-        fontsize=12,
-        weight="bold",
-        color="#555555",
-    )
+    title = "teacher: large, pre-trained, frozen"
+    ax.text(16.5, TEACHER_Y + 6.4, title, fontsize=12, weight="bold", color="#555555")
 
 
 def _student(ax: Axes, names: list[str]) -> None:
@@ -75,8 +72,8 @@ def _student(ax: Axes, names: list[str]) -> None:
     for y in (DISTIL_Y, VERIFY_Y):
         _row(ax, names, y, SHARED)
         _arrow(ax, (24.5, middle), (LEFT - 3, y + (-3.5 if y > middle else 3.5)))
-    for place, name in enumerate(names):
-        x = LEFT + STEP * place + 2.5
+    for column, name in enumerate(names):
+        x = LEFT + STEP * column + 2.5
         ax.plot([x, x], [VERIFY_Y + 3.5, DISTIL_Y - 3.5], color=COLOURS[0], lw=1.5, ls=":")
         if name != "...":
             _box(ax, x, VERIFY_Y - 6, 9, 3.6, ADAPTER, "adapter", size=11)
@@ -85,7 +82,7 @@ def _student(ax: Axes, names: list[str]) -> None:
     _box(ax, 76, DISTIL_Y, 12, 7, KD, "KD heads")
     _box(ax, 76, VERIFY_Y, 12, 7, SV, "back-end")
     _box(ax, 94, VERIFY_Y, 13, 7, "white", "embedding", edge=SV)
-    clear = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # of the dotted line behind
+    clear = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # hides the dotted line behind
     for y, path in ((DISTIL_Y, "distillation path"), (VERIFY_Y, "verification path")):
         _arrow(ax, (end - 0.5, y), (70, y))
         ax.text(
@@ -107,15 +104,15 @@ def _losses(ax: Axes) -> None:
 
 
 def _row(ax: Axes, names: list[str], y: float, colour: str) -> None:
-    """Boxes of layers from left to right, joined by arrows; the teacher's goes on to its loss."""
-    for place, name in enumerate(names):
-        x = LEFT + STEP * place + 2.5
+    """Boxes of layers from left to right, joined by arrows; the teacher's row continues to the KD loss."""
+    for column, name in enumerate(names):
+        x = LEFT + STEP * column + 2.5
         if name == "...":
             ax.text(x, y, "...", ha="center", va="center", fontsize=18)
         else:
             _box(ax, x, y, 9, 7, colour, name)
-        if place or y == TEACHER_Y:
-            _arrow(ax, (x - STEP + 4.5 if place else 24.5, y), (x - 4.5, y))
+        if column or y == TEACHER_Y:
+            _arrow(ax, (x - STEP + 4.5 if column else 24.5, y), (x - 4.5, y))
     if y == TEACHER_Y:
         ax.plot([LEFT + STEP * (len(names) - 1) + 7, 94], [y, y], color=KD, lw=1.8, ls="-")
 

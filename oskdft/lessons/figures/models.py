@@ -19,12 +19,10 @@ from oskdft.lessons.figures.style import (
     plain,
     styled,
 )
+from oskdft.speech.mel import LOWEST, WINDOW, mel_levels
 
 STRETCHES = 1500  # of a stored waveform: the lowest and the highest sample of each
-WINDOW = 400  # of the log-mel picture [samples]
-FFT = 512  # length of its Fourier transform [samples]
-MELS = 64  # its bands
-LOWEST = 20.0  # its lowest frequency [Hz]
+MELS = 64  # bands of the log-mel picture
 
 
 @styled
@@ -182,12 +180,8 @@ def waves_data(clips: dict[str, np.ndarray]) -> dict[str, dict]:
 
 def _log_mel(wave: np.ndarray) -> np.ndarray:
     """Levels of mel bands in dB, [MELS, frames], about 200 frames at most."""
-    import torch
-    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
-
     hop = max(160, len(wave) // 200)
-    mel = MelSpectrogram(SAMPLE_RATE, FFT, WINDOW, hop, f_min=LOWEST, n_mels=MELS)
-    return AmplitudeToDB(top_db=80.0)(mel(torch.from_numpy(wave).float())).numpy()
+    return mel_levels(wave, MELS, hop, centred=True, range_db=80.0)
 
 
 @styled

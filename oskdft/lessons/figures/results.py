@@ -1,4 +1,4 @@
-"""What runs gave: training curves, schedules, costs, probes of layers, trust in maps."""
+"""Plots of runs: training curves, schedules, costs, probes of layers, trustworthiness of maps."""
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -16,7 +16,7 @@ from oskdft.lessons.figures.style import (
     styled,
 )
 
-# Validation EER [%] of the released students on Vox1-O (cleaned), the epochs that are known here.
+# Validation EER [%] of the released students on Vox1-O (cleaned), at the epochs of LOG_EPOCHS.
 LOG_SOURCE = "training logs of the released code: VoxCeleb1, Vox1-O cleaned"
 LOG_EPOCHS = (1, 5, 10, 20, 50, 80, 100)
 LOGS = {
@@ -43,9 +43,10 @@ def curves(
 
     Args:
         rows: of metrics.csv, numbers or text; empty cells are left out. y: columns to draw.
+        x: column of the x axis.
         labels: one per column. ylabel: with its unit. log: logarithmic y axis.
     Raises:
-        ValueError: names a column that is not there.
+        ValueError: a column of y is missing.
 
     >>> curves([{"step": 1, "loss": "2.0"}, {"step": 2, "loss": "1.0"}], ["loss"]).alt
     'Lines over step: loss from 2 to 1.'
@@ -53,18 +54,18 @@ def curves(
     needed(rows, "rows")
     needed(y, "y")
     figure, ax = new()
-    said = []
+    phrases = []
     for name, label in zip(y, labels or y, strict=True):
         at, values = _column(rows, x, name)
         ax.plot(at, values, label=plain(label), marker="o" if len(at) < 15 else None, ms=6)
-        said.append(
+        phrases.append(
             f"{label} from {values[0]:.3g} to {values[-1]:.3g}" if len(at) else f"{label} empty"
         )
     ax.set(xlabel=xlabel or x, ylabel=ylabel or (y[0] if len(y) == 1 else ""))
     if log:
         ax.set_yscale("log")
     legend(figure, ax)
-    figure.alt = f"Lines over {xlabel or x}: {joined(said)}."
+    figure.alt = f"Lines over {xlabel or x}: {joined(phrases)}."
     return figure
 
 
@@ -80,7 +81,7 @@ def schedule(rates: dict[str, list[float]]) -> Picture:
     """
     needed(rates, "rates")
     figure, ax = new()
-    said = []
+    phrases = []
     for index, (name, values) in enumerate(rates.items()):
         values = np.asarray(values, dtype=float)
         some = np.flatnonzero(values > 0)
@@ -89,16 +90,16 @@ def schedule(rates: dict[str, list[float]]) -> Picture:
         label = name if len(some) else f"{name} (0: frozen)"
         ax.plot(np.arange(1, len(values) + 1), shown, marker=marker, label=label)
         if not len(some):
-            said.append(f"{name} 0 throughout")
+            phrases.append(f"{name} 0 throughout")
             continue
-        first, last = (f"{values[place]:.3g}" for place in (some[0], some[-1]))
-        said.append(
-            f"{name} {f'0 until epoch {some[0]}, last' if some[0] else f'from {first} to'} {last}"
-        )
+        first = f"{values[some[0]]:.3g}"
+        last = f"{values[some[-1]]:.3g}"
+        start = f"0 until epoch {some[0]}, last" if some[0] else f"from {first} to"
+        phrases.append(f"{name} {start} {last}")
     ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     ax.xaxis.get_major_locator().set_params(integer=True)
     legend(figure, ax)
-    figure.alt = f"Learning rate per epoch: {joined(said)}."
+    figure.alt = f"Learning rate per epoch: {joined(phrases)}."
     return figure
 
 
@@ -111,7 +112,8 @@ def bars(
 
     Args:
         values: name -> number, drawn in this order. unit: of all of them, shown on the axis.
-        reference: name -> a figure from elsewhere, drawn as a black stroke over the bar's row.
+        reference: name -> a figure from another source, drawn as a black stroke over the bar.
+        reference_label: name of that source in the text.
 
     >>> bars({"teacher": 94.4, "student": 23.7}, "million parameters").alt
     'Bars in million parameters: teacher 94.4 and student 23.7.'
@@ -121,15 +123,15 @@ def bars(
     figure, ax = new(height=1.3 + 0.55 * len(values))
     names, texts, ends = list(values), [], []
     ax.barh([*map(plain, names)], list(values.values()), height=0.62, color=COLOURS[0])
-    for place, (name, value) in enumerate(values.items()):
+    for row, (name, value) in enumerate(values.items()):
         other = reference.get(name, value)
         if name in reference:
-            ax.plot([other, other], [place - 0.42, place + 0.42], color="black", lw=3, ls="-")
-        said = f" ({reference_label} {other:.4g})" if name in reference else ""
-        texts.append(f"{value:.4g}{said}")
+            ax.plot([other, other], [row - 0.42, row + 0.42], color="black", lw=3, ls="-")
+        suffix = f" ({reference_label} {other:.4g})" if name in reference else ""
+        texts.append(f"{value:.4g}{suffix}")
         ends.append(max(value, other, key=abs))
         ax.annotate(
-            texts[-1], (ends[-1], place), xytext=(6 if ends[-1] >= 0 else -6, 0), va="center",
+            texts[-1], (ends[-1], row), xytext=(6 if ends[-1] >= 0 else -6, 0), va="center",
             textcoords="offset points", ha="left" if ends[-1] >= 0 else "right",
         )  # fmt: skip
     # a letter takes about 0.11 of the 9 inches that names, bars and texts share
@@ -145,9 +147,9 @@ def bars(
 
 @styled
 def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Picture:
-    """Validation EER in the published training logs; ours, if given, in a panel of its own.
+    """Validation EER in the published training logs; our own, if given, in a second panel.
 
-    The two panels are different lists and corpora and are not to be compared point by point.
+    The two panels show different lists and corpora; do not compare them point by point.
 
     Args:
         ours: {"epochs": [n], "eer": [n]}, rates as fractions.
@@ -157,40 +159,22 @@ def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Pi
     """
     figure, axes = new(columns=2 if ours else 1, width=12.8 if ours else 9.6, squeeze=False)
     ax = axes[0, 0]
-    said = []
+    phrases = []
     for index, (name, log) in enumerate(LOGS.items()):
-        colour, (epoch, best) = COLOURS[index], log["best"]
-        ax.plot(
-            LOG_EPOCHS,
-            log["eer"],
-            ls=":",
-            lw=1.2,
-            marker=MARKERS[index],
-            ms=8,
-            color=colour,
-            label=name,
-        )
-        ax.plot(
-            epoch,
-            best,
-            "*",
-            ms=15,
-            color=colour,
-            mec="black",
-            ls="",
-            label=f"{name}, best: {best:.3f} % at {epoch}",
-        )
-        said.append(
+        epoch, best = log["best"]
+        colour = COLOURS[index]
+        dots = {"marker": MARKERS[index], "ms": 8, "ls": ":", "lw": 1.2, "color": colour}
+        ax.plot(LOG_EPOCHS, log["eer"], label=name, **dots)
+        label = f"{name}, best: {best:.3f} % at {epoch}"
+        ax.plot(epoch, best, "*", ms=15, color=colour, mec="black", ls="", label=label)
+        phrases.append(
             f"{name} from {log['eer'][0]} % to {log['eer'][-1]} %, best {best:.3f} % at epoch {epoch}"
         )
-    ax.set(
-        xlabel="epoch (points known; dots only guide the eye)",
-        ylabel="EER on Vox1-O cleaned [%]",
-        ylim=(0, None),
-    )
+    xlabel = "epoch (points known; dots only guide the eye)"
+    ax.set(xlabel=xlabel, ylabel="EER on Vox1-O cleaned [%]", ylim=(0, None))
     ax.set_title(f"Published ({LOG_SOURCE})", fontsize=11)
     ax.legend(loc="upper right")
-    figure.alt = f"Published validation EER per epoch: {'; '.join(said)}."
+    figure.alt = f"Published validation EER per epoch: {'; '.join(phrases)}."
     if ours:
         values = 100 * np.asarray(ours["eer"], dtype=float)
         axes[0, 1].plot(ours["epochs"], values, marker="o", color=COLOURS[2], ls="-")
@@ -203,11 +187,11 @@ def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Pi
 
 @styled
 def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False) -> Picture:
-    """Cost against error: each system a point, those that nothing beats on both joined by a line.
+    """Cost against error: a point per system, and a line through the systems that no other beats on both.
 
     Args:
-        points: name -> {"x": number, "y": number, "low": number, "high": number}; low and high (an
-            interval of y) may be missing. log: logarithmic x axis.
+        points: name -> {"x": number, "y": number, "low": number, "high": number}; low and high are an
+            interval of y and may be missing. log: logarithmic x axis.
 
     >>> points = {"small": {"x": 1, "y": 9}, "large": {"x": 5, "y": 5}, "bad": {"x": 6, "y": 8}}
     >>> pareto(points, "size", "EER [%]").alt
@@ -225,9 +209,11 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False)
         colour = COLOURS[index % len(COLOURS)]
         if p.get("low") is not None and p.get("high") is not None:
             ax.plot([p["x"], p["x"]], [p["low"], p["high"]], color=colour, lw=3, ls="-", alpha=0.5)
-        marker, edge = MARKERS[index % len(MARKERS)], "black" if name in best else "white"
-        ax.plot(p["x"], p["y"], marker, ms=11, color=colour, mec=edge, ls="")
-        above = 10 if index % 2 == 0 else -24  # in turns, for neighbours would overlap
+        edge = "black" if name in best else "white"
+        ax.plot(p["x"], p["y"], MARKERS[index % len(MARKERS)], ms=11, color=colour, mec=edge, ls="")
+        above = (
+            10 if index % 2 == 0 else -24
+        )  # alternating, because names of neighbours would overlap
         at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
         ax.annotate(plain(name), (p["x"], p["y"]), **at)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -243,7 +229,7 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False)
 
 @styled
 def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
-    """How cost grows: log-log lines with their slope (1 is proportional, 2 quadratic).
+    """Growth of a cost: log-log lines with their slope (1: proportional, 2: quadratic).
 
     Args:
         series: name -> {"x": [n], "y": [n]}, all positive.
@@ -253,18 +239,18 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     """
     needed(series, "series")
     figure, ax = new()
-    said = []
+    phrases = []
     for index, (name, s) in enumerate(series.items()):
         x, y = np.asarray(s["x"], dtype=float), np.asarray(s["y"], dtype=float)
         if (x <= 0).any() or (y <= 0).any():
             raise ValueError(f"{name} holds numbers <= 0; a logarithmic axis needs positive ones")
         slope = f"{np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}" if len(x) > 1 else "unknown"
-        marker, dash = MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
-        ax.plot(x, y, marker=marker, ms=8, ls=dash, label=plain(f"{name}  (slope {slope})"))
-        said.append(f"{name} has slope {slope}")
+        look = {"marker": MARKERS[index % len(MARKERS)], "ls": DASHES[index % len(DASHES)], "ms": 8}
+        ax.plot(x, y, label=plain(f"{name}  (slope {slope})"), **look)
+        phrases.append(f"{name} has slope {slope}")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
     figure.legend(loc="outside right upper")
-    figure.alt = f"{ylabel} against {xlabel}, both logarithmic: {joined(said)}."
+    figure.alt = f"{ylabel} against {xlabel}, both logarithmic: {joined(phrases)}."
     return figure
 
 
@@ -276,9 +262,9 @@ def layers(
     """One line per probe over the layers, in per cent; the best layer of each is ringed.
 
     Args:
-        probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: what it is.
-        best: "max" or "min", which end is good.
-        baselines: name -> a fraction that belongs to no layer, drawn across.
+        probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: the quantity.
+        best: "max" or "min", the better end.
+        baselines: name -> a fraction that belongs to no layer, drawn as a horizontal line.
 
     >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
     'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %); guessing 10.0 %.'
@@ -287,30 +273,30 @@ def layers(
     if best not in ("max", "min"):
         raise ValueError(f'best is {best!r}; give "max" or "min"')
     figure, ax = new()
-    said = []
+    phrases = []
     for index, (name, values) in enumerate(probes.items()):
         values = 100 * np.asarray(values, dtype=float)
         (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
         top = int(values.argmax() if best == "max" else values.argmin())
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
-        said.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
-    across = [f"{name} {100 * value:.1f} %" for name, value in (baselines or {}).items()]
+        phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
+    sentences = [joined(phrases)]
     for index, (name, value) in enumerate((baselines or {}).items(), len(probes)):
         colour = COLOURS[index % len(COLOURS)]
         ax.axhline(100 * value, color=colour, ls=(0, (6, 2, 1, 2)), label=plain(name))
+        sentences.append(f"{name} {100 * value:.1f} %")
     last = max(len(values) for values in probes.values()) - 1
     ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
     legend(figure, ax)
-    told = "; ".join([joined(said), *across])
-    figure.alt = f"{ylabel} over layers 0 to {last}: {told}."
+    figure.alt = f"{ylabel} over layers 0 to {last}: {'; '.join(sentences)}."
     return figure
 
 
 @styled
 def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
-    """How far a map's neighbours can be trusted: trustworthiness against their number.
+    """Trustworthiness of maps against the number of neighbours.
 
     Args:
         values: map -> one trustworthiness in [0, 1] per entry of k. k: numbers of neighbours.
@@ -325,6 +311,6 @@ def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
     ax.set(xlabel="neighbours k", ylabel="trustworthiness (1 = all true)", xticks=k)
     ax.set_ylim(min(min(line) for line in values.values()) - 0.05, 1.01)
     legend(figure, ax)
-    said = (f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in values.items())
-    figure.alt = f"Trustworthiness for {k[0]} to {k[-1]} neighbours: {joined(said)}."
+    phrases = (f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in values.items())
+    figure.alt = f"Trustworthiness for {k[0]} to {k[-1]} neighbours: {joined(phrases)}."
     return figure

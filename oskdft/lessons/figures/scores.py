@@ -1,4 +1,4 @@
-"""What scores say: DET curves, histograms, the trade-off, calibration, error rates with intervals."""
+"""Plots of scores: DET curves, histograms, the trade-off, calibration, error rates with intervals."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,14 +19,17 @@ from oskdft.lessons.figures.style import (
     styled,
 )
 
+DET_POINTS = 400  # operating points that are stored of a curve
 PROBIT_TICKS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)  # per cent
 
 
-def det_data(scores: np.ndarray, labels: np.ndarray, points: int = 400) -> dict:
-    """What `det` needs of one system, at most ``points`` operating points.
+def det_data(scores: np.ndarray, labels: np.ndarray) -> dict:
+    """The numbers that `det` draws for one system: at most `DET_POINTS` operating points.
+
+    The points are evenly spaced along the curve as drawn, on probit axes.
 
     Args:
-        scores, labels: [P]. points: evenly spaced along the curve as drawn (probit axes).
+        scores, labels: [P].
     Returns:
         {"miss": [..], "false_alarm": [..], "eer": rate}, fractions.
 
@@ -35,13 +38,12 @@ def det_data(scores: np.ndarray, labels: np.ndarray, points: int = 400) -> dict:
     """
     miss, false_alarm, _ = metrics.det_points(scores, labels)
     x, y = (ndtri(np.clip(rate, 1e-6, 1 - 1e-6)) for rate in (false_alarm, miss))
-    walked = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    kept = np.unique(np.searchsorted(walked, np.linspace(0, walked[-1], points)))
-    kept = kept if len(miss) > points else slice(None)
-    return {
-        "miss": miss[kept].tolist(), "false_alarm": false_alarm[kept].tolist(),
-        "eer": metrics.eer_of(miss, false_alarm),
-    }  # fmt: skip
+    eer = metrics.eer_of(miss, false_alarm)
+    if len(miss) > DET_POINTS:
+        length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+        kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], DET_POINTS)))
+        miss, false_alarm = miss[kept], false_alarm[kept]
+    return {"miss": miss.tolist(), "false_alarm": false_alarm.tolist(), "eer": eer}
 
 
 @styled
@@ -61,7 +63,7 @@ def det(systems: dict[str, dict]) -> Picture:
     needed(systems, "systems")
     figure, ax = new(width=9.6, height=6.0)
     det_axes(ax, systems)
-    figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # made for square axes
+    figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # the engine for square axes
     figure.legend(loc="outside right upper", title="system  (EER)", alignment="left")
     best = min(systems, key=lambda name: systems[name]["eer"])
     figure.alt = (
@@ -72,13 +74,12 @@ def det(systems: dict[str, dict]) -> Picture:
 
 
 def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
-    """Draw what `det` shows into ``ax``, square; returns the curve and the EER's dot of each system."""
+    """Draw `det` into ``ax``, square; returns the curve and the EER's dot of each system."""
     high = min(max(0.42, *(1.4 * s["eer"] for s in systems.values())), 0.95)
     rates = np.concatenate([[s["miss"], s["false_alarm"]] for s in systems.values()], 1)
-    inner = rates[:, rates.max(0) <= high]  # drawn in these axes
-    low = max(
-        min([*inner[inner > 0], *(s["eer"] for s in systems.values() if s["eer"]), 0.1]) * 0.8, 1e-5
-    )
+    inner = rates[:, rates.max(0) <= high]  # inside the axes
+    eers = [system["eer"] for system in systems.values() if system["eer"]]
+    low = max(0.8 * min([*inner[inner > 0], *eers, 0.1]), 1e-5)
     drawn = {}
     for name, system in systems.items():
         x, y = (
@@ -103,15 +104,16 @@ def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
 
 
 def _both(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of target and of non-target trials, both needed."""
-    metrics.eer(scores, labels)  # refuses what cannot be scored
-    scores, target = np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool)
+    """Scores of target and of non-target trials; refuses lists without one kind."""
+    metrics.eer(scores, labels)  # refuses bad input
+    scores = np.asarray(scores, dtype=float)
+    target = np.asarray(labels, dtype=bool)
     return scores[target], scores[~target]
 
 
 @styled
 def histogram(scores: np.ndarray, labels: np.ndarray, threshold: float | None = None) -> Picture:
-    """Scores of target and non-target trials, and what a threshold does to them.
+    """Scores of target and non-target trials, and the error rates at a threshold.
 
     Args:
         scores, labels: [P]. threshold: drawn as a line; a score of at least it is accepted.
@@ -141,9 +143,11 @@ def histogram_axes(ax: Axes, target: np.ndarray, other: np.ndarray) -> None:
     """Draw the bars of `histogram` into ``ax``: scores of target and of non-target trials."""
     trials = len(target) + len(other)
     bins = np.histogram_bin_edges(np.r_[target, other], bins=min(60, 8 + trials // 10))
-    for values, name, colour, hatch in (
-        (other, "different speakers", COLOURS[1], "//"), (target, "same speaker", COLOURS[0], ""),
-    ):  # fmt: skip
+    kinds = (
+        (other, "different speakers", COLOURS[1], "//"),
+        (target, "same speaker", COLOURS[0], ""),
+    )
+    for values, name, colour, hatch in kinds:
         share = np.full(len(values), 100 / len(values))
         ax.hist(
             values, bins, weights=share, color=colour, alpha=0.55, hatch=hatch, edgecolor="white",
@@ -166,24 +170,10 @@ def trade_off(scores: np.ndarray, labels: np.ndarray) -> Picture:
     rate, level = metrics.eer(scores, labels)
     figure, ax = new()
     ax.step(thresholds, 100 * miss, where="pre", label="misses", color=COLOURS[0])
-    ax.step(
-        thresholds,
-        100 * false_alarm,
-        where="pre",
-        label="false alarms",
-        color=COLOURS[1],
-        ls=DASHES[1],
-    )
-    ax.plot(
-        level,
-        100 * rate,
-        "o",
-        ms=11,
-        color="black",
-        mec="white",
-        ls="",
-        label=f"EER {100 * rate:.2f} %",
-    )
+    line = {"label": "false alarms", "color": COLOURS[1], "ls": DASHES[1]}
+    ax.step(thresholds, 100 * false_alarm, where="pre", **line)
+    dot = {"ms": 11, "color": "black", "mec": "white", "ls": "", "label": f"EER {100 * rate:.2f} %"}
+    ax.plot(level, 100 * rate, "o", **dot)
     ax.axvline(level, color="grey", lw=1, ls=":")
     ax.set(xlabel="threshold", ylabel="error rate [%]", ylim=(0, 101))
     legend(figure, ax)
@@ -196,7 +186,7 @@ def trade_off(scores: np.ndarray, labels: np.ndarray) -> Picture:
 
 @styled
 def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: float) -> Picture:
-    """What a score means as log-likelihood ratio: the best monotone mapping (PAV) and a straight line.
+    """Score to log-likelihood ratio: the best monotone mapping (PAV) and a straight line.
 
     Args:
         scores, labels: [P]. scale, offset: llr = scale * score + offset, see `metrics.calibrate`.
@@ -218,18 +208,14 @@ def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: fl
     ax.plot(line, scale * line + offset, color=COLOURS[1], ls=DASHES[1], label="logistic (a line)")
     bottom, top = ax.get_ylim()
     room = 0.09 * (top - bottom)
-    for values, place, side, word in (
-        (target, top + room / 2, 0.01, "same speaker"),
-        (other, bottom - room / 2, 0.99, "different speakers"),
-    ):
-        ax.plot(values, np.full(len(values), place), "|", ms=12, color="#555555", alpha=0.5)
-        across, inside = (
-            ax.get_yaxis_transform(),
-            place - np.sign(place - (top + bottom) / 2) * room,
-        )
-        ax.text(
-            side, inside, word, transform=across, ha="left" if side < 0.5 else "right", va="center"
-        )
+    rugs = (
+        (target, top + room / 2, top - room / 2, 0.01, "left", "same speaker"),
+        (other, bottom - room / 2, bottom + room / 2, 0.99, "right", "different speakers"),
+    )
+    for values, height, text_height, side, align, words in rugs:
+        ax.plot(values, np.full(len(values), height), "|", ms=12, color="#555555", alpha=0.5)
+        across = ax.get_yaxis_transform()
+        ax.text(side, text_height, words, transform=across, ha=align, va="center")
     ax.axhline(0, color="grey", lw=1, ls=":")
     ax.set(xlabel="score", ylabel="log-likelihood ratio [nat]", ylim=(bottom - room, top + room))
     legend(figure, ax)
@@ -240,16 +226,17 @@ def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: fl
     return figure
 
 
-def _row(ax: Axes, place: int, line: list[float], seeds: np.ndarray, mean: float, ci: str) -> None:
-    """One system of `intervals` and `ablation`: its line, its seeds below it, its mean."""
-    first = not place  # the legend needs each sign once
+def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, ci: str) -> None:
+    """Draw one system of `intervals` and `ablation`: its interval, its seeds below, its mean."""
+    first = row == 0  # the legend needs each sign once
     ax.plot(
-        line, [place] * len(line), color=COLOURS[0], lw=5, ls="-", alpha=0.45,
+        line, [row] * len(line), color=COLOURS[0], lw=5, ls="-", alpha=0.45,
         solid_capstyle="butt", label=ci if first else None,
     )  # fmt: skip
-    dots, low = {"ls": "", "color": COLOURS[1], "ms": 6}, np.full(len(seeds), place + 0.24)
-    ax.plot(seeds, low, "o", label="one seed" if first and len(seeds) else None, **dots)
-    ax.plot(mean, place, "D", ms=9, color="black", ls="", label="mean" if first else None)
+    below = np.full(len(seeds), row + 0.24)
+    label = "one seed" if first and len(seeds) else None
+    ax.plot(seeds, below, "o", ls="", color=COLOURS[1], ms=6, label=label)
+    ax.plot(mean, row, "D", ms=9, color="black", ls="", label="mean" if first else None)
 
 
 def _rows(names: list[str], extra: float) -> tuple[Picture, Axes]:
@@ -269,7 +256,7 @@ def intervals(
 
     Args:
         results: name -> {"mean": rate, "low": rate, "high": rate, "seeds": [rates]}, fractions;
-            low and high, or seeds, may be missing. ci: what low and high are, for the legend.
+            low and high, or seeds, may be missing. ci: name of the interval in the legend.
 
     >>> one = {"mean": 0.05, "low": 0.04, "high": 0.06, "seeds": [0.049, 0.051]}
     >>> intervals({"worse": one | {"mean": 0.08}, "better": one}).alt
@@ -278,29 +265,31 @@ def intervals(
     needed(results, "results")
     order = sorted(results, key=lambda name: results[name]["mean"])
     figure, ax = _rows(order, extra=1.7)
-    said = []
-    for place, name in enumerate(order):
+    phrases = []
+    for row, name in enumerate(order):
         ends = [results[name].get("low"), results[name].get("high")]
         line = [] if None in ends else [100 * end for end in ends]
-        mean, seeds = 100 * results[name]["mean"], 100 * np.asarray(results[name].get("seeds", []))
-        _row(ax, place, line, seeds, mean, ci)
-        said.append(f"{name} {mean:.2f} %" + (f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""))
+        mean = 100 * results[name]["mean"]
+        seeds = 100 * np.asarray(results[name].get("seeds", []))
+        _row(ax, row, line, seeds, mean, ci)
+        interval = f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""
+        phrases.append(f"{name} {mean:.2f} %{interval}")
     ax.set_xlabel(f"{xlabel} [%]")
     legend(figure, ax)
-    figure.alt = f"{xlabel}, lowest first: {joined(said)}."
+    figure.alt = f"{xlabel}, lowest first: {joined(phrases)}."
     return figure
 
 
 @styled
-def ablation(results: dict[str, dict], baseline: str, xlabel: str = "EER") -> Picture:
-    """What each change does: difference from the baseline, with the spread of the seeds.
+def ablation(results: dict[str, dict], baseline: str) -> Picture:
+    """Effect of each change: difference from the baseline, with the spread of the seeds.
 
     Args:
         results: as for `intervals`; the same seeds in the same order for every entry, so that
             differences are taken seed by seed; without that, from the baseline's mean.
         baseline: one of the names.
     Returns:
-        Figure; grey is the spread of the baseline's own seeds: a difference inside it is noise.
+        Figure; grey is the spread of the baseline's own seeds: a difference inside the grey is noise.
 
     >>> full, without = {"mean": 0.05, "seeds": [0.04, 0.06]}, {"mean": 0.07, "seeds": [0.06, 0.08]}
     >>> ablation({"full": full, "no KD": without}, "full").alt
@@ -316,19 +305,18 @@ def ablation(results: dict[str, dict], baseline: str, xlabel: str = "EER") -> Pi
     low, high = own.min() - centre, own.max() - centre
     ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
     ax.axvline(0, color="grey", lw=1.5)
-    said = []
-    for place, name in enumerate(others):
+    phrases = []
+    for row, name in enumerate(others):
         seeds = 100 * np.asarray(results[name].get("seeds", []), dtype=float)
-        apart = seeds - (own if len(seeds) == len(own) else centre)
+        differences = seeds - (own if len(seeds) == len(own) else centre)
+        span = [differences.min(), differences.max()] if len(differences) else []
         change = 100 * results[name]["mean"] - centre
-        _row(
-            ax, place, [apart.min(), apart.max()] if len(apart) else [], apart, change, "its seeds"
-        )
-        said.append(f"{name} {change:+.2f} points")
-    ax.set_xlabel(f"{xlabel} minus that of {plain(baseline)} [percentage points]")
+        _row(ax, row, span, differences, change, "its seeds")
+        phrases.append(f"{name} {change:+.2f} points")
+    ax.set_xlabel(f"EER minus that of {plain(baseline)} [percentage points]")
     legend(figure, ax)
     figure.alt = (
-        f"{xlabel} against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "
-        f"points): {joined(said)}."
+        f"EER against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "
+        f"points): {joined(phrases)}."
     )
     return figure

@@ -37,18 +37,18 @@ STYLE = {
     "svg.hashsalt": "oskdft",
     "figure.dpi": 100,
 }
-ALONE = threading.RLock()  # JupyterLab answers controls in two threads
+ALONE = threading.RLock()  # JupyterLab runs callbacks of controls in two threads
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The project's style, for one thread at a time: matplotlib's settings are everybody's."""
+    """Use the project's style, one thread at a time, because matplotlib's settings are global."""
     with ALONE, mpl.rc_context(STYLE):
         yield
 
 
 class Picture(Figure):
-    """A Figure outside pyplot's state with an alternative text; notebooks show both."""
+    """A Figure outside pyplot's state, with an alternative text; notebooks show both."""
 
     alt = ""
 
@@ -83,12 +83,12 @@ def new(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def legend(figure: Picture, ax: Axes, title: str | None = None) -> None:
-    """The legend of ``ax`` to the right of everything; nothing for fewer than two entries."""
+def legend(figure: Picture, ax: Axes) -> None:
+    """Put the legend of ``ax`` right of the figure; none for fewer than two entries."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
         columns = 1 + (len(labels) - 1) // 18
-        figure.legend(handles, labels, loc="outside right upper", title=title, ncols=columns)
+        figure.legend(handles, labels, loc="outside right upper", ncols=columns)
 
 
 def needed(values: Iterable, what: str) -> None:
@@ -104,10 +104,10 @@ def needed(values: Iterable, what: str) -> None:
 
 
 def plain(name: object) -> str:
-    """A name from outside as matplotlib shows it letter by letter.
+    """A name from outside, escaped so that matplotlib shows it letter by letter.
 
-    Between dollars it reads formulas, a legend leaves out what starts with an underscore, and no font
-    has the bytes of a file name that is not UTF-8.
+    Matplotlib reads formulas between dollars and leaves names with a leading underscore out of a
+    legend. No font has the bytes of a file name that is not UTF-8.
 
     >>> plain("a$b$.wav"), plain("_ann"), plain("caf\\udce9.wav")
     ('a\\\\$b\\\\$.wav', '\\u200b_ann', 'caf?.wav')

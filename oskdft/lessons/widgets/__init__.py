@@ -1,8 +1,8 @@
-"""Things to touch, hear and look at; each shows its first state where no front end is alive.
+"""Interactive widgets; without a live front end each shows a still of its first state.
 
 - `who_is_it`: two recordings, their picture, score, probability and decision; noise and room.
 - `det_explorer`: the operating point on DET curve, histogram and counts together; costs.
-- `embedding_map`: hover names a clip, a click plays it; its neighbours are those of the space.
+- `embedding_map`: hover names a clip, a click plays it; neighbours in the embedding space.
 - `two_paths`: one utterance along both paths of a student, layer by layer.
 - `training_desk`: start, watch, stop and resume a small run.
 """

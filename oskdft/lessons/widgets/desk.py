@@ -1,4 +1,4 @@
-"""Training desk: start, watch, stop and resume a small run while the notebook stays awake."""
+"""Training desk: start, watch, stop and resume a small run while the notebook stays responsive."""
 
 import asyncio
 from typing import Any
@@ -12,10 +12,10 @@ from oskdft.lessons.widgets.parts import Panel, Screen, Status
 from oskdft.method.strategies import stages
 from oskdft.training.background import Worker
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0  # between two looks at the run folder
 HELP = (
-    "Start trains in a process of its own, so that the notebook stays awake. Stop saves the state and "
-    "ends it; Resume goes on from there."
+    "Start trains in a process of its own, so that the notebook stays responsive. Stop saves the state "
+    "and ends the process; Resume continues from that state."
 )
 
 
@@ -24,7 +24,9 @@ class Desk(Panel):
 
     def __init__(self, lesson: Lesson, changes: dict[str, Any]) -> None:
         cfg = lesson.cfg.override(changes)
-        self.worker, self.watch, self.rows = Worker(cfg, lesson.folder(changes)), None, []
+        self.worker = Worker(cfg, lesson.folder(changes))
+        self.watch: asyncio.Task | None = None
+        self.rows: list[dict[str, float]] = []
         self.epochs = sum(max(round(cfg.train.epochs * stage.share), 1) for stage in stages(cfg))
         self.start, self.stop, self.resume = (
             Button(description=name, layout=Layout(width="120px"))
@@ -51,7 +53,7 @@ class Desk(Panel):
         self.status.say("stopping: the step at hand is finished and the state saved")
 
     async def _watch(self) -> None:
-        """Look again and again until the process has ended."""
+        """Call `look` regularly until the process has ended."""
         look = self.status.guard(self.look)
         while self.worker.state == "running":
             if not self.stop.disabled:
@@ -60,7 +62,7 @@ class Desk(Panel):
         look()
 
     def look(self) -> None:
-        """Bring picture, line and buttons up to date."""
+        """Update picture, status line and buttons."""
         state = self.worker.state
         for button, fits in ((self.start, "new"), (self.stop, "running"), (self.resume, "stopped")):
             button.disabled = state != fits
@@ -75,23 +77,24 @@ class Desk(Panel):
             self.status.say(self._progress(state))
 
     def _progress(self, state: str) -> str:
-        """What the run has done so far."""
+        """Progress of the run, in words."""
+        if state == "new":
+            return HELP
         done = len({(row["stage"], row["epoch"]) for row in self.rows})
         words = f"{state}: {done} of {self.epochs} epochs"
         if self.rows:
-            shown = ("loss", "sv", "kd_excess", "accuracy")
-            last = [f"{name} {self.rows[-1][name]:.3g}" for name in shown if name in self.rows[-1]]
-            words += f", update {self.rows[-1]['step']:.0f}, {', '.join(last)}"
-        if state == "new":
-            return HELP
+            last = self.rows[-1]
+            columns = ("loss", "sv", "kd_excess", "accuracy")
+            numbers = [f"{name} {last[name]:.3g}" for name in columns if name in last]
+            words += f", update {last['step']:.0f}, {', '.join(numbers)}"
         return f"{words}\n{self.worker.last_line()}" if state == "running" else words
 
 
 def training_desk(lesson: Lesson, changes: dict[str, Any] | None = None) -> Desk:
     """Buttons that start, stop and resume a run, and its curves as they grow.
 
-    Nothing is trained before a click. A run that is finished is shown, one that was stopped goes on.
-    The process ends with the kernel; its state is saved then.
+    Nothing is trained before a click. A finished run is shown, a stopped run can be resumed. When the
+    kernel ends, the process saves its state and ends.
 
     Args:
         lesson: of the notebook. changes: settings by dotted name that make the run small.

@@ -1,4 +1,4 @@
-"""DET explorer: one threshold moves the point on the DET curve, the line in the histogram, the counts."""
+"""DET explorer: one threshold sets the point on the DET curve, the line in the histogram, the counts."""
 
 import numpy as np
 from ipywidgets import Checkbox, Dropdown, HBox, Layout, SelectionSlider, VBox
@@ -11,11 +11,11 @@ from scipy.special import ndtri
 from oskdft.evaluation import metrics
 from oskdft.lessons.figures.scores import det_axes, det_data, histogram_axes
 from oskdft.lessons.figures.style import Picture, needed, new, styled
-from oskdft.lessons.widgets.parts import LONG, WIDTH, Panel, Screen, Status, slider
+from oskdft.lessons.widgets.parts import Panel, Screen, Status, slider, spread, wide
 
 PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.99)
 COSTS = (1, 2, 5, 10, 20, 50, 100, 1000)
-STEPS = 400  # of the threshold slider
+STEPS = 400  # of the threshold slider over the range of the scores
 CELLS = {  # name -> centre in the table of counts
     "hits": (0.5, 1.5),
     "misses": (1.5, 1.5),
@@ -33,13 +33,18 @@ def counts(scores: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str
     >>> counts([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], 0.4)
     {'hits': 1, 'misses': 1, 'false alarms': 1, 'rejections': 1}
     """
-    accepted, target = np.asarray(scores) >= threshold, np.asarray(labels, dtype=bool)
-    cells = (accepted & target, ~accepted & target, accepted & ~target, ~accepted & ~target)
-    return {name: int(cell.sum()) for name, cell in zip(CELLS, cells, strict=True)}
+    accepted = np.asarray(scores) >= threshold
+    target = np.asarray(labels, dtype=bool)
+    return {
+        "hits": int((accepted & target).sum()),
+        "misses": int((~accepted & target).sum()),
+        "false alarms": int((accepted & ~target).sum()),
+        "rejections": int((~accepted & ~target).sum()),
+    }
 
 
 def effective_prior(p_target: float, c_miss: float, c_fa: float) -> float:
-    """The prior at which both errors cost 1 and every decision is as good as with these costs.
+    """The prior that gives the same decisions when both errors cost 1.
 
     >>> effective_prior(0.5, 1, 9)
     0.1
@@ -48,7 +53,9 @@ def effective_prior(p_target: float, c_miss: float, c_fa: float) -> float:
 
 
 def detection_cost(miss: np.ndarray, false_alarm: np.ndarray, prior: float) -> np.ndarray:
-    """Normalised cost of operating points, both errors costing 1: 1 is a system that does not listen.
+    """Normalised cost of operating points when both errors cost 1.
+
+    A system that ignores the speech has cost 1.
 
     >>> detection_cost(np.array([0.5]), np.array([0.0]), 0.01).tolist()
     [0.5]
@@ -58,7 +65,7 @@ def detection_cost(miss: np.ndarray, false_alarm: np.ndarray, prior: float) -> n
 
 @styled
 def _figure(curves: dict[str, dict]) -> tuple[Picture, np.ndarray, dict, list[Artist]]:
-    """DET curves, empty histogram, table of counts: figure, axes, lines by system, what moves."""
+    """DET curves, empty histogram, table of counts: figure, axes, lines by system, moving artists."""
     figure, axes = new(3, width=12.4, height=4.8, width_ratios=(1.1, 1.1, 0.85))
     lines = det_axes(axes[0], curves)
     axes[0].set_title("● threshold   ◇ least cost")
@@ -95,29 +102,28 @@ class Explorer(Panel):
         self.systems = {name: tuple(map(np.asarray, pair)) for name, pair in systems.items()}
         self.points = {name: metrics.det_points(*pair) for name, pair in self.systems.items()}
         curves = {name: det_data(*pair) for name, pair in self.systems.items()}
-        self.axes, self.lines, self.moving = (made := _figure(curves))[1:]
+        figure, self.axes, self.lines, self.moving = _figure(curves)
         self._make_controls()
         self._set_system()
         self._set_shown()
-        self.screen, self.status = Screen(made[0], self.moving), Status()
+        self.screen, self.status = Screen(figure, self.moving), Status()
         self._move()
-        children = [self._arranged(), self.screen.image, self.status, Status(note)]
-        super().__init__(children, [self.screen], [self.status, children[-1]])
+        lines = [self.status, Status(note)]
+        super().__init__([self._arranged(), self.screen.image, *lines], [self.screen], lines)
         self._listen()
 
     def _make_controls(self) -> None:
-        wide = {"style": LONG, "layout": Layout(width=WIDTH)}
         self.shown = {
             name: Checkbox(True, description=name, indent=False, layout=Layout(width="auto"))
             for name in self.systems
         }
-        self.system = Dropdown(options=list(self.systems), description="look at", **wide)
+        self.system = Dropdown(options=list(self.systems), description="look at", **wide())
         self.threshold = slider("threshold", 0, 0, 1, 1, ".3f")
         self.prior = SelectionSlider(
-            options=PRIORS, value=0.05, description="prior of same speaker", **wide
+            options=PRIORS, value=0.05, description="prior of same speaker", **wide()
         )
         self.miss_cost, self.false_alarm_cost = (
-            SelectionSlider(options=COSTS, value=1, description=f"cost of a {name}", **wide)
+            SelectionSlider(options=COSTS, value=1, description=f"cost of a {name}", **wide())
             for name in ("miss", "false alarm")
         )
 
@@ -128,11 +134,10 @@ class Explorer(Panel):
             [self.threshold, self.prior],
             [self.miss_cost, self.false_alarm_cost],
         )
-        apart = Layout(justify_content="space-between", flex_flow="row wrap")
-        return HBox([VBox(column) for column in columns], layout=apart)
+        return spread([VBox(column) for column in columns])
 
     def _listen(self) -> None:
-        """Controls act from now on; an error becomes a line in the widget."""
+        """Connect the controls; an error in a callback becomes a line in the widget."""
         for control in (self.threshold, self.prior, self.miss_cost, self.false_alarm_cost):
             control.observe(self.status.guard(self._move), "value")
         for box in self.shown.values():
@@ -150,11 +155,15 @@ class Explorer(Panel):
 
     @styled
     def _set_system(self) -> None:
-        """Histogram and range of the system to look at; the threshold starts at its EER."""
-        (scores, labels), ax = self.systems[self.system.value], self.axes[1]
+        """Set histogram and range of the chosen system; the threshold starts at its EER."""
+        scores, labels = self.systems[self.system.value]
+        ax = self.axes[1]
         step = float(np.ptp(scores) or 1) / STEPS
-        low, high = float(scores.min()) - step, float(scores.max()) + step
-        self.threshold.max = max(self.threshold.max, high)  # never below min on the way
+        low = float(scores.min()) - step
+        high = float(scores.max()) + step
+        self.threshold.max = max(
+            self.threshold.max, high
+        )  # the slider refuses a maximum below its minimum
         self.threshold.min, self.threshold.max, self.threshold.step = low, high, step
         self.threshold.value = metrics.eer(scores, labels)[1]
         while ax.containers:
@@ -167,7 +176,7 @@ class Explorer(Panel):
 
     @styled
     def _set_shown(self) -> None:
-        """Curves of the chosen systems; the one to look at is always among them."""
+        """Show the curves of the ticked systems and always the curve of the chosen system."""
         for name, box in self.shown.items():
             box.disabled = name == self.system.value
             box.value = box.value or box.disabled
@@ -180,17 +189,16 @@ class Explorer(Panel):
         legend.set_in_layout(False)  # long names must not shrink the curves
 
     def _move(self, *_: object) -> None:
-        """Everything that depends on threshold, prior and costs."""
-        threshold, (scores, labels) = self.threshold.value, self.systems[self.system.value]
-        found = counts(scores, labels, threshold)
-        miss = found["misses"] / (found["misses"] + found["hits"])
-        false_alarm = found["false alarms"] / (found["false alarms"] + found["rejections"])
-        costs = self.prior.value, self.miss_cost.value, self.false_alarm_cost.value
-        prior = effective_prior(*costs)
+        """Update everything that depends on threshold, prior and costs."""
+        threshold = self.threshold.value
+        trials = counts(*self.systems[self.system.value], threshold)
+        miss = trials["misses"] / (trials["misses"] + trials["hits"])
+        false_alarm = trials["false alarms"] / (trials["false alarms"] + trials["rejections"])
+        prior = effective_prior(self.prior.value, self.miss_cost.value, self.false_alarm_cost.value)
         p_miss, p_fa, levels = self.points[self.system.value]
         best = int(np.argmin(detection_cost(p_miss, p_fa, prior)))
         self._place([(p_fa[best], p_miss[best]), (false_alarm, miss)], [levels[best], threshold])
-        for text, count in zip(self.moving[4:], found.values(), strict=True):
+        for text, count in zip(self.moving[4:], trials.values(), strict=True):
             text.set_text(f"{count:,}")
         here = float(detection_cost(miss, false_alarm, prior))
         least = metrics.min_dcf_of(p_miss, p_fa, prior)
@@ -198,15 +206,15 @@ class Explorer(Panel):
             f"{self.system.value}, threshold {threshold:.3f}: {100 * miss:.2f} % misses, "
             f"{100 * false_alarm:.2f} % false alarms.\n"
             f"DCF {here:.3f} here; minDCF {least:.3f} at threshold {levels[best]:.3f} "
-            f"(normalised: 1 is a verifier that does not listen)."
+            f"(normalised: 1 is a verifier that ignores the speech)."
         )
         self.screen.draw(
             f"DET curves, histogram and counts. {self.status.text} "
-            + ", ".join(f"{count:,} {name}" for name, count in found.items())
+            + ", ".join(f"{count:,} {name}" for name, count in trials.items())
         )
 
     def _place(self, rates: list[tuple[float, float]], thresholds: list[float]) -> None:
-        """Put both points on the DET curve (within its frame) and both lines in the histogram."""
+        """Move both points on the DET curve (within its frame) and both lines in the histogram."""
         frame = self.axes[0].get_xlim()  # the same on both axes
         for point, pair in zip(self.moving[:2], rates, strict=True):
             x, y = np.clip(ndtri(pair), *frame)
@@ -216,7 +224,7 @@ class Explorer(Panel):
 
 
 def det_explorer(systems: dict[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Explorer:
-    """Move a threshold and see DET curve, histogram and counts follow; set prior and costs of minDCF.
+    """A threshold slider that DET curve, histogram and counts follow; prior and costs of minDCF.
 
     Args:
         systems: name -> (scores [P], labels [P], 1 same speaker). note: which trials these are.

@@ -1,6 +1,6 @@
-"""Embedding map: hover names a clip, a click plays it; its neighbours are those of the space.
+"""Embedding map: hover names a clip, a click plays it; neighbours are found in the embedding space.
 
-Each point is a transparent button over the picture: the browser itself gives the name on hovering, the
+Each point is a transparent button over the picture: the browser supplies the name on hovering, the
 click, and the name for screen readers. The list of clips serves the keyboard.
 """
 
@@ -14,10 +14,10 @@ from matplotlib.artist import Artist
 from oskdft.evaluation.scoring import normalise
 from oskdft.lessons.figures import store
 from oskdft.lessons.figures.style import Picture, needed
-from oskdft.lessons.widgets.parts import LONG, Panel, Screen, Status, player, wav
+from oskdft.lessons.widgets.parts import Panel, Screen, Status, player, wav, wide
 from oskdft.speech import audio
 
-NEAR = 5
+NEAR = 5  # neighbours that are listed
 MOST = 400  # points; each is a button
 GROUPS = 20  # labels that a legend can hold
 STYLE = """
@@ -29,10 +29,10 @@ FIELD > button:hover {outline: 3px solid #b00020}
 
 
 def neighbours(space: np.ndarray, index: int, k: int = NEAR) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest by cosine, nearest first: their rows [k] and cosines [k].
+    """The k nearest embeddings by cosine, nearest first: their rows [k] and cosines [k].
 
     Args:
-        space: [n, E] embeddings. index: of the one that is asked for; it is left out.
+        space: [n, E] embeddings. index: row whose neighbours are returned; it is left out.
 
     >>> rows, cosines = neighbours(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), 0, k=1)
     >>> rows.tolist(), cosines.round(3).tolist()
@@ -43,6 +43,7 @@ def neighbours(space: np.ndarray, index: int, k: int = NEAR) -> tuple[np.ndarray
 
 
 def _nearest(likeness: np.ndarray, index: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and values of the k highest entries without ``index``, highest first."""
     rows = np.argsort(-likeness, kind="stable")
     rows = rows[rows != index][:k]
     return rows, likeness[rows]
@@ -71,14 +72,13 @@ class EmbeddingMap(Panel):
         self._listen()
 
     def _make_controls(self) -> None:
-        wide = {"style": LONG, "layout": Layout(width="98%")}
-        self.system = Dropdown(options=list(self.maps), description="system", **wide)
-        self.colour = Dropdown(options=list(self.labels), description="colour", **wide)
-        choices = [(name, place) for place, name in enumerate(self.names)]
-        self.clip = Dropdown(options=choices, value=0, description="clip", **wide)
+        self.system = Dropdown(options=list(self.maps), description="system", **wide("98%"))
+        self.colour = Dropdown(options=list(self.labels), description="colour", **wide("98%"))
+        choices = [(name, index) for index, name in enumerate(self.names)]
+        self.clip = Dropdown(options=choices, value=0, description="clip", **wide("98%"))
         shared = {"style": ButtonStyle(button_color="transparent"), "layout": Layout()}
         self.points = [Button(tooltip=name, tabbable=False, **shared) for name in self.names]
-        self.rules = HTML(layout=Layout(display="none"))  # where the points are
+        self.rules = HTML(layout=Layout(display="none"))  # positions of the points
         self.player = player(np.zeros(1), "the chosen clip")
         count = min(NEAR, len(self.names) - 1)
         self.plays = [Button(layout=Layout(width="44px")) for _ in range(count)]
@@ -89,7 +89,7 @@ class EmbeddingMap(Panel):
         self.field = Box([self.screen.image, *self.points, self.rules])
         self.field.layout = Layout(
             width="720px", display="block", overflow="visible", align_self="flex-start"
-        )  # as high as the picture, or buttons would leave their points
+        )  # as high as the picture, so that buttons stay on their points
         self.field.add_class(f"map-{self.rules.model_id}")
         self.player.layout = Layout(width="98%")
         hear = HBox([Status("Hear:"), *self.plays])
@@ -98,20 +98,20 @@ class EmbeddingMap(Panel):
         return HBox([self.field, right], layout=Layout(flex_flow="row wrap"))
 
     def _listen(self) -> None:
-        """Controls act from now on; an error becomes a line in the widget."""
+        """Connect the controls; an error in a callback becomes a line in the widget."""
         for control in (self.system, self.colour):
             control.observe(self.status.guard(self._change_picture), "value")
         self.clip.observe(self.status.guard(self._change_clip), "value")
-        for place, point in enumerate(self.points):
-            point.on_click(self.status.guard(lambda _, place=place: self._click(place)))
+        for index, point in enumerate(self.points):
+            point.on_click(self.status.guard(lambda _, index=index: self._click(index)))
         for rank, button in enumerate(self.plays):
             button.on_click(self.status.guard(lambda _, rank=rank: self.hear(self.near[rank])))
 
-    def _click(self, place: int) -> None:
-        if self.clip.value == place:
-            self.hear(place)
+    def _click(self, index: int) -> None:
+        if self.clip.value == index:
+            self.hear(index)
         else:
-            self.clip.value = place
+            self.clip.value = index
 
     def _change_clip(self, _: dict) -> None:
         self._show_chosen()
@@ -122,20 +122,21 @@ class EmbeddingMap(Panel):
         self._place_points()
         self._show_chosen()
 
-    def hear(self, place: int) -> None:
-        """Play a clip, from its start also when it was played just now."""
+    def hear(self, index: int) -> None:
+        """Play a clip from its start, also when it is the clip that was played last."""
         self.player.autoplay = True
-        self._load(place)
+        self._load(index)
 
-    def _load(self, place: int) -> None:
-        clip = self.clips[place]
+    def _load(self, index: int) -> None:
+        clip = self.clips[index]
         wave = clip if isinstance(clip, np.ndarray) else audio.read(clip)
         if wav(wave) == self.player.value:  # equal values would not reach the front end
             wave = np.append(wave, 0)
-        self.player.tooltip, self.player.value = self.names[place], wav(wave)
+        self.player.tooltip = self.names[index]
+        self.player.value = wav(wave)
 
     def _figure(self) -> tuple[Picture, list[Artist]]:
-        """The map, and the marks of the chosen clip and its neighbours."""
+        """The map, and the moving artists: lines to neighbours, neighbours, chosen clip."""
         system, kind = self.system.value, self.colour.value
         labels = [str(label) for label in self.labels[kind]]
         data = {"points": self.maps[system], "labels": labels, "title": f"{system}: {kind}"}
@@ -161,35 +162,40 @@ class EmbeddingMap(Panel):
 
     def _show_chosen(self) -> None:
         """Mark the chosen clip and its neighbours, and list them."""
-        place, system = self.clip.value, self.system.value
+        chosen_row = self.clip.value
+        system = self.system.value
         points = self.maps[system]
-        self.near, cosines = neighbours(self.spaces[system], place, len(self.plays))
-        apart = np.linalg.norm(points - points[place], axis=1)
-        both = len(np.intersect1d(self.near, _nearest(-apart, place, len(self.plays))[0]))
+        self.near, cosines = neighbours(self.spaces[system], chosen_row, len(self.plays))
+        distances = np.linalg.norm(points - points[chosen_row], axis=1)
+        both = len(np.intersect1d(self.near, _nearest(-distances, chosen_row, len(self.plays))[0]))
         lines, near, chosen = self.screen.moving
         spokes = np.repeat(points[self.near], 2, axis=0)
-        spokes[::2] = points[place]  # chosen, neighbour, chosen, neighbour ...
+        spokes[::2] = points[chosen_row]  # chosen, neighbour, chosen, neighbour ...
         lines.set_data(*spokes.T)
         near.set_data(*points[self.near].T)
-        chosen.set_data(*points[[place]].T)
-        about = ", ".join(str(values[place]) for values in self.labels.values())
-        said = [f"{self.names[place]} ({about}).", f"Nearest in the space ({system}), by cosine:"]
+        chosen.set_data(*points[[chosen_row]].T)
+        about = ", ".join(str(values[chosen_row]) for values in self.labels.values())
+        text = [
+            f"{self.names[chosen_row]} ({about}).",
+            f"Nearest in the space ({system}), by cosine:",
+        ]
         for rank, (row, cosine) in enumerate(zip(self.near, cosines, strict=True), 1):
-            said.append(
+            text.append(
                 f"{rank}. {cosine:.3f} {self.names[row]} ({self.labels[self.colour.value][row]})"
             )
             self.plays[rank - 1].description = str(rank)
             self.plays[rank - 1].tooltip = f"play {self.names[row]}"
-        said.append(
+        text.append(
             f"{both} of these {len(self.near)} are among the {len(self.near)} nearest on the map."
         )
-        self.status.say("\n".join(said))
+        self.status.say("\n".join(text))
         self.screen.draw(
-            f"{self.screen.figure.alt} Marked: {self.names[place]} and its neighbours."
+            f"{self.screen.figure.alt} Marked: {self.names[chosen_row]} and its neighbours."
         )
 
 
 def _check(maps: dict, spaces: dict, clips: Sequence, labels: dict, names: Sequence) -> None:
+    """Refuse inputs of different lengths or systems, and too few or too many clips."""
     needed(maps, "maps")
     needed(labels, "labels")
     if maps.keys() != spaces.keys():
@@ -212,10 +218,10 @@ def embedding_map(
     labels: dict[str, Sequence[str]],
     names: Sequence[str],
 ) -> EmbeddingMap:
-    """Hover, hear and compare: a map of embeddings with neighbours as they are in the space.
+    """A map of embeddings to hover over and hear, with the neighbours in the embedding space.
 
     Args:
-        maps: system -> [n, 2]. spaces: system -> [n, E], what the map was drawn from.
+        maps: system -> [n, 2]. spaces: system -> [n, E], the embeddings behind the map.
         clips: [n] waves at 16 kHz, or files. labels: kind -> [n], such as the speakers.
         names: [n] of the clips.
     Returns:

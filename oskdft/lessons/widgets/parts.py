@@ -1,6 +1,6 @@
-"""Parts that the widgets share: a picture that redraws fast, a player, a line that speaks, a still.
+"""Parts that the widgets share: a picture that redraws fast, a status line, a player, controls, a still.
 
-ipywidgets and anywidget: what works in JupyterLab, Notebook and Voila without a build of JavaScript.
+Built on ipywidgets and anywidget, which run in JupyterLab, Notebook and Voila without a JavaScript build.
 """
 
 import base64
@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from anywidget import AnyWidget
 from IPython.display import display
-from ipywidgets import HTML, Audio, FloatSlider, Image, Layout, VBox
+from ipywidgets import HTML, Audio, FloatSlider, HBox, Image, Layout, VBox
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image as Pixels
@@ -23,18 +23,17 @@ from traitlets import Unicode
 from oskdft.config import SAMPLE_RATE
 from oskdft.lessons.figures.style import ALONE, Picture, style
 
-LONG = {"description_width": "initial"}  # labels are shown in full
 WIDTH = "340px"  # of a control: three fit beside each other on a projector of 1280 pixels
 
 
 class Screen:
     """A figure as an Image widget that is fast enough to follow a slider.
 
-    What moves is drawn over a kept background: `draw` costs little, `refresh` a whole figure.
+    The moving artists are drawn over a kept background: `draw` is fast, `refresh` draws everything.
 
     Args:
-        figure: made once; its layout is kept after the first drawing.
-        moving: artists of its axes that change, those in front last.
+        figure: its layout is kept after the first drawing.
+        moving: artists of its axes that change, the front one last.
 
     >>> from oskdft.lessons.figures.style import new
     >>> figure, ax = new()
@@ -56,7 +55,7 @@ class Screen:
         self.show(figure, moving)
 
     def show(self, figure: Picture, moving: Iterable[Artist] = ()) -> None:
-        """Another figure in the same place."""
+        """Put another figure in the same place."""
         self.figure, self.moving, self.alt = figure, list(moving), figure.alt
         self.canvas = FigureCanvasAgg(figure)
         width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
@@ -74,7 +73,7 @@ class Screen:
         self.draw(alt)
 
     def draw(self, alt: str | None = None) -> None:
-        """Draw what moves over the kept background; ``alt`` describes the picture."""
+        """Draw the moving artists over the kept background; ``alt`` describes the picture."""
         self.canvas.restore_region(self._background)
         for artist in self.moving:
             self.figure.draw_artist(artist)
@@ -86,7 +85,7 @@ class Screen:
 
 
 class Status(HTML):
-    """A line of text for the user; what it says is escaped, and screen readers hear it.
+    """Lines of text for the user, escaped, and announced by screen readers.
 
     >>> status = Status()
     >>> status.say("a < b")
@@ -94,12 +93,12 @@ class Status(HTML):
     ('a < b', True, False)
     """
 
-    def __init__(self, text: str = "", **options: object) -> None:
-        super().__init__(**options)
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
         self.say(text)
 
     def say(self, text: str, bad: bool = False) -> None:
-        """Show ``text``, line by line; ``bad``: something to be mended, in a frame."""
+        """Show ``text``, line by line; ``bad``: as an error, in a frame."""
         self.text, self.bad = text, bad
         lines = html.escape(text).replace("\n", "<br>")
         frame = "border-left:5px solid #b00020;background:#fdecef;padding:4px 10px;" if bad else ""
@@ -108,9 +107,9 @@ class Status(HTML):
         self.value = f'<div role="{role}" style="{style}">{lines}</div>' if text else ""
 
     def guard(self, work: Callable[..., None]) -> Callable[..., None]:
-        """``work`` as a callback whose errors are said here, in one line; the kernel goes on.
+        """``work`` as a callback whose errors are shown here, in one line; the kernel goes on.
 
-        Callbacks take turns: JupyterLab answers controls in two threads, and half of each would be drawn.
+        Callbacks take turns: JupyterLab answers controls in two threads, which would draw over each other.
 
         >>> status = Status()
         >>> status.guard(lambda change: int("seven"))({})
@@ -123,7 +122,7 @@ class Status(HTML):
             try:
                 with ALONE:
                     work(*args)
-            except (ValueError, OSError) as error:  # what a user can mend
+            except (ValueError, OSError) as error:  # the user can fix it
                 self.say(str(error), bad=True)
             except Exception as error:  # a callback may neither vanish nor print a traceback
                 self.say(f"{type(error).__name__}: {error}; this is a bug, please report", bad=True)
@@ -132,7 +131,7 @@ class Status(HTML):
 
 
 class OwnKeys(AnyWidget):
-    """Unseen: keys pressed in the box around it stay there. JupyterLab takes Enter and arrows for its cells.
+    """Invisible; keeps keys pressed in its box away from JupyterLab, which uses Enter and arrows for cells.
 
     >>> OwnKeys().layout.display
     'none'
@@ -154,13 +153,13 @@ class OwnKeys(AnyWidget):
 
 
 class Panel(VBox):
-    """A widget with a still: what it shows at first, for papermill, nbconvert and GitHub.
+    """A widget with a still of its first state, for papermill, nbconvert and GitHub.
 
-    The still is an output of its own in front of the widget. A live front end draws the widget, and
+    The still is a separate output in front of the widget. A live front end draws the widget, and
     with it a style that hides the still.
 
     Args:
-        children: of the box. screens: their pictures. said: their lines, `Status` widgets.
+        children: of the box. screens: pictures of the still. statuses: texts of the still.
 
     >>> from oskdft.lessons.figures.style import new
     >>> line = Status("One axis.")
@@ -173,17 +172,17 @@ class Panel(VBox):
         self,
         children: Sequence[ipywidgets.Widget],
         screens: Sequence[Screen],
-        said: Sequence[Status],
+        statuses: Sequence[Status],
     ) -> None:
         super().__init__()
-        self.screens, self.said = list(screens), list(said)
+        self.screens, self.statuses = list(screens), list(statuses)
         hides = HTML(f"<style>.still-{self.model_id} {{display: none}}</style>")
         hides.layout.display = "none"
         self.children = [hides, OwnKeys(), *children]
 
     def still(self) -> dict[str, str]:
-        """The state of now without a front end: MIME type -> content."""
-        lines = [line.text for line in self.said if line.text]
+        """The present state without a front end: MIME type -> content."""
+        lines = [line.text for line in self.statuses if line.text]
         pictures = [
             f'<img alt="{html.escape(screen.alt)}" style="max-width:100%" '
             f'src="data:image/png;base64,{base64.b64encode(screen.image.value).decode()}">'
@@ -201,7 +200,7 @@ class Panel(VBox):
 
 
 class Player(Audio):
-    """An Audio widget that may have a tooltip: the front end then reads a description too."""
+    """An Audio widget with a description, which the front end reads when there is a tooltip."""
 
     description = Unicode("").tag(sync=True)
 
@@ -222,7 +221,7 @@ def player(wave: np.ndarray, name: str) -> Audio:
 
 
 def wav(wave: np.ndarray) -> bytes:
-    """[N] float samples at 16 kHz as a 16-bit WAV file: the new value of a `player`."""
+    """[N] float samples at 16 kHz as a 16-bit WAV file, the value of a `player`."""
     file = io.BytesIO()
     soundfile.write(file, np.clip(wave, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return file.getvalue()
@@ -231,12 +230,25 @@ def wav(wave: np.ndarray) -> bytes:
 def slider(
     name: str, value: float, low: float, high: float, step: float, form: str = ".2f"
 ) -> FloatSlider:
-    """A slider with its whole name and an entry field, which calls back while it moves.
+    """A slider with its name in full and an entry field; it calls back while it moves.
 
     >>> slider("threshold", 0.5, -1, 1, 0.01).value
     0.5
     """
     return FloatSlider(
-        value=value, min=low, max=high, step=step, description=name, readout_format=form,
-        style=LONG, layout=Layout(width=WIDTH),
+        value=value, min=low, max=high, step=step, description=name, readout_format=form, **wide()
     )  # fmt: skip
+
+
+def wide(width: str = WIDTH) -> dict[str, object]:
+    """Arguments of a control that shows its description in full.
+
+    >>> wide("98%")["layout"].width
+    '98%'
+    """
+    return {"style": {"description_width": "initial"}, "layout": Layout(width=width)}
+
+
+def spread(boxes: Sequence[ipywidgets.Widget]) -> HBox:
+    """Boxes beside each other over the whole width, wrapped where there is no room."""
+    return HBox(boxes, layout=Layout(justify_content="space-between", flex_flow="row wrap"))

@@ -1,4 +1,4 @@
-"""Two-path viewer: one utterance along both paths of a student, layer by layer, beside its teacher."""
+"""Two-path viewer: the states of one utterance along both paths of a student, and likeness to the teacher."""
 
 import numpy as np
 import torch
@@ -8,13 +8,14 @@ from torch import nn
 
 from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation.probes import states_of
+from oskdft.evaluation.scoring import normalise
 from oskdft.lessons.figures.style import COLOURS, Picture, needed, new, styled
-from oskdft.lessons.widgets.parts import LONG, Panel, Screen, Status, player, wav
+from oskdft.lessons.widgets.parts import Panel, Screen, Status, player, wav, wide
 from oskdft.method.student import Student
 
-LONGEST_S = 20.0  # a picture has no room for more
+UTTERANCE_LIMIT_S = 20.0  # a picture has no room for more
 PATHS = ("distillation path", "verification path")
-SATURATED = 99.5  # percentile of the levels at which the colours end
+SATURATED = 99.5  # percentile of the absolute levels where the colour scale ends
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def path_states(student: Student, wave: np.ndarray) -> np.ndarray:
 
 
 def likeness(states: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Mean cosine over frames between each state and each of the teacher's.
+    """Mean cosine over frames between each state and each state of the teacher.
 
     Args:
         states: [..., T, D]. targets: [M, T, D].
@@ -45,12 +46,8 @@ def likeness(states: np.ndarray, targets: np.ndarray) -> np.ndarray:
     >>> likeness(np.array([[[1.0, 0.0]]]), np.array([[[2.0, 0.0]], [[0.0, 1.0]]])).tolist()
     [[1.0, 0.0]]
     """
-    cosines = (_units(states)[..., None, :, :] * _units(targets)).sum(-1)  # [..., M, T]
+    cosines = (normalise(states)[..., None, :, :] * normalise(targets)).sum(-1)  # [..., M, T]
     return cosines.mean(-1)
-
-
-def _units(states: np.ndarray) -> np.ndarray:
-    return states / np.maximum(np.linalg.norm(states, axis=-1, keepdims=True), 1e-12)
 
 
 class TwoPaths(Panel):
@@ -59,10 +56,9 @@ class TwoPaths(Panel):
     def __init__(self, student: Student, encoder: nn.Module, waves: dict[str, np.ndarray]) -> None:
         needed(waves, "waves")
         self.student, self.encoder, self.waves = student, encoder, waves
-        wide = {"style": LONG, "layout": Layout(width="300px")}
-        self.utterance = Dropdown(options=list(waves), description="utterance", **wide)
+        self.utterance = Dropdown(options=list(waves), description="utterance", **wide("300px"))
         layers = len(student.encoder.encoder.layers)
-        self.layer = IntSlider(layers, 0, layers, description="layer", **wide)
+        self.layer = IntSlider(layers, 0, layers, description="layer", **wide("300px"))
         self.adapters = Checkbox(True, description="adapters", indent=False)
         self.adapters.layout = Layout(width="120px")
         if not student.adapters:
@@ -79,12 +75,13 @@ class TwoPaths(Panel):
         self.utterance.observe(self.status.guard(self._change_utterance), "value")
 
     def _compute(self) -> None:
-        """All states of the chosen utterance, once; the controls only choose among them."""
-        name, wave = self.utterance.value, np.asarray(self.waves[self.utterance.value], np.float32)
+        """Compute all states of the chosen utterance; layer and adapters only choose among them."""
+        name = self.utterance.value
+        wave = np.asarray(self.waves[name], np.float32)
         self.seconds = len(wave) / SAMPLE_RATE
-        if self.seconds > LONGEST_S:
+        if self.seconds > UTTERANCE_LIMIT_S:
             raise ValueError(
-                f"{name} is {self.seconds:.0f} s long; cut it to at most {LONGEST_S:.0f} s"
+                f"{name} is {self.seconds:.0f} s long; cut it to at most {UTTERANCE_LIMIT_S:.0f} s"
             )
         states = path_states(self.student, wave)
         targets = torch.stack(states_of(self.encoder, wave)[1:]).float().cpu().numpy()
@@ -103,13 +100,14 @@ class TwoPaths(Panel):
 
     @styled
     def _figure(self) -> tuple[Picture, list[Artist]]:
-        """Three heat maps and a diagram without contents, and what will move in them."""
+        """Three empty heat maps and a diagram, and their moving artists."""
         figure, axes = new(2, 2, width=12.0, height=5.2)
         top = float(np.percentile(np.abs(self.states), SATURATED))
         apart = float(np.percentile(np.abs(self.states[1] - self.states[0]), SATURATED))
         width = self.states.shape[-1]
-        images, tops = [], (top, top, apart or top)
-        for ax, limit, title in zip(axes.flat, tops, (*PATHS, "difference"), strict=False):
+        panels = ((PATHS[0], top), (PATHS[1], top), ("difference", apart or top))
+        images = []
+        for ax, (title, limit) in zip(axes.flat[:3], panels, strict=True):
             image = ax.imshow(
                 np.zeros((width, 1)), vmin=-limit, vmax=limit, extent=(0, self.seconds, 0, width),
                 cmap="RdBu_r", aspect="auto", origin="lower", interpolation="nearest",
@@ -121,12 +119,18 @@ class TwoPaths(Panel):
         return figure, [*images, *self._diagram(axes[1, 1])]
 
     def _diagram(self, ax) -> list[Artist]:
-        """Lines of likeness to the teacher's layers, one per path, and a mark at the layer."""
-        at, moving = range(self.likeness.shape[-1]), [ax.axvline(0, color="black", lw=1.2, ls=":")]
-        styles = {"ls": "--", "ms": 13}, {"ls": "-", "ms": 8}  # seen also where they coincide
-        for path, colour, style in zip(PATHS, COLOURS, styles, strict=False):
-            line = {"marker": "o", "mfc": "none", "mew": 2, "color": colour, "label": path}
-            moving += ax.plot(at, np.zeros(len(at)), **line, **style)
+        """A mark at the layer, and the likeness to each layer of the teacher, a line per path."""
+        at = range(self.likeness.shape[-1])
+        moving = [ax.axvline(0, color="black", lw=1.2, ls=":")]
+        # line styles that show both lines where they coincide
+        for path, colour, dash, size in (
+            (PATHS[0], COLOURS[0], "--", 13),
+            (PATHS[1], COLOURS[1], "-", 8),
+        ):
+            moving += ax.plot(
+                at, np.zeros(len(at)), marker="o", mfc="none", mew=2, color=colour, label=path,
+                ls=dash, ms=size,
+            )  # fmt: skip
         low = min(0.0, float(self.likeness.min()))
         ax.set(title="likeness to the teacher", xlabel="layer of the teacher", ylabel="mean cosine")
         ax.set(xticks=at, ylim=(low - 0.05, 1.05))
@@ -134,26 +138,26 @@ class TwoPaths(Panel):
         return moving
 
     def shown(self) -> tuple[np.ndarray, np.ndarray]:
-        """States [T, D] of both paths as they stand in the picture."""
+        """States [T, D] of both paths as the picture shows them."""
         distilled, verified = self.states[:, self.layer.value]
         return distilled, verified if self.adapters.value else distilled
 
     def _show(self, *_: object) -> None:
-        """Everything that depends on the layer and the adapters."""
-        layer, (distilled, verified) = self.layer.value, self.shown()
-        *images, mark, one, two = self.screen.moving
+        """Update everything that depends on the layer and the adapters."""
+        layer = self.layer.value
+        distilled, verified = self.shown()
+        *images, mark, distilled_line, verified_line = self.screen.moving
         for image, state in zip(images, (distilled, verified, verified - distilled), strict=True):
             image.set_data(state.T)
         alike = self.likeness[:, layer]
         mark.set_xdata([layer, layer])
-        one.set_ydata(alike[0])
-        two.set_ydata(alike[int(self.adapters.value)])
+        distilled_line.set_ydata(alike[0])
+        verified_line.set_ydata(alike[int(self.adapters.value)])
         apart = np.linalg.norm(verified - distilled) / np.linalg.norm(distilled)
-        likes = alike[0, layer], alike[int(self.adapters.value), layer]
         self.status.say(
-            f"{self._adapters()} State {layer} ({_place(layer)}): relative difference of "
+            f"{self._adapters()} State {layer} ({_name_of(layer)}): relative difference of "
             f"the paths {apart:.3g}; likeness to the teacher's state {layer}: distillation path "
-            f"{likes[0]:.3f}, verification path {likes[1]:.3f}."
+            f"{alike[0, layer]:.3f}, verification path {alike[int(self.adapters.value), layer]:.3f}."
         )
         self.screen.draw(
             f"States of both paths, their difference, likeness to the teacher. {self.status.text}"
@@ -165,12 +169,13 @@ class TwoPaths(Panel):
         return "Adapters on." if self.adapters.value else "Adapters off: both paths are one."
 
 
-def _place(layer: int) -> str:
+def _name_of(layer: int) -> str:
+    """Where in the encoder a state is, in words."""
     return f"output of layer {layer}" if layer else "in front of layer 1"
 
 
 def two_paths(student: Student, encoder: nn.Module, waves: dict[str, np.ndarray]) -> TwoPaths:
-    """Look along both paths of a student, layer by layer: states, difference, likeness to the teacher.
+    """Both paths of a student, layer by layer: states, difference, likeness to the teacher.
 
     Args:
         student: in evaluation mode. encoder: of the teacher that it was made from.

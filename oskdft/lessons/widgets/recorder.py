@@ -1,4 +1,4 @@
-"""A button that records in the browser; what it records comes as the bytes of a WAV file."""
+"""A button that records in the browser and delivers the bytes of a WAV file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from anywidget import AnyWidget
 from traitlets import Float, Unicode
 
-LIMIT_S = 10.0  # more than a score uses, so that a late start does no harm
+LIMIT_S = 10.0  # longer than the part that is scored, so that a late start does no harm
 
 
 class Recorder(AnyWidget):
-    """A button: the first press records, a second one or the time limit ends it.
+    """A button: the first press starts a recording, the second press or the time limit ends it.
 
     Args:
-        name: what a screen reader calls it. take: called with the bytes of a 16-bit WAV file.
+        name: for screen readers. take: called with the bytes of a 16-bit WAV file.
 
     >>> heard = []
     >>> recorder = Recorder("record the first", heard.append)
@@ -35,10 +35,10 @@ class Recorder(AnyWidget):
         self.take = take
 
     def answer(self, _: object, content: dict, buffers: Sequence[bytes]) -> None:
-        """What the browser says after a recording, or instead of one.
+        """Handle the message of the browser: a recording or a problem.
 
         Raises:
-            ValueError: the browser gives no microphone, and why.
+            ValueError: the browser gives no microphone.
         """
         if "problem" in content:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Who is it? Two recordings, what they look like, their score, a probability, a decision; noise and room."""
+"""Who is it? Two recordings with picture, score, probability and decision; noise and room to add."""
 
 import math
 from functools import partial
@@ -14,24 +14,24 @@ from oskdft.evaluation import scoring
 from oskdft.evaluation.verifier import Verifier
 from oskdft.lessons.figures.models import MELS, mel_ticks, wave_axes, waves_data
 from oskdft.lessons.figures.style import COLOURS, Picture, needed, new, plain, styled
-from oskdft.lessons.widgets.parts import LONG, Panel, Screen, Status, player, slider, wav
+from oskdft.lessons.widgets.parts import Panel, Screen, Status, player, slider, spread, wav, wide
 from oskdft.lessons.widgets.recorder import LIMIT_S, Recorder
-from oskdft.lessons.widgets.uploads import LONGEST_S, MOST_BYTES, USED_S, Clip, read_upload
+from oskdft.lessons.widgets.uploads import MOST_BYTES, UPLOAD_LIMIT_S, USED_S, Clip, read_upload
 from oskdft.speech.augment import add_noise, reverberate
 from oskdft.speech.quality import doubts
 
 NOISES = [("none", math.inf), *((f"{db} dB", float(db)) for db in (30, 25, 20, 15, 10, 5, 0, -5))]
 ROOMS = [("none", 0.0), *((f"{s} s", s) for s in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5))]
 ECHO_DB = -3.0  # energy of a room's echoes relative to the direct sound (our choice)
-SCORES = (-0.25, 1.0)  # ends of the scale in the picture
-LEVELS_DB = 80.0  # between the darkest and the brightest of the mel picture
+SCORES = (-0.25, 1.0)  # ends of the scale of scores in the picture
+LEVELS_DB = 80.0  # between the darkest and the brightest level of the mel picture
 HINT = (
     f"Your own voice: record it here, at most {LIMIT_S:g} s, or upload WAV, FLAC, OGG or MP3, at "
-    f"most {LONGEST_S / 60:.0f} minutes and {MOST_BYTES >> 20} MB; the first {USED_S:g} s are used."
+    f"most {UPLOAD_LIMIT_S / 60:.0f} minutes and {MOST_BYTES >> 20} MB; the first {USED_S:g} s are used."
 )
 
 
-def echoes(seconds: float, seed: int = 0) -> np.ndarray:
+def echoes(seconds: float) -> np.ndarray:
     """Impulse response of a simulated room [N]: the direct sound, then decaying noise.
 
     Args:
@@ -42,18 +42,19 @@ def echoes(seconds: float, seed: int = 0) -> np.ndarray:
     (8000, 1.0, 0.501)
     """
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    response = np.random.default_rng(seed).normal(size=len(time)) * 10 ** (-3 * time / seconds)
-    response[time < 0.002] = 0  # the nearest wall
+    response = np.random.default_rng(0).normal(size=len(time)) * 10 ** (-3 * time / seconds)
+    response[time < 0.002] = 0  # the first echo comes from the nearest wall
     response *= 10 ** (ECHO_DB / 20) / np.sqrt((response**2).sum())
     response[0] = 1
     return response.astype(np.float32)
 
 
 def disturb(wave: np.ndarray, snr_db: float = math.inf, echo_s: float = 0.0) -> np.ndarray:
-    """The wave in a room and with white noise, the same ones each time; lowered where it would clip.
+    """The wave with the echoes of a room and with white noise; lowered where it would clip.
 
     Args:
-        wave: [N]. snr_db: inf: no noise. echo_s: of `echoes`, 0: no room.
+        wave: [N]. snr_db: signal-to-noise ratio, inf: no noise. echo_s: of `echoes`, 0: no room.
+            The same values give the same noise and the same room.
 
     >>> wave = np.sin(np.arange(16000, dtype=np.float32))
     >>> np.array_equal(disturb(wave), wave), np.array_equal(disturb(wave, 10.0, 0.4), wave)
@@ -69,7 +70,7 @@ def disturb(wave: np.ndarray, snr_db: float = math.inf, echo_s: float = 0.0) -> 
 
 
 def probability(llr: float, prior: float) -> float:
-    """Of the same speaker, from a natural-log likelihood ratio and the probability before listening.
+    """Probability of the same speaker from a log-likelihood ratio [nat] and the prior.
 
     >>> probability(0.0, 0.5), round(probability(math.log(9), 0.1), 6)
     (0.5, 0.5)
@@ -106,23 +107,20 @@ class WhoIsIt(Panel):
         self.embeddings = {}  # of clips as they are
         self._make_controls()
         self.result, self.warnings, self.message = Status(), Status(), Status()
-        self.result.layout.width = "520px"  # whatever it says: sliders must not move under the hand
+        self.result.layout.width = "520px"  # fixed, so that text does not move the sliders
         self._draw_first()
-        above, *rest = self._arranged()  # what became of an upload is said beside its button
+        above, *rest = self._arranged()  # the message about an upload stands beside its button
         below = [self.warnings, Status(HINT), Status(note)]
-        said = [self.result, self.message, *below]
-        super().__init__([above, self.message, *rest, *below], [self.screen], said)
+        lines = [self.result, self.message, *below]
+        super().__init__([above, self.message, *rest, *below], [self.screen], lines)
         self._listen()
 
     def _make_controls(self) -> None:
-        names, wide = list(self.clips), {"style": LONG, "layout": Layout(width="320px")}
+        names = list(self.clips)
         self.choices = [
-            Dropdown(
-                options=names, value=names[min(place, len(names) - 1)], description=which,
-                style=LONG, layout=Layout(width="190px"),
-            )
-            for place, which in enumerate(("first", "second"))
-        ]  # fmt: skip
+            Dropdown(options=names, value=name, description=which, **wide("190px"))
+            for which, name in (("first", names[0]), ("second", names[:2][-1]))
+        ]
         self.uploads = [
             FileUpload(
                 accept=".wav,.flac,.ogg,.mp3", description="upload", tooltip=f"upload the {which}",
@@ -131,16 +129,16 @@ class WhoIsIt(Panel):
             for which in ("first", "second")
         ]  # fmt: skip
         self.recorders = [
-            Recorder(f"record the {which}", partial(self._take, place, "recording.wav"))
-            for place, which in enumerate(("first", "second"))
+            Recorder(f"record the {which}", partial(self._take, side, "recording.wav"))
+            for side, which in enumerate(("first", "second"))
         ]
-        self.noise = SelectionSlider(options=NOISES, description="noise in second", **wide)
-        self.room = SelectionSlider(options=ROOMS, description="echoes in second", **wide)
+        self.noise = SelectionSlider(options=NOISES, description="noise in second", **wide("320px"))
+        self.room = SelectionSlider(options=ROOMS, description="echoes in second", **wide("320px"))
         self.threshold = slider("threshold", self.verifier.threshold, -1, 1, 0.005, ".3f")
         self.prior = slider("prior of same speaker", 0.5, 0.01, 0.99, 0.01)
 
     def _arranged(self) -> list:
-        """Recordings on top, the picture, what changes it below."""
+        """Recordings on top, then the picture, then the controls that change it."""
         self.players = [
             player(wave, f"play the {choice.description}")
             for wave, choice in zip(self.waves, self.choices, strict=True)
@@ -150,32 +148,31 @@ class WhoIsIt(Panel):
         rows = zip(self.choices, sources, self.players, strict=True)
         sides = [HBox(list(row), layout=Layout(align_items="center")) for row in rows]
         columns = [[self.noise, self.room], [self.threshold, self.prior], [self.result]]
-        apart = Layout(justify_content="space-between", flex_flow="row wrap")
-        controls = [VBox(column) for column in columns]
-        return [HBox(sides, layout=apart), self.screen.image, HBox(controls, layout=apart)]
+        return [spread(sides), self.screen.image, spread([VBox(column) for column in columns])]
 
     def _listen(self) -> None:
-        """Controls act from now on; an error becomes a line in the widget."""
-        self.listening, guard = True, self.message.guard
+        """Connect the controls; an error in a callback becomes a line in the widget."""
+        self.listening = True
+        guard = self.message.guard
         for choice in self.choices:
             choice.observe(guard(self._choose), "value")
         for control in (self.noise, self.room):
             control.observe(guard(self._disturb), "value")
         for control in (self.threshold, self.prior):
             control.observe(guard(self._judge), "value")
-        for place, upload in enumerate(self.uploads):
-            upload.observe(guard(lambda change, place=place: self._upload(place)), "value")
+        for side, upload in enumerate(self.uploads):
+            upload.observe(guard(lambda change, side=side: self._upload(side)), "value")
         for recorder in self.recorders:
             recorder.on_msg(guard(recorder.answer))
 
     @styled
     def _draw_first(self) -> None:
-        """The picture with all that moves in it, in its first state."""
+        """Draw the picture in its first state."""
         figure, self.axes, scale = _figure()
         self.waves = [self.clips[choice.value].wave for choice in self.choices]
         self.drawn = [
-            wave_axes(*self.axes[:, place], "", self._data(place), (-LEVELS_DB, 0.0))
-            for place in range(2)
+            wave_axes(*self.axes[:, side], "", self._data(side), (-LEVELS_DB, 0.0))
+            for side in range(2)
         ]
         mel_ticks(self.axes[1, 0], SAMPLE_RATE)
         figure.colorbar(self.drawn[1][1], ax=self.axes[1].tolist(), label="level [dB]")
@@ -185,13 +182,13 @@ class WhoIsIt(Panel):
         self.screen = Screen(figure, [*self.drawn[1], self.line, self.mark])
         self._score()
 
-    def _data(self, place: int) -> dict:
-        return waves_data({"": self.waves[place]})[""]
+    def _data(self, side: int) -> dict:
+        return waves_data({"": self.waves[side]})[""]
 
     @styled
     def _set_columns(self) -> None:
-        """Names, lengths and colours of two clips; the background of the picture changes."""
-        columns = [self._set_wave(place) for place in range(2)]
+        """Set names, lengths and colours of both clips, which belong to the background of the picture."""
+        columns = [self._set_wave(side) for side in range(2)]
         levels = np.concatenate([np.ravel(data["mel"]) for data in columns])
         for (top, bottom), (_, picture), choice, data in zip(
             self.axes.T, self.drawn, self.choices, columns, strict=True
@@ -202,9 +199,10 @@ class WhoIsIt(Panel):
             picture.set_extent((0, data["seconds"], 0, MELS))
             picture.set_clim(levels.min(), levels.max())
 
-    def _set_wave(self, place: int) -> dict:
+    def _set_wave(self, side: int) -> dict:
         """Put the wave of a side into its waveform and its mel picture."""
-        (band, picture), data = self.drawn[place], self._data(place)
+        band, picture = self.drawn[side]
+        data = self._data(side)
         time = np.linspace(0, data["seconds"], len(data["low"]))
         there, back = np.stack([time, data["low"]], 1), np.stack([time, data["high"]], 1)
         band.set_verts([np.concatenate([there, back[::-1]])])
@@ -212,7 +210,7 @@ class WhoIsIt(Panel):
         return data
 
     def _choose(self, *_: object) -> None:
-        """Other clips: everything changes."""
+        """Show other clips: everything changes."""
         if not self.listening:
             return
         first, second = (self.clips[choice.value].wave for choice in self.choices)
@@ -223,7 +221,7 @@ class WhoIsIt(Panel):
         self._sound()
 
     def _disturb(self, *_: object) -> None:
-        """Other noise or another room: the second clip changes."""
+        """Apply other noise or another room to the second clip."""
         clean = self.clips[self.choices[1].value].wave
         self.waves[1] = disturb(clean, self.noise.value, self.room.value)
         self._set_wave(1)
@@ -234,24 +232,24 @@ class WhoIsIt(Panel):
         self.players[1].value = wav(self.waves[1])
 
     def _score(self) -> None:
-        """The score of the two waves, and all that follows from it."""
+        """Score the two waves and show warnings, decision and probability."""
         name, second = self.choices[0].value, self.waves[1]
         if name not in self.embeddings:
             self.embeddings[name] = self.verifier.embed(self.waves[0])
         pair = scoring.normalise(np.stack([self.embeddings[name], self.verifier.embed(second)]))
         self.score = float(pair[0] @ pair[1])
-        found = [
+        warnings = [
             line
             for choice, wave in zip(self.choices, self.waves, strict=True)
             for line in doubts(choice.description, wave, self.clips[choice.value].rate)
         ]
-        text = "; ".join(found) + ": the threshold was not set on such speech"
-        self.warnings.say(text if found else "", bad=True)
+        text = "; ".join(warnings) + ": the threshold was not set on such speech"
+        self.warnings.say(text if warnings else "", bad=True)
         self.message.say("")
         self._judge()
 
     def _judge(self, *_: object) -> None:
-        """Decision and probability of the score there is."""
+        """Show decision and probability of the present score."""
         threshold, prior = self.threshold.value, self.prior.value
         same = self.score >= threshold
         llr = self.fitted["llr_scale"] * self.score + self.fitted["llr_offset"]
@@ -267,22 +265,23 @@ class WhoIsIt(Panel):
         names = " and ".join(choice.value for choice in self.choices)
         self.screen.draw(f"Waveforms and mel pictures of {names}. {self.result.text}")
 
-    def _upload(self, place: int) -> None:
-        """Take an uploaded file as a side's clip; what was there stays in the list."""
-        files, self.uploads[place].value = self.uploads[place].value, ()
-        for file in files:  # none when the line above calls back
-            self._take(place, file["name"], bytes(file["content"]))
+    def _upload(self, side: int) -> None:
+        """Take an uploaded file as the clip of a side; the earlier clips stay in the list."""
+        files = self.uploads[side].value
+        self.uploads[side].value = ()  # calls back with no file
+        for file in files:
+            self._take(side, file["name"], bytes(file["content"]))
 
-    def _take(self, place: int, name: str, content: bytes) -> None:
-        """Choose a file's clip on one side, under a name of its own."""
+    def _take(self, side: int, name: str, content: bytes) -> None:
+        """Choose the clip of a file on one side, under a unique name."""
         clip = read_upload(name, content)
         while name in self.clips:
             name = f"{PurePath(name).stem}+{PurePath(name).suffix}"
         self.clips[name] = clip
-        wanted = [choice.value for choice in self.choices]
-        wanted[place] = name
-        self.listening = False  # new options would choose the first of them
-        for choice, value in zip(self.choices, wanted, strict=True):
+        chosen = [choice.value for choice in self.choices]
+        chosen[side] = name
+        self.listening = False  # new options select the first of them for a moment
+        for choice, value in zip(self.choices, chosen, strict=True):
             choice.options = list(self.clips)
             choice.value = value
         self.listening = True
@@ -291,7 +290,7 @@ class WhoIsIt(Panel):
 
 
 def who_is_it(verifier: Verifier, clips: dict[str, np.ndarray], note: str = "") -> WhoIsIt:
-    """Choose, upload or record two clips; hear and see them; score, probability, decision; noise, room.
+    """Two clips to choose, upload or record; their picture, score, probability and decision.
 
     Args:
         verifier: of `oskdft.load`, with a threshold. clips: name -> [N] float32 at 16 kHz.
