@@ -9,11 +9,10 @@ import soundfile
 
 from oskdft import config
 from oskdft.speech import audio, quality
-from oskdft.speech.quality import length_s
 
 MOST_BYTES = 100 << 20
-LONGEST_S = 300.0  # a longer file is a mistake: refused by its header
-USED_S = 6.0  # the rest is not decoded: an answer should follow a slider
+UPLOAD_LIMIT_S = 300.0  # a longer file is refused by its header
+USED_S = 6.0  # the rest is not decoded, so that scoring keeps up with a slider
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def read_upload(name: str, content: bytes) -> Clip:
     Returns:
         At most `USED_S` seconds; channels are averaged, other rates resampled.
     Raises:
-        ValueError: not audio, empty, too short, longer than `LONGEST_S`, silent; names the fix.
+        ValueError: not audio, empty, too short, longer than `UPLOAD_LIMIT_S`, silent; names the fix.
 
     >>> read_upload("notes.txt", b"Hello")
     Traceback (most recent call last):
@@ -54,11 +53,14 @@ copy or download it again
 
 
 def _decoded(path: Path) -> Clip:
-    """The same of a file on disk."""
-    info, seconds = audio.info(path), length_s(path)
-    if seconds > LONGEST_S:
+    """`read_upload` of a file on disk."""
+    info = audio.info(path)
+    seconds = info.samples / info.rate
+    if fault := quality.length_fault(info.samples, info.rate):
+        raise ValueError(f"{path} {fault}")
+    if seconds > UPLOAD_LIMIT_S:
         raise ValueError(
-            f"{path} is {seconds / 60:,.0f} min long; give at most {LONGEST_S / 60:.0f} min "
+            f"{path} is {seconds / 60:,.0f} min long; give at most {UPLOAD_LIMIT_S / 60:.0f} min "
             f"(the first {USED_S:g} s are used)"
         )
     frames = round(USED_S * info.rate)
@@ -66,9 +68,10 @@ def _decoded(path: Path) -> Clip:
     wave = wave.mean(1)
     if info.rate != config.SAMPLE_RATE:
         wave = audio.resample(wave, info.rate, config.SAMPLE_RATE)
-    found = quality.problems(wave, shortest=config.SAMPLE_RATE // 2)
-    if found:
-        raise ValueError(f"{path} is {found[0]}; check the microphone and record again")
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{path} contains NaN or infinite samples; record again")
+    if quality.is_silent(wave):
+        raise ValueError(f"{path} is silent; check the microphone and record again")
     notes = {
         f"{info.channels} channels averaged": info.channels > 1,
         f"resampled from {info.rate:,} Hz": info.rate != config.SAMPLE_RATE,
