@@ -1,1 +1,1 @@
-"""The `oskdft` command and what it calls that is no library."""
+"""The `oskdft` command, the doctor, the benchmarks and the batch of notebooks."""

@@ -1,4 +1,4 @@
-"""The `oskdft` command: each subcommand is one call into a module, imported when it is used."""
+"""The `oskdft` command: each subcommand calls one module, which it imports itself."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from oskdft import __version__
 from oskdft.utils.process import STOPPED, Interrupts, keep_freed_memory
 
 app = typer.Typer(
@@ -15,8 +16,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # markup would swallow brackets such as "[n, E]"
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-data = typer.Typer(help="Corpora: what is here, get, make, check.", no_args_is_help=True)
+data = typer.Typer(help="Corpora: list, get, make, check.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -50,23 +53,81 @@ def settings(words: list[str]) -> dict[str, Any]:
     return changes
 
 
+def print_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        print(f"oskdft {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Options of the command itself."""
+
+
 @app.command()
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What is installed, what works, what to do."""
+    """Check the installation: what works, and how to repair the rest."""
     from oskdft.commands import doctor as module
 
     if fix:
         for line in module.repair():
             print(line, file=sys.stderr)
     findings = module.diagnose()
-    fine = all(f.ok for f in findings)
-    found = {"ok": fine, "findings": [asdict(f) for f in findings]}
-    show(found, as_json, "\n".join(module.lines(findings)))
-    if not fine:
+    ok = all(finding.ok for finding in findings)
+    report = {"ok": ok, "findings": [asdict(finding) for finding in findings]}
+    show(report, as_json, "\n".join(module.lines(findings)))
+    if not ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def config(
+    profile: Annotated[str, typer.Argument(help="Preset or YAML file.")] = "classroom",
+    as_json: Json = False,
+) -> None:
+    """Print every setting of a profile.
+
+    A star marks a value that differs from the default; the source is that of the default.
+    """
+    from oskdft import config as module
+
+    rows = module.describe(module.load(profile))
+    show({"profile": profile, "settings": rows}, as_json, "\n".join(setting_lines(rows)))
+
+
+def setting_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Settings as aligned lines below a head; a blank line between sections.
+
+    >>> row = {"name": "data.crop_s", "value": 2.0, "unit": "s", "meaning": "length", "source": "P"}
+    >>> setting_lines([row | {"choices": [], "changed": True}])
+    ['  setting      value  unit  source  meaning', '* data.crop_s  2.0    s     P       length']
+    """
+    cells = [("setting", "value", "unit", "source")]
+    for row in rows:
+        text = row["value"] if row["value"] and isinstance(row["value"], str) else None
+        cells.append((row["name"], text or json.dumps(row["value"]), row["unit"], row["source"]))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    aligned = ["  ".join(map(str.ljust, columns, widths)) for columns in cells]
+    lines = [f"  {aligned[0]}  meaning"]
+    section = rows[0]["name"].rpartition(".")[0]
+    for row, columns in zip(rows, aligned[1:], strict=True):
+        if row["name"].rpartition(".")[0] != section:
+            section = row["name"].rpartition(".")[0]
+            lines.append("")
+        choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
+        mark = "*" if row["changed"] else " "
+        lines.append(f"{mark} {columns}  {row['meaning']}{choices}")
+    return lines
 
 
 @data.command("list")
@@ -87,7 +148,7 @@ def data_list(as_json: Json = False) -> None:
 def data_get(
     name: str, dest: Annotated[str, typer.Option(help="Folder for it; else data/NAME.")] = ""
 ) -> None:
-    """Download a corpus that may be downloaded; an interrupted download goes on."""
+    """Download a corpus whose licence permits it, or resume an interrupted download."""
     from oskdft.speech.corpora import download
 
     print(download.get(name, dest))
@@ -99,7 +160,7 @@ def data_make(
     out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
     speakers: Annotated[int, typer.Option(help="Voices; the last third are test speakers.")] = 60,
     utterances: Annotated[int, typer.Option(help="Per speaker, about 3 s each.")] = 20,
-    seed: Annotated[int, typer.Option(help="Everything is drawn from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Make synthetic voices (NAME is "synthetic")."""
@@ -107,9 +168,9 @@ def data_make(
 
     if name != "synthetic":
         raise ValueError(f"{name!r} cannot be made; only synthetic can, see oskdft data list")
-    made = corpus.make_corpus(out, speakers, utterances, seed)
-    text = ", ".join(f"{key} {value}" for key, value in made.items())
-    show(made, as_json, f"{out}: {text}")
+    counts = corpus.make_corpus(out, speakers, utterances, seed)
+    text = ", ".join(f"{key} {value}" for key, value in counts.items())
+    show(counts, as_json, f"{out}: {text}")
 
 
 @data.command("check")
@@ -119,13 +180,14 @@ def data_check(
     full: Annotated[bool, typer.Option("--full", help="Decode every file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Missing, extra, unreadable, too short; counts and trial lists against the published ones."""
+    """Find missing, extra and unusable files; compare counts and trial lists with the published ones."""
     from oskdft.speech.corpora import check
     from oskdft.utils import provenance
 
-    report, versions = check.check(name, root, full), provenance.versions()
-    found = asdict(report) | {"ok": report.ok, "versions": versions}
-    show(found, as_json, "\n".join([*report.lines(), provenance.listed(versions)]))
+    report = check.check(name, root, full)
+    versions = provenance.versions()
+    result = asdict(report) | {"ok": report.ok, "versions": versions}
+    show(result, as_json, "\n".join([*report.lines(), provenance.listed(versions)]))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -133,7 +195,9 @@ def data_check(
 @app.command()
 def pretrain(
     config: Annotated[str, typer.Option(help="classroom-hubert, classroom-wav2vec2 or a file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the teacher; an interrupted run goes on.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the teacher; an interrupted run is resumed.")
+    ],
 ) -> None:
     """Pre-train a small teacher without labels."""
     from oskdft.training.pretraining import objectives
@@ -150,9 +214,7 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a speaker model."""
@@ -179,7 +241,7 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """EER, minDCF and Cllr of a model on a trial list, with interval and recipe."""
+    """Measure EER, minDCF and Cllr on a trial list."""
     from oskdft.evaluation import evaluate as module
 
     result = module.evaluate(model, trials, root, scores, snorm, tta=not no_tta, device=device)
@@ -188,13 +250,16 @@ def evaluate(
 
 @app.command()
 def score(file: Path, as_json: Json = False) -> None:
-    """Metrics of a score file: "label score" or "label id id score" lines."""
+    """Compute the metrics of a score file.
+
+    Its lines have the form "label score" or "label id id score".
+    """
     from oskdft.evaluation import metrics, score_file
     from oskdft.utils import provenance
 
     result = score_file.score_file(file) | {"versions": provenance.versions()}
-    unnamed = f"list          {result['list']}; a score file does not name it"
-    text = [metrics.summary_text(result), unnamed, provenance.listed(result["versions"])]
+    trial_list = f"list          {result['list']}; a score file does not name it"
+    text = [metrics.summary_text(result), trial_list, provenance.listed(result["versions"])]
     show(result, as_json, "\n".join(text))
 
 
@@ -205,7 +270,7 @@ def embed(
     model: Model = "classroom",
     device: Device = "auto",
 ) -> None:
-    """Embeddings of recordings."""
+    """Write the embeddings of recordings."""
     from oskdft.evaluation import evaluate as module
 
     module.embed_to(files, out, model, device)
@@ -215,7 +280,7 @@ def embed(
 def verify(
     a: Path, b: Path, model: Model = "classroom", device: Device = "auto", as_json: Json = False
 ) -> None:
-    """Do two recordings hold the same voice?"""
+    """Decide whether two recordings have the same speaker."""
     from oskdft.evaluation import verifier
 
     result = verifier.load(model, device, quick=True).verify(a, b)
@@ -227,7 +292,7 @@ def verify(
 
 @app.command()
 def sizes(as_json: Json = False) -> None:
-    """Parameters and reductions at published sizes, random weights."""
+    """Count parameters and reductions at published sizes."""
     from oskdft.lessons import costs
 
     result = costs.sizes()
@@ -240,11 +305,9 @@ def reproduce(
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     only: Annotated[str, typer.Option(help='Numbers such as "04,05"; else all.')] = "",
     out: Annotated[str, typer.Option(help="Folder of the batch; else runs/PROFILE.")] = "",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted batch.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted batch.")] = False,
 ) -> None:
-    """Run the notebooks in order; executed copies, figures and a report in one folder.
+    """Run the notebooks in order and write a report.
 
     -p NAME VALUE sets a parameter of the notebooks and may be repeated.
     """
@@ -265,7 +328,7 @@ def figures(
     ),
     as_json: Json = False,
 ) -> None:
-    """Draw stored figures again from their numbers."""
+    """Redraw stored figures from their numbers."""
     from oskdft.lessons.figures import store as module
 
     if not check:
@@ -285,7 +348,7 @@ def export(
     model: Model = "classroom",
     as_json: Json = False,
 ) -> None:
-    """Write a model for use elsewhere, checked against the original, with a model card."""
+    """Export a model, checked against the original."""
     from oskdft.storage import export as module
 
     report = module.export(model, to, out)
@@ -300,19 +363,19 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: shows that it runs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure what is fast, against what, side by side; results go to benchmarks/results.
+    """Measure speed and memory; results go to benchmarks/results.
 
-    Further options go to the benchmark: all know --out FILE; deployment --model M --trials LIST --root DIR.
+    Further options go to the benchmark: --out FILE; deployment also --model M --trials LIST --root DIR.
     """
     from oskdft.commands import bench as module
 
-    found = module.run(name, quick, as_json, context.args)
+    results = module.run(name, quick, as_json, context.args)
     if as_json:
-        show(found, True, "")
+        show(results, True, "")
 
 
 def main() -> None:
-    """Run a command; a refusal is one line on stderr and exit code 1, after SIGTERM it is 143."""
+    """Run a command. An error is one line on stderr and exit code 1; SIGTERM gives 143."""
     keep_freed_memory()
     try:
         with Interrupts():
@@ -326,6 +389,6 @@ def main() -> None:
         if "torchaudio" in line:
             line += " (run oskdft doctor --fix)"
         elif isinstance(error, OSError) and error.errno and ";" not in line:
-            line += "; check the path"  # the system's own words name no fix
+            line += "; check the path"  # the message of the system names no fix
         print(f"oskdft: {line}", file=sys.stderr)
         sys.exit(1)

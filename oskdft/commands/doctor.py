@@ -1,11 +1,11 @@
-"""What is installed, what works, what to do; and the repair of torchaudio beside a CPU-only torch.
+"""Check of the installation, and repair of torchaudio beside a CPU-only torch.
 
 The wheel of torchaudio for Linux is linked against CUDA. Beside a torch without CUDA its native
 extension fails to load, `import torchaudio` raises OSError, and transformers fails with it.
 torchaudio runs in pure Python when the extension's files are absent, so the repair renames them.
 
-Only the standard library is imported here, and every other library is tried in a child process:
-the doctor must be able to speak when they are broken, even when they crash.
+Only the standard library is imported here, and a child process tries every other library: the
+doctor reports libraries that fail to import, even those that crash the interpreter.
 """
 
 import argparse
@@ -46,10 +46,10 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at Python, the libraries, the devices, the machine, the data and the offline switch.
+    """Check Python, the libraries, the devices, the machine, the data and the offline switch.
 
     Returns:
-        One `Finding` per subject. Libraries are tried in a child process, none is imported here.
+        One `Finding` per subject.
 
     >>> [finding.name for finding in diagnose() if not finding.ok]
     []
@@ -61,7 +61,7 @@ def repair() -> list[str]:
     """Set torchaudio's native extension aside if, and only if, loading it fails.
 
     Returns:
-        What was done, one line each; empty when nothing had to be done.
+        One line per change; empty if torchaudio loads.
     Raises:
         ValueError: torchaudio is not installed, or fails for another reason than its extension.
         OSError: the package folder cannot be written.
@@ -75,12 +75,12 @@ def repair() -> list[str]:
     folder = _package_folder("torchaudio")
     if folder is None:
         raise ValueError(f"torchaudio is not installed; {REINSTALL}")
-    moved = [_rename(path, path.with_name(path.name + ASIDE)) for path in _extension_files(folder)]
+    moved = [path.replace(path.with_name(path.name + ASIDE)) for path in _extension_files(folder)]
     if moved and not _import_error("torchaudio"):
         names = ", ".join(path.name.removesuffix(ASIDE) for path in moved)
         return [f"torchaudio: set aside {names} (as *{ASIDE}); it now runs in pure Python"]
     for path in moved:  # they were not the reason
-        _rename(path, path.with_name(path.name.removesuffix(ASIDE)))
+        path.replace(path.with_name(path.name.removesuffix(ASIDE)))
     raise ValueError(f"torchaudio does not load ({reason}); {REINSTALL}")
 
 
@@ -100,13 +100,13 @@ def lines(findings: list[Finding]) -> list[str]:
     return text
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run `python -m oskdft.commands.doctor [--fix]`; returns 1 if something required is broken."""
     parser = argparse.ArgumentParser(
-        prog="python -m oskdft.commands.doctor", description="What works here."
+        prog="python -m oskdft.commands.doctor", description="Check the installation."
     )
     parser.add_argument("--fix", action="store_true", help="repair torchaudio first, if it fails")
-    if parser.parse_args(arguments).fix:
+    if parser.parse_args().fix:
         try:
             for line in repair():
                 print(line, flush=True)
@@ -117,12 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     return int(not all(finding.ok for finding in findings))
 
 
-def _rename(old: Path, new: Path) -> Path:
-    return old.replace(new)
-
-
 def _package_folder(name: str) -> Path | None:
-    """Where a package lies, found without importing it."""
+    """Folder of a package, without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
 
@@ -132,7 +128,7 @@ def _extension_files(folder: Path) -> list[Path]:
 
 
 def _import_error(module: str) -> str:
-    """Why `import module` fails in a fresh interpreter, in one line; empty when it works."""
+    """The error of `import module` in a fresh interpreter, one line; empty if it works."""
     child = _child(f"import {module}")
     if child.returncode == 0:
         return ""
@@ -154,24 +150,26 @@ def _python() -> Finding:
 
 def _libraries() -> list[Finding]:
     child = _child("from oskdft.commands.doctor import _try_libraries; _try_libraries()")
-    told = dict(json.loads(line) for line in child.stdout.splitlines())
+    results = dict(json.loads(line) for line in child.stdout.splitlines())
     reason = f"the test process ended with status {child.returncode}"
-    found = []
+    findings = []
     for name, (_, fix) in LIBRARIES.items():
-        ok, detail = told.get(name, (False, reason))
-        found.append(Finding(name, ok, detail, "" if ok else fix))
-    return found
+        ok, detail = results.get(name, (False, reason))
+        findings.append(Finding(name, ok, detail, "" if ok else fix))
+    return findings
 
 
 def _try_libraries() -> None:
-    """Child process: one JSON line per library, so that a crash leaves the lines before it."""
+    """In the child process: print one JSON line per library; a crash leaves the lines before it."""
     for name, (attempt, _) in LIBRARIES.items():
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                ok, detail = True, attempt()
-        except Exception as error:  # whatever goes wrong is what we want to know
+                detail = attempt()
+            ok = True
+        except Exception as error:  # every failure is a finding
             text = " ".join(str(error).split()) or "no message"
-            ok, detail = False, f"{type(error).__name__}: {text[:200]}"
+            detail = f"{type(error).__name__}: {text[:200]}"
+            ok = False
         print(json.dumps([name, [ok, detail]]), flush=True)
 
 
@@ -238,8 +236,8 @@ def _extras() -> Finding:
         name for name, needs in EXTRAS.items() if not all(map(importlib.util.find_spec, needs))
     ]
     if missing:
-        wanted = ",".join(missing)
-        return Finding("extras", True, f"not installed: {wanted}", f"pip install -e '.[{wanted}]'")
+        names = ",".join(missing)
+        return Finding("extras", True, f"not installed: {names}", f"pip install -e '.[{names}]'")
     return Finding("extras", True, ", ".join(EXTRAS))
 
 

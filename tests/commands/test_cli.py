@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oskdft import __version__, config
 from oskdft.commands import cli, doctor
 from oskdft.method import strategies
 from oskdft.utils import provenance
@@ -51,6 +52,32 @@ def test_help_lists_the_commands(oskdft):
     assert code == 0
     names = ("doctor", "data", "pretrain", "train", "evaluate", "score", "embed", "verify", "sizes")
     assert all(f" {name} " in out for name in names)
+    assert oskdft("-h") == (code, out, "")
+
+
+def test_brackets_of_help_texts_appear(oskdft):
+    for flag in ("-h", "--help"):
+        code, out, _ = oskdft("embed", flag)
+        assert code == 0 and "embeddings [n, E] and paths [n]." in " ".join(out.split())
+    for command in (["train"], ["data", "check"], ["reproduce"]):
+        assert oskdft(*command, "-h") == oskdft(*command, "--help")
+
+
+def test_version(oskdft):
+    assert oskdft("--version") == (0, f"oskdft {__version__}\n", "")
+
+
+def test_config_prints_every_setting(oskdft):
+    rows = parsed(oskdft("config", "vox1", "--json"))["settings"]
+    assert [row["name"] for row in rows] == list(config.SETTINGS)
+    crop = next(row for row in rows if row["name"] == "data.crop_s")
+    assert (crop["value"], crop["unit"], crop["changed"]) == (3.0, "s", True)
+    code, out, _ = oskdft("config", "vox1")
+    lines = [line for line in out.splitlines() if line]
+    assert code == 0 and len(lines) == len(rows) + 1
+    [line] = [line for line in lines if "data.crop_s" in line]
+    assert line.startswith("* ") and line.split()[2:4] == ["3.0", "s"]
+    assert oskdft("config", "vox3")[2].startswith("oskdft: no profile 'vox3'; choose smoke")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +128,7 @@ def test_wrong_usage_is_exit_code_2(oskdft, words):
         ("data get libri", "'libri' is not a known corpus"),
         ("data make librispeech --out OUT", "cannot be made; only synthetic can"),
         ("data check librispeech --root OUT", "librispeech: OUT is not a folder; correct the root"),
-        ("score OUT", "No such file or directory: 'OUT'; check the path"),
+        ("score OUT", "OUT: no such score file; correct the path"),
     ],
 )
 def test_a_refusal_is_one_line_and_exit_code_1(oskdft, tmp_path, words, says):

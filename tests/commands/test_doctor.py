@@ -53,7 +53,7 @@ def test_a_torchaudio_that_cannot_load_is_repaired(broken: Path):
 def test_a_broken_torchaudio_is_reported_with_the_fix(broken: Path):
     (broken.parent / "transformers.py").write_text("raise ImportError('torchaudio')")  # faster
     told = python(
-        "import sys; from oskdft.commands import doctor; sys.exit(doctor.main([]))", broken.parent
+        "import sys; from oskdft.commands import doctor; sys.exit(doctor.main())", broken.parent
     )
     assert told.returncode == 1
     text = told.stdout.splitlines()
