@@ -1,4 +1,4 @@
-"""Finds the benchmarks of the source checkout and runs them, each in a process of its own."""
+"""Run the benchmarks of the source checkout, each in a process of its own."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ WRONG_USAGE = 2  # exit code
 
 
 def names() -> list[str]:
-    """The benchmarks there are, sorted.
+    """Names of the benchmarks, sorted.
 
     Raises:
         FileNotFoundError: the package was installed without its source.
@@ -21,20 +21,20 @@ def names() -> list[str]:
     >>> "scoring" in names()
     True
     """
-    found = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_BENCHMARKS)
-    if not found:
+    stems = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_BENCHMARKS)
+    if not stems:
         raise FileNotFoundError(f"no benchmarks in {FOLDER}; run oskdft bench in a source checkout")
-    return found
+    return stems
 
 
 def results() -> list[dict]:
-    """What has been measured: every result in benchmarks/results, whose files hold one or several."""
-    found = []
+    """Every result in benchmarks/results; a file holds one result or several."""
+    measured = []
     for path in sorted((FOLDER / "results").glob("*.json")):
-        read = json.loads(path.read_text(encoding="utf-8"))
-        several = [read] if "benchmark" in read else read.values()
-        found += [one for one in several if isinstance(one, dict) and "benchmark" in one]
-    return found
+        content = json.loads(path.read_text(encoding="utf-8"))
+        candidates = [content] if "benchmark" in content else content.values()
+        measured += [one for one in candidates if isinstance(one, dict) and "benchmark" in one]
+    return measured
 
 
 def run(
@@ -50,14 +50,14 @@ def run(
         {name: its JSON object}, empty without ``as_json``.
     Raises:
         ValueError: no such benchmark, one that fails, or options without a name.
-        SystemExit: options that the benchmark does not know; it has said which it knows.
+        SystemExit: options that the benchmark does not know; its own message lists them.
     """
     known = names()
     if options and not name:
         raise ValueError(f"{' '.join(options)} is for one benchmark; name it: {', '.join(known)}")
     if name and name not in known:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(known)}")
-    found = {}
+    objects = {}
     for one in [name] if name else known:
         flags = ["--quick"] * quick + ["--json"] * as_json
         command = [sys.executable, str(FOLDER / f"{one}.py"), *flags, *options]
@@ -67,5 +67,5 @@ def run(
         if done.returncode:
             raise ValueError(f"benchmark {one} failed with exit code {done.returncode}, see above")
         if as_json:
-            found[one] = json.loads(done.stdout)
-    return found
+            objects[one] = json.loads(done.stdout)
+    return objects

@@ -1,4 +1,4 @@
-"""The whole series in one batch: papermill runs the notebooks, a report gathers what they found."""
+"""The series in one batch: papermill runs the notebooks, and a report shows their results."""
 
 import contextlib
 import datetime
@@ -27,7 +27,8 @@ from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, write_json
 
 NOTEBOOKS = ROOT / "notebooks"
-LIVE_S, LOG_S = 1.0, 60.0  # between two lines on what runs: on a terminal, in a log
+LIVE_S = 1.0  # between two progress lines on a terminal
+LOG_S = 60.0  # and in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
 
@@ -43,13 +44,13 @@ def reproduce(
     Args:
         profile: for all notebooks. only: numbers such as "04"; None: all.
         out: folder for executed copies, runs, figures and report; empty: runs/<profile>.
-        resume: pass over notebooks that this folder has finished with the same parameters.
+        resume: skip the notebooks that this folder has finished with the same parameters.
         parameters: for every notebook that has them.
     Returns:
         the report, report.html.
     Raises:
-        ValueError: unknown profile, notebook or parameter; a folder that holds a report already, or
-            that another process writes; a notebook that failed (its executed copy is kept).
+        ValueError: unknown profile, notebook or parameter; the folder holds a batch already, or
+            another process writes to it; a notebook failed (its executed copy is kept).
     """
     config.load(profile)
     chosen = select(only)
@@ -58,37 +59,39 @@ def reproduce(
         profile = str(Path(profile).resolve())
     for name in parameters or {}:
         if name in OWN:
-            raise ValueError(f"-p {name} would tear the batch apart; use {OWN[name]}")
-    given = {"profile": profile, "output_dir": str(out), "save_figures": True} | (parameters or {})
+            raise ValueError(f"-p {name} has to be the same in the whole batch; use {OWN[name]}")
+    values = {"profile": profile, "output_dir": str(out), "save_figures": True} | (parameters or {})
     known = {path: set(papermill.inspect_notebook(str(path))) for path in chosen}
-    _refuse_unknown(given, known)
+    _refuse_unknown(values, known)
     with Lock(out):
-        return write_report(out, profile, _run_chosen(known, given, out, resume))
+        return write_report(out, profile, _run_chosen(known, values, out, resume))
 
 
 def _run_chosen(
-    known: dict[Path, set[str]], given: dict[str, Any], out: Path, resume: bool
+    known: dict[Path, set[str]], values: dict[str, Any], out: Path, resume: bool
 ) -> dict[str, dict]:
-    """Run the notebooks that are not done; returns what reproduce.json holds."""
+    """Run the notebooks that are not done; return the content of reproduce.json."""
     state_path = out / "reproduce.json"
     state = read_json(state_path) if state_path.is_file() else {}
     if state and not resume:
-        raise ValueError(f"{out} holds a batch; add --resume to go on, or choose another --out")
+        raise ValueError(
+            f"{out} holds a batch; add --resume to continue it, or choose another --out"
+        )
     commit = provenance.facts()["commit"]
     for number, path in enumerate(known, 1):
         label = f"[{number}/{len(known)}] {path.stem}"
-        wanted = {name: value for name, value in given.items() if name in known[path]}
+        used = {name: value for name, value in values.items() if name in known[path]}
         before = state.get(path.stem, {})
-        if before.get("parameters") == wanted and before.get("source") == _digest(path):
+        if before.get("parameters") == used and before.get("source") == _digest(path):
             other = "" if before.get("commit") == commit else _of_another(before, commit)
             say(f"{label}: done before, {before['seconds']:.0f} s{other}")
             continue
         say(f"{label} ...")
         began = time.monotonic()
         with _watched(label, len(nbformat.read(path, as_version=4).cells) + 1) as at_cell:
-            _run(path, out / "notebooks" / path.name, wanted, at_cell)
+            _run(path, out / "notebooks" / path.name, used, at_cell)
         seconds = time.monotonic() - began
-        state[path.stem] = {"seconds": seconds, "parameters": wanted, "source": _digest(path)}
+        state[path.stem] = {"seconds": seconds, "parameters": used, "source": _digest(path)}
         state[path.stem]["commit"] = commit
         write_json(state_path, state)
         say(f"{label}: {seconds:.0f} s")
@@ -96,7 +99,7 @@ def _run_chosen(
 
 
 def _of_another(before: dict, commit: str) -> str:
-    """Warns that the package may have changed since: the digest covers the notebook alone."""
+    """Warning that the package may have changed since; the digest covers the notebook alone."""
     return (
         f", at commit {before.get('commit') or 'unknown'}; here is {commit or 'unknown'}: "
         "to run it again, choose another --out"
@@ -105,18 +108,21 @@ def _of_another(before: dict, commit: str) -> str:
 
 @contextlib.contextmanager
 def _watched(label: str, cells: int) -> Iterator[Callable]:
-    """Says which cell runs: one line redrawn on a terminal, a line a minute in a log.
+    """Show which cell runs: one line redrawn on a terminal, a line a minute in a log.
 
     Args:
-        cells: of the notebook, with the one that papermill adds for the parameters.
-    Returns:
-        what nbclient calls when a cell starts.
+        cells: number of cells, with the one that papermill adds for the parameters.
+    Yields:
+        the function that nbclient calls when a cell starts.
     """
-    live, began, stop, place = sys.stderr.isatty(), time.monotonic(), threading.Event(), [0]
+    live = sys.stderr.isatty()
+    began = time.monotonic()
+    stop = threading.Event()
+    started = [0]  # indices of cells
 
     def tick() -> None:
         while not stop.wait(LIVE_S if live else LOG_S):
-            text = f"{label}: cell {place[-1] + 1} of {cells}, {time.monotonic() - began:.0f} s"
+            text = f"{label}: cell {started[-1] + 1} of {cells}, {time.monotonic() - began:.0f} s"
             if live:
                 print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
             else:
@@ -125,7 +131,7 @@ def _watched(label: str, cells: int) -> Iterator[Callable]:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        yield lambda cell, cell_index: place.append(cell_index)
+        yield lambda cell, cell_index: started.append(cell_index)
     finally:
         stop.set()
         ticker.join()
@@ -149,10 +155,10 @@ def select(only: list[str] | None) -> list[Path]:
     return [path for number, path in numbers.items() if not only or number in only]
 
 
-def _refuse_unknown(given: dict[str, Any], known: dict[Path, set[str]]) -> None:
-    """papermill only warns about a parameter that no notebook has."""
+def _refuse_unknown(values: dict[str, Any], known: dict[Path, set[str]]) -> None:
+    """Refuse a parameter that no notebook has; papermill only warns."""
     everything = sorted(set().union(*known.values()))
-    for name in given:
+    for name in values:
         if name not in everything:
             raise ValueError(
                 f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
@@ -170,34 +176,34 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
         raise ValueError(
-            f"{path.stem} stopped at cell {error.cell_index}: {reason}; what ran is in {copy}; "
-            "mend it and add --resume"
+            f"{path.stem} stopped at cell {error.cell_index}: {reason}; the executed part is in "
+            f"{copy}; correct the notebook and add --resume"
         ) from None
-    except SystemExit:  # SIGTERM; asyncio would print a traceback of the kernel that was stopped
+    except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
 
 
 @contextlib.contextmanager
 def _local_sockets() -> Iterator[TraitletsConfig]:
-    """Settings by which a kernel is talked to over sockets in a private folder of its own.
+    """Settings that connect to a kernel over sockets in a private temporary folder.
 
-    Over TCP whoever is on this machine could read along, and the kernel warns of it. Without a
-    folder the sockets would lie among the notebooks, on whatever file system those are.
+    Over TCP every user of the machine could read the messages, and the kernel warns of that. Without
+    a folder the sockets would be made beside the notebooks, whose file system may not support them.
     """
     with tempfile.TemporaryDirectory(prefix="oskdft-") as folder:
         yield TraitletsConfig({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def _digest(path: Path) -> str:
-    """What the code cells say; prose may change without running a notebook again."""
+    """Digest of the code cells; prose may change without running a notebook again."""
     cells = nbformat.read(path, as_version=4).cells
     return provenance.digest("\n".join(c.source for c in cells if c.cell_type == "code"))
 
 
 def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
-    """report.html: every table and figure with its caption, and the executed notebooks as pages."""
-    # a page has no kernel that could answer, and shows the code that is folded in JupyterLab
+    """Write report.html: tables, figures with captions, and the executed notebooks as pages."""
+    # feedback cells need a kernel, and a page would show their folded code
     removal = {"remove_cell_tags": ["feedback"], "enabled": True}
     exporter = HTMLExporter(config=TraitletsConfig({"TagRemovePreprocessor": removal}))
     sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
@@ -222,9 +228,9 @@ def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> str:
         file.write(exporter.from_filename(str(executed))[0])
     link = f'<a href="{quote(f"notebooks/{page.name}")}">{html.escape(name)}</a>'
     parts = [f"<h2>{link} <small>{entry['seconds']:.0f} s</small></h2>"]
-    table, compared = out / "tables" / f"{name[:2]}.json", None
-    if table.is_file():
-        compared = read_json(table)
+    table = out / "tables" / f"{name[:2]}.json"
+    compared = read_json(table) if table.is_file() else None
+    if compared:
         parts.append(_table(compared))
     parts += [_figure(path) for path in sorted((out / "figures").glob(f"{name[:2]}_*.json"))]
     printed = [
@@ -234,7 +240,7 @@ def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> str:
 
 
 def _printed_tables(executed: Path) -> list[str]:
-    """What cells printed with a `notebook.table` in it, and with the lines around it."""
+    """Printed texts of the cells that hold a table of `lessons.exercise.table`."""
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     texts = [output.text for output in outputs if output.output_type == "stream"]
@@ -250,9 +256,11 @@ def _table(saved: dict) -> str:
 
 
 def _figure(path: Path) -> str:
-    """A figure that was saved; names and texts come from files and are escaped."""
-    saved, source = read_json(path), quote(f"figures/{path.stem}.svg")
-    alt, caption = html.escape(saved["alt"]), html.escape(saved["caption"])
+    """HTML of a saved figure; names and texts come from files and are escaped."""
+    saved = read_json(path)
+    source = quote(f"figures/{path.stem}.svg")
+    alt = html.escape(saved["alt"])
+    caption = html.escape(saved["caption"])
     return f'<figure><img src="{source}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
 
 

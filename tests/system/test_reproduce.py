@@ -104,7 +104,7 @@ def test_batch_report_and_resume(folder, tmp_path, capsys):
     }
     assert (out / "figures" / "01_two_smoke.svg").is_file()
 
-    with pytest.raises(ValueError, match="holds a batch; add --resume to go on"):
+    with pytest.raises(ValueError, match="holds a batch; add --resume to continue it"):
         reproduce.reproduce("smoke", out=out, parameters=given)
     write(folder, "02_two", "assert seed == 5", "print('changed')")
     reproduce.reproduce("smoke", out=out, resume=True, parameters=given)
