@@ -239,7 +239,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_state(speech, tmp_path, mon
 
 
 def test_batches_follow_from_seed_and_step(speech):
-    batches = data.Batches(TINY, speech, [np.ones(4000, np.float32)])
+    batches = data.CropPairs(TINY, speech, [np.ones(4000, np.float32)])
     wave, rows, starts = batches(3)
     assert wave.shape == (6, 8000) and wave.dtype == torch.float32
     assert rows[:3].tolist() == rows[3:].tolist() and len(set(rows)) == 3

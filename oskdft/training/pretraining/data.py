@@ -1,4 +1,4 @@
-"""Speech without labels for pre-training: held in memory, cut into disturbed crops."""
+"""Unlabelled speech for pre-training, held in memory and cut into augmented crops."""
 
 from pathlib import Path
 
@@ -27,31 +27,37 @@ class Speech:
             )
 
     def crop(self, index: int, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Random crop [samples] in [-1, 1] and the frame it starts on; short clips are repeated."""
+        """Cut a random crop [samples] in [-1, 1]; return it with its first frame. Short clips are repeated."""
         wave = self.waves[index]
         start = int(rng.integers(max(len(wave) - samples, 0) // HOP + 1))
         part = wave[start * HOP : start * HOP + samples].astype(np.float32) / 32768
         return audio.wrap(part, samples), start
 
     def seconds(self) -> float:
-        """Length of everything [s]."""
+        """Return the total length [s]."""
         return sum(map(len, self.waves)) / config.SAMPLE_RATE
 
 
 def to_int16(wave: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] as 16-bit integers, [N]."""
+    """Convert samples [N] in [-1, 1] to 16-bit integers."""
     return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
 
 
-class Batches:
-    """The batch of each step, from (seed, step) alone: utterances, two crops of each, their disturbance."""
+class CropPairs:
+    """The batch of each step: two crops of each utterance, each with its own noise and equalisation.
+
+    A batch depends on (seed, step) alone.
+    """
 
     def __init__(self, recipe: PretrainConfig, speech: Speech, noises: list[np.ndarray]) -> None:
         self.recipe, self.speech, self.noises = recipe, speech, noises
         self.samples = int(recipe.crop_s * config.SAMPLE_RATE)
 
     def __call__(self, step: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """Returns disturbed crops [2U, N] (rows u and U + u belong together), utterances and frames [2U]."""
+        """Return augmented crops [2U, N], their utterances [2U] and first frames [2U].
+
+        Rows u and U + u are crops of one utterance.
+        """
         r = self.recipe
         rng = np.random.default_rng([r.seed, step])
         chosen = rng.choice(

@@ -1,8 +1,8 @@
 """Pre-train the classroom teachers: small HuBERT and wav2vec 2.0 models, without labels.
 
-The objectives are those of the paper's teachers. Beside them, as an option, two crops of one
-utterance under different noise and equalisation should resemble each other in a middle layer more
-than any other utterance (UniSpeech-SAT). Without that loss small budgets leave speakers behind; the
+The objectives are those of the paper's teachers. An optional second loss (UniSpeech-SAT) pulls two
+crops of one utterance, under different noise and equalisation, together in a middle layer and away
+from all other utterances. Without it a small budget teaches the layers little about speakers. The
 model card says which teacher had it.
 """
 
@@ -26,7 +26,7 @@ from oskdft.speech.noise import noise_files
 from oskdft.speech.synthetic import corpus
 from oskdft.storage import tensors
 from oskdft.training import run_folder
-from oskdft.training.pretraining.data import Batches, Speech, to_int16
+from oskdft.training.pretraining.data import CropPairs, Speech, to_int16
 from oskdft.training.pretraining.objectives import (
     HubertPretrainer,
     PretrainConfig,
@@ -46,7 +46,7 @@ JUDGES = (30, 12)  # synthetic speakers and utterances of each, where no real on
 
 
 def run(recipe: PretrainConfig, out: str | Path) -> dict:
-    """`pretrain` on what is here: see `hear`."""
+    """Pre-train on the corpora that are here, see `hear`."""
     return pretrain(recipe, out, lambda: hear(recipe, Path(out)))
 
 
@@ -107,7 +107,7 @@ def _paths(table: tables.Utterances) -> list[Path]:
 
 
 def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple]) -> dict:
-    """Pre-train a teacher; goes on from the newest state in OUT/checkpoints when there is one.
+    """Pre-train a teacher; resume from the newest state in OUT/checkpoints if there is one.
 
     Args:
         recipe: sizes, losses, budget.
@@ -115,7 +115,7 @@ def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple])
         hear: gives the training audio (`Speech`), additive noise, each [n] at 16 kHz, and encoder ->
             zero-shot EER of each layer on development speakers (`zero_shot_eer`).
     Returns:
-        what pretrain.json holds: recipe, seconds of speech, log.
+        the content of pretrain.json: recipe, seconds of speech, log.
     Raises:
         ValueError: a teacher of another recipe is there, another process writes there, a loss is not
             finite, or memory is short. OSError: no room, or a disk that is full or gone.
@@ -130,10 +130,10 @@ def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple])
 
 
 class Loop:
-    """Model, optimiser and report of a pre-training, step by step; the state is whole between two steps.
+    """Model, optimiser and report of a pre-training. Signals arrive between two steps.
 
     Args:
-        recipe: of the teacher. out: its folder, which ``lock`` keeps for this process.
+        recipe: of the teacher. out: its folder. lock: of the folder.
     """
 
     def __init__(
@@ -141,8 +141,8 @@ class Loop:
     ) -> None:
         self.recipe, self.out, self.interrupts, self.lock = recipe, out, interrupts, lock
         torch.manual_seed(recipe.seed)
-        made = HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer
-        self.model = made(recipe)
+        pretrainer = HubertPretrainer if recipe.family == "hubert" else Wav2Vec2Pretrainer
+        self.model = pretrainer(recipe)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
         )
@@ -153,25 +153,25 @@ class Loop:
         self.began = time.monotonic() - self.report["seconds"]
 
     def run_through(self, speech: Speech, noises: list[np.ndarray], judge: Callable) -> None:
-        """Train to the end; a signal saves the state first."""
+        """Train to the end; on a signal, save the state first."""
         if self.report["step"] == 0:
             self.report["speech_s"] = round(speech.seconds())
             self.model.prepare(speech.waves, own_features=False)
         try:
-            self._go(speech, Batches(self.recipe, speech, noises), judge)
+            self._go(speech, CropPairs(self.recipe, speech, noises), judge)
         except (KeyboardInterrupt, SystemExit):
             with self.interrupts.held():
                 self.save()
             say(f"stopped after step {self.report['step']}; the same command goes on from there")
             raise
         except OSError:
-            self.lock.check()  # a folder that is gone says more than the file missed first
+            self.lock.check()  # "the folder has vanished" tells more than the first missing file
             raise
 
-    def _go(self, speech: Speech, batches: Batches, judge: Callable) -> None:
+    def _go(self, speech: Speech, batches: CropPairs, judge: Callable) -> None:
         steps, report = self.recipe.steps, self.report
         first, relabel = report["step"], int(self.recipe.relabel_at * steps)
-        self._judge_when_due(judge)  # the run was cut before or in it
+        self._judge_when_due(judge)  # the run was interrupted before or in it
         for step in progress(range(first, steps), f"pre-training {self.recipe.name}"):
             if step == relabel and step > 0:
                 self.model.prepare(speech.waves, own_features=True)
@@ -181,7 +181,7 @@ class Loop:
             self._judge_when_due(judge)
 
     def _judge_when_due(self, judge: Callable) -> None:
-        """Twenty times in a run: what the layers know, the log, the teacher so far, and the state."""
+        """Twenty times in a run: judge the layers; write log, teacher and state."""
         report, step = self.report, self.report["step"]
         due = step == self.recipe.steps or step % max(self.recipe.steps // 20, 1) == 0
         if not (due and step) or any(entry["step"] == step for entry in report["log"]):
@@ -198,52 +198,49 @@ class Loop:
             write_json(self.out / "pretrain.json", report)
             with atomic(self.out / "README.md") as file:
                 file.write(card(report))
-            self.save()  # last: with an older state all this is written again
+            self.save()  # last: a run resumed from an older state writes all of this again
 
     def _seconds(self) -> int:
         return round(time.monotonic() - self.began)
 
     def save(self) -> None:
-        """Write the state for going on."""
+        """Write the state that a resume starts from."""
         self.lock.check()
         state = run_folder.prefixed(self.model.state_dict(), "model.")
         state |= run_folder.prefixed(run_folder.optimiser_tensors(self.optimiser), "optimiser.")
         if getattr(self.model, "labels", None):
             state["labels"] = torch.from_numpy(np.concatenate(self.model.labels))
             state["label_lengths"] = torch.tensor([len(labels) for labels in self.model.labels])
-        place = {"stage": 0, "step": self.report["step"], "seconds": self._seconds()}
-        place |= {"rows": [], "validations": [], "window": self.figures, "report": self.report}
-        run_folder.write_state(self.out, place, state)
+        position = {"stage": 0, "step": self.report["step"], "seconds": self._seconds()}
+        log = {"rows": [], "validations": [], "window": self.figures, "report": self.report}
+        run_folder.write_state(self.out, position | log, state)
 
     def _restore(self) -> tuple[dict, dict[str, float]]:
-        """The report so far, a fresh one when OUT is new, and the figures of the last step."""
-        wanted, place = (
-            json.loads(json.dumps(dataclasses.asdict(self.recipe))),
-            run_folder.last_state(self.out),
-        )
-        if place is None:
-            start = {"recipe": wanted, "step": 0, "seconds": 0, "speech_s": 0}
+        """Return the report so far (a new one if OUT is new) and the figures of the last step."""
+        recipe = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
+        state = run_folder.last_state(self.out)
+        if state is None:
+            start = {"recipe": recipe, "step": 0, "seconds": 0, "speech_s": 0}
             return start | provenance.facts() | {"log": []}, {}
-        if place["report"]["recipe"] != wanted:
+        if state["report"]["recipe"] != recipe:
             raise ValueError(f"{self.out} holds a teacher of another recipe; choose another --out")
-        state = place["tensors"]
-        weights = run_folder.select(state, "model.")
+        stored = state["tensors"]
+        weights = run_folder.select(stored, "model.")
         tensors.load_strictly(self.model, weights, f"the state in {self.out}/checkpoints")
-        run_folder.restore_optimiser(self.optimiser, run_folder.select(state, "optimiser."))
-        if "labels" in state:
-            lengths = state["label_lengths"].tolist()
-            self.model.labels = [part.numpy() for part in state["labels"].split(lengths)]
-        return place["report"] | {"seconds": place["seconds"]}, place["window"]
+        run_folder.restore_optimiser(self.optimiser, run_folder.select(stored, "optimiser."))
+        if "labels" in stored:
+            lengths = stored["label_lengths"].tolist()
+            self.model.labels = [part.numpy() for part in stored["labels"].split(lengths)]
+        return state["report"] | {"seconds": state["seconds"]}, state["window"]
 
 
 def _step(
     model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple, step: int
 ) -> dict[str, float]:
-    """One update; returns figures to log."""
+    """Update the weights once; return the figures of the log."""
     r = model.recipe
-    np.random.seed(
-        (r.seed + step) % 2**32
-    )  # transformers draws masks and negatives from NumPy's generator
+    # transformers draws masks and negatives from NumPy's generator
+    np.random.seed((r.seed + step) % 2**32)
     torch.manual_seed(r.seed + step)
     share = step / r.steps
     for group in optimiser.param_groups:
@@ -275,10 +272,10 @@ def _summary(figures: dict[str, float]) -> str:
 
 
 def card(report: dict) -> str:
-    """The model card of a teacher: objective, speech, budget, what its layers know.
+    """Write the model card of a teacher: objective, speech, budget, zero-shot EER of its layers.
 
     Args:
-        report: what pretrain.json holds.
+        report: the content of pretrain.json.
     """
     r, last = report["recipe"], report["log"][-1]
     objective = {
@@ -320,7 +317,7 @@ over time, standardised, cosine), beside MFCC, which need no training:
 
 
 def save_teacher(encoder: nn.Module, out: Path) -> None:
-    """config.json and model.safetensors (16-bit floats: half the size, the same decisions)."""
+    """Write config.json and model.safetensors (16-bit floats: half the size, the same decisions)."""
     write_json(out / "config.json", encoder.config.to_dict())
     tensors.save_tensors(
         out / "model.safetensors", {k: v.half() for k, v in encoder.state_dict().items()}
