@@ -1,77 +1,66 @@
-"""TODO evaluation.calibration."""
-
-import math
-from pathlib import Path
+"""Calibration of a model on development trials: scores to log-likelihood ratios, and the threshold."""
 
 import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
-from oskdft.evaluation.embedding import embed_files, scores_by_policy
-from oskdft.evaluation.metrics import _check_prior, _checked
+from oskdft.evaluation.embedding import embed_and_score
 from oskdft.method.model import SpeakerModel
-from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.protocol import Task
 
-RIDGE = 1e-4  # keeps the calibration of separable scores finite
+RIDGE = 1e-4  # penalty on the squared scale; without it the scale of separable scores is infinite
 
 
-def calibrate(scores: np.ndarray, labels: np.ndarray, p_target: float = 0.5) -> tuple[float, float]:
-    """Scale and offset that turn scores into log-likelihood ratios: llr = scale * score + offset.
+def calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Scale and offset of the log-likelihood ratios llr = scale * score + offset.
+
+    Logistic regression on standardised scores. Both classes weigh the same, so the prior is 1/2, its
+    logit 0, and the intercept of the regression is the offset.
 
     Args:
-        scores, labels: [P], of development trials. p_target: prior the fit is best for.
+        scores: [P] of development trials, any unit. labels: [P] 1 same speaker, 0 different.
     Returns:
-        (scale, offset), by prior-weighted logistic regression (Newton); a small ridge on the scale
-        of standardised scores keeps separable data finite.
+        (scale, offset): scale in nats per unit of the scores, offset in nats; both 0 if all scores are
+        equal.
+    Raises:
+        ValueError: see `metrics.checked_trials`.
+    Source: Brummer and du Preez 2006, linear calibration by logistic regression.
 
     >>> scale, offset = calibrate([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1])
-    >>> scale > 0, round(scale * 1.5 + offset, 6)
-    (True, 0.0)
+    >>> scale > 0, abs(scale * 1.5 + offset) < 1e-6
+    (True, True)
     """
-    _check_prior(p_target)
-    scores, target = _checked(scores, labels)
-    mean, spread = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64)) or 1.0
-    x = np.stack([(scores - mean) / spread, np.ones(len(scores))], 1)
-    weight = np.where(target, p_target / target.sum(), (1 - p_target) / (~target).sum())
-    prior, ridge = math.log(p_target / (1 - p_target)), np.diag([RIDGE, 0.0])
-    beta = np.zeros(2)
+    from sklearn.linear_model import LogisticRegression  # heavy
 
-    def cost(beta: np.ndarray) -> float:
-        logit = x @ beta + prior
-        return float(
-            weight @ np.logaddexp(0, np.where(target, -logit, logit)) + beta @ ridge @ beta / 2
-        )
-
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(x @ beta + prior, -500, 500)))
-        gradient = x.T @ (weight * (p - target)) + ridge @ beta
-        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + ridge + 1e-12 * np.eye(2)
-        step, size = np.linalg.solve(hessian, gradient), 1.0
-        while cost(beta - size * step) > cost(beta) and size > 1e-6:
-            size /= 2  # a full Newton step can overshoot on separable scores
-        beta = beta - size * step
-        if np.abs(size * step).max() < 1e-10:
-            break
-    return float(beta[0] / spread), float(beta[1] - beta[0] * mean / spread)
+    scores, target = metrics.checked_trials(scores, labels)
+    if np.ptp(scores) == 0:
+        return 0.0, 0.0  # equal scores carry no evidence
+    scores = scores.astype(np.float64)
+    mean = scores.mean()
+    deviation = scores.std()
+    weights = np.where(target, 0.5 / target.sum(), 0.5 / (~target).sum())  # [P], sum 1
+    regression = LogisticRegression(C=1 / RIDGE, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+    regression.fit((scores[:, None] - mean) / deviation, target, sample_weight=weights)
+    scale = regression.coef_[0, 0] / deviation
+    return float(scale), float(regression.intercept_[0] - scale * mean)
 
 
 def calibration(model: SpeakerModel, task: Task, cfg: Config) -> dict[str, dict[str, float]]:
-    """Threshold, scale and offset for each scoring policy, from the development trials.
+    """Threshold, scale and offset of each scoring policy, from the development trials.
 
+    Args:
+        model: in evaluation mode. task: its ``dev_trials`` are scored.
+        cfg: ``eval`` names the policies and crops.
     Returns:
-        {"full": {...}} and the policy of ``cfg.eval``; each has threshold (at the EER), llr_scale
-        and llr_offset (scores to natural-log likelihood ratios).
+        policy ("full", "crops", "both") -> {"threshold": score at the EER, "llr_scale",
+        "llr_offset": see `calibrate`}.
+    Raises:
+        ValueError: a recording that cannot be embedded, or development trials of one class.
     """
-    trials, fitted = task.dev_trials, {}
-    for policy, scores in _scores(model, trials, task.dev.root, cfg).items():
+    trials = task.dev_trials
+    fitted = {}
+    for policy, scores in embed_and_score(model, trials, task.dev.root, cfg).items():
         scale, offset = calibrate(scores, trials.label)
         threshold = metrics.eer(scores, trials.label)[1]
         fitted[policy] = {"threshold": threshold, "llr_scale": scale, "llr_offset": offset}
     return fitted
-
-
-def _scores(model: SpeakerModel, trials: Trials, root: Path, cfg: Config) -> dict[str, np.ndarray]:
-    half_batch = cfg.switches.eval_path == "half_batch"
-    made = embed_files(model, [Path(root) / path for path in trials.paths], cfg.eval, half_batch)
-    return scores_by_policy(made, trials)

@@ -1,4 +1,8 @@
-"""TODO evaluation.embedding."""
+"""Embeddings of recordings in batches, and the scores of a trial list under each scoring policy.
+
+A batch never changes an embedding: crops have equal length, and a whole recording is padded with its
+padding masked everywhere (`method.encoder.frame_mask`).
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,8 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from oskdft import config
-from oskdft.config import EvalConfig
+from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import Trials
@@ -19,9 +22,9 @@ LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute s
 
 
 class Model(Protocol):
-    """What embeds: `model.SpeakerModel` or `onnxmodel.OnnxModel`."""
+    """A model that embeds: `model.SpeakerModel` or `onnx_model.OnnxModel`."""
 
-    device: object  # "cpu" when printed, or another
+    device: object  # printed as "cpu" or the name of a GPU
 
     def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
         """Embeddings [n, E] float32 of n utterances of any lengths."""
@@ -29,7 +32,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Embeddings of n recordings: of the whole [n, E], of crops [n, C, E]; None where not asked."""
+    """Embeddings of n recordings: of the whole [n, E], of crops [n, C, E]; None where not asked for."""
 
     full: np.ndarray | None
     crops: np.ndarray | None
@@ -42,21 +45,26 @@ class Embeddings:
 def embed_files(
     model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
 ) -> Embeddings:
-    """Embed recordings as ``recipe`` says.
+    """Embed recordings by a scoring recipe.
 
-    A whole recording is never cut, since the embedding would be another: the longest one sets the
-    memory where it exceeds the budget ``batch_s``, and one beyond `verifier.LONGEST_S` is refused.
+    A whole recording is never cut, because that would change its embedding. A recording longer than
+    ``batch_s`` is embedded alone and sets the memory.
 
     Args:
         model: in evaluation mode, on the device to use.
         paths: n audio files.
-        recipe: tta, crops, crop_s, batch_s (seconds of audio at once).
-        half_batch: the first half of the crops goes without adapters, as released (surprise 1).
+        recipe: tta, crops (C), crop_s [s], batch_s (audio at once [s]).
+        half_batch: embed the first half of the crops without adapters, as released (surprise 1).
+    Returns:
+        `Embeddings`: [n, E] and [n, C, E] float32.
+    Raises:
+        ValueError: a recording is too short or, where it is embedded whole, too long.
     """
     seconds = lengths(paths, recipe)
-    full, crops = [None] * len(paths), [None] * len(paths)
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
+    full = [None] * len(paths)
+    crops = [None] * len(paths)
     groups = batches_by_length(seconds, recipe.batch_s)
     for group in progress(groups, "embedding (batches)"):
         waves = [audio.read(paths[i]) for i in group]
@@ -77,9 +85,12 @@ def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
 
     Args:
         seconds: [n] lengths [s].
-        budget_s: most audio in a batch [s], padding included; a longer one goes alone.
+        budget_s: most audio in a batch [s], padding included; a longer utterance is a batch of its own.
     Returns:
-        index arrays; together each utterance once; in a group none is shorter than 0.8 of the longest.
+        Index arrays that together hold each utterance once; within a group no utterance is shorter
+        than 0.8 of the longest.
+    Raises:
+        ValueError: budget_s is not above 0.
 
     >>> [group.tolist() for group in batches_by_length(np.array([1.0, 5.0, 2.0, 2.0]), 4.0)]
     [[1], [2, 3], [0]]
@@ -88,7 +99,8 @@ def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
         raise ValueError(f"budget_s is {budget_s}; it must be more than 0 seconds")
     seconds = np.asarray(seconds)
     order = np.argsort(-seconds, kind="stable")
-    groups, first = [], 0
+    groups = []
+    first = 0
     while first < len(order):
         longest = seconds[order[first]]
         alike = int((seconds[order[first:]] >= LEAST_FILLED * longest).sum())
@@ -101,35 +113,59 @@ def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
 def _embed_crops(
     model: Model, waves: list[np.ndarray], recipe: EvalConfig, half_batch: bool
 ) -> np.ndarray:
-    """Embeddings of evenly spaced crops, [n, C, E]; so many at once that batch_s is not exceeded."""
-    samples = round(recipe.crop_s * config.SAMPLE_RATE)
+    """Embeddings [n, C, E] of evenly spaced crops, at most batch_s of audio at once."""
+    samples = round(recipe.crop_s * SAMPLE_RATE)
     cut = [audio.segments(wave, samples, recipe.crops) for wave in waves]  # n times [C, N]
-    plain = recipe.crops // 2 if half_batch else 0
+    bare = recipe.crops // 2 if half_batch else 0  # crops that go without adapters
     at_once = max(int(recipe.batch_s / recipe.crop_s), 1)
     parts = []
-    for places, without in ((range(plain), True), (range(plain, recipe.crops), False)):
-        if not places:
+    for crops, without_adapters in ((range(bare), True), (range(bare, recipe.crops), False)):
+        if not crops:
             continue
-        # the crops of a recording no longer than a crop are equal: one of them is enough
-        ends = [places.stop if len(wave) > samples else places.start + 1 for wave in waves]
-        rows = [
-            crop for crops, end in zip(cut, ends, strict=True) for crop in crops[places.start : end]
-        ]
+        # the crops of a recording no longer than a crop are equal: one of them is embedded
+        ends = [crops.stop if len(wave) > samples else crops.start + 1 for wave in waves]
+        rows = [row for rows, end in zip(cut, ends, strict=True) for row in rows[crops.start : end]]
         batches = [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
-        made = np.concatenate([model.embed(batch, without) for batch in batches])
-        counts = [end - places.start for end in ends]
-        each = np.split(made, np.cumsum(counts)[:-1])
-        parts.append(np.stack([np.broadcast_to(e, (len(places), e.shape[1])) for e in each]))
+        embeddings = np.concatenate([model.embed(batch, without_adapters) for batch in batches])
+        counts = [end - crops.start for end in ends]
+        by_wave = np.split(embeddings, np.cumsum(counts)[:-1])
+        parts.append(np.stack([np.broadcast_to(e, (len(crops), e.shape[1])) for e in by_wave]))
     return np.concatenate(parts, 1)
 
 
-def scores_by_policy(made: Embeddings, trials: Trials) -> dict[str, np.ndarray]:
-    """Scores [P] of every policy that the embeddings allow: "full", "crops", "both"."""
+def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.ndarray]:
+    """Cosine scores of a trial list under every scoring policy that the embeddings allow.
+
+    Args:
+        embeddings: of the n recordings ``trials.paths``.
+    Returns:
+        policy ("full", "crops", and "both" where both are there) -> [P] scores in [-1, 1].
+
+    >>> trials = Trials(np.array([1]), np.array([0]), np.array([1]), ["a.wav", "b.wav"], "mine")
+    >>> scores_by_policy(Embeddings(np.ones((2, 3)), None), trials)["full"].round(6).tolist()
+    [1.0]
+    """
     pairs = np.stack([trials.enrol, trials.test], 1)
-    parts = {
-        "full": (made.full, None),
-        "crops": (None, made.crops),
-        "both": (made.full, made.crops),
-    }
-    wanted = ["full"] if made.crops is None else ["crops"] if made.full is None else parts
-    return {policy: scoring.score_trials(*parts[policy], pairs) for policy in wanted}
+    full, crops = embeddings.full, embeddings.crops
+    parts = {}
+    if full is not None:
+        parts["full"] = full, None
+    if crops is not None:
+        parts["crops"] = None, crops
+    if len(parts) == 2:
+        parts["both"] = full, crops
+    return {policy: scoring.score_trials(*part, pairs) for policy, part in parts.items()}
+
+
+def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> dict[str, np.ndarray]:
+    """`scores_by_policy` of the recordings of a trial list, embedded by the recipe of a run.
+
+    Args:
+        model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
+        cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops.
+    Raises:
+        ValueError: a recording is too short or, where it is embedded whole, too long.
+    """
+    half_batch = cfg.switches.eval_path == "half_batch"
+    paths = [Path(root) / path for path in trials.paths]
+    return scores_by_policy(embed_files(model, paths, cfg.eval, half_batch), trials)

@@ -1,8 +1,4 @@
-"""Embeddings in batches, and trial scores with their recipe.
-
-A batch never changes an embedding: crops have equal length, and whole utterances are padded with the
-padding masked everywhere (`teacher.frame_mask`).
-"""
+"""Evaluation of a model on a trial list: scores, metrics with their interval, and the recipe behind them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +7,6 @@ import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, metrics, score_file, scoring
-from oskdft.evaluation.bootstrap import trial_speakers
 from oskdft.evaluation.embedding import Model, embed_files, scores_by_policy
 from oskdft.evaluation.verifier import load
 from oskdft.speech.corpora.tables import load_corpus
@@ -28,31 +23,51 @@ def score_list(
     half_batch: bool = False,
     cohort: list[Path] | None = None,
 ) -> np.ndarray:
-    """Scores of a trial list [P]; with ``cohort`` AS-normalised, one recording per speaker."""
-    made = embed_files(model, [Path(root) / p for p in trials.paths], recipe, half_batch)
-    scores = scores_by_policy(made, trials)[recipe.tta]
+    """Scores of a trial list under one policy.
+
+    Args:
+        model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
+        recipe: ``tta`` is the policy. half_batch: see `embed_files`.
+        cohort: recordings of a cohort, one per speaker, for AS-norm; None leaves the cosines.
+    Returns:
+        [P] cosines in [-1, 1], or standard deviations with ``cohort``.
+    Raises:
+        ValueError: a recording is too short or, where it is embedded whole, too long.
+    """
+    paths = [Path(root) / path for path in trials.paths]
+    embeddings = embed_files(model, paths, recipe, half_batch)
+    scores = scores_by_policy(embeddings, trials)[recipe.tta]
     if cohort is None:
         return scores
     others = embed_files(model, cohort, recipe, half_batch)
     pairs = np.stack([trials.enrol, trials.test], 1)
     top = min(recipe.snorm_top, len(cohort))
-    return scoring.as_norm(scores, pairs, made.single(), others.single(), top)
+    return scoring.as_norm(scores, pairs, embeddings.single(), others.single(), top)
 
 
 def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) -> dict:
-    """Metrics of a scored list with interval and recipe: what `oskdft evaluate --json` prints.
+    """Metrics of a scored list, the interval of its EER, and the recipe.
 
     Args:
-        notes: model, mode, checkpoint, normalisation: whatever belongs beside the number.
+        scores: [P]. trials: their list. recipe: the scoring recipe.
+        notes: model, mode, checkpoint, normalisation: added to the recipe.
+    Returns:
+        `metrics.summary` and "eer_ci" [low, high] (fractions), "recipe" name -> value.
+    Raises:
+        ValueError: see `metrics.checked_trials` and `bootstrap.bootstrap`.
     """
     result = metrics.summary(scores, trials.label)
-    low, high = bootstrap.bootstrap_ci(scores, trials.label, trial_speakers(trials))
+    speakers = bootstrap.trial_speakers(trials)
+    low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
     crops = f"{recipe.crops} crops of {recipe.crop_s:g} s"
     policy = {"full": "full utterance", "crops": crops, "both": f"full utterance and {crops}"}
     stated = {
-        "list": trials.name, "scoring": "cosine", "embeddings": "unit length",
-        "policy": policy[recipe.tta], "interval": "95 %, bootstrap over speakers, 1,000 resamples",
-    }  # fmt: skip
+        "list": trials.name,
+        "scoring": "cosine",
+        "embeddings": "unit length",
+        "policy": policy[recipe.tta],
+        "interval": "95 %, bootstrap over speakers, 1,000 resamples",
+    }
     return result | {"eer_ci": [low, high], "recipe": stated | notes}
 
 
@@ -65,14 +80,24 @@ def evaluate(
     tta: bool = True,
     device: str = "auto",
 ) -> dict:
-    """Score a trial list with a model; what `oskdft evaluate` prints.
+    """Score a trial list with a model: the result of `oskdft evaluate`.
 
     Args:
-        name: run folder, exported folder or shipped student. trials: the list. root: its folder.
-        scores_to: file for the scores. cohort: folder `speaker/**/file` for AS-norm.
-        tta: full utterances and crops as the model's recipe says; False: full utterances only.
+        name: run folder, exported folder or shipped student.
+        trials: file of the list. root: the folder that its paths are relative to.
+        scores_to: file to write the scores to.
+        cohort: folder `speaker/**/file` for AS-norm.
+        tta: the policy of the model's recipe; False scores full utterances only.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    Returns:
+        `report` and `provenance.facts`; where the model has a calibration for the policy and no
+        cohort is given, "cllr" is the Cllr of calibrated scores.
+    Raises:
+        FileNotFoundError: no such list, recording or cohort.
+        ValueError: a faulty list, one class missing, no such model, or a recording that cannot be
+            embedded.
     """
-    listed = read_trials(trials, root)  # everything that can be missing comes before the work
+    listed = read_trials(trials, root)  # refuse missing files before the work
     targets = int(listed.label.sum())
     if not 0 < targets < len(listed):
         raise ValueError(f"{trials}: {targets} of {len(listed)} are targets; both kinds are needed")
@@ -83,18 +108,24 @@ def evaluate(
     half_batch = cfg.switches.eval_path == "half_batch"
     scores = score_list(verifier.model, listed, root, recipe, half_batch, others)
     if scores_to:
-        left, right = ([listed.paths[i] for i in side] for side in (listed.enrol, listed.test))
+        left = [listed.paths[i] for i in listed.enrol]
+        right = [listed.paths[i] for i in listed.test]
         score_file.write_scores(scores_to, scores, listed.label, left, right)
-    # scale and offset were fitted to cosines of this policy; normalised scores stay uncalibrated
-    fitted = {} if others else verifier.described.get("calibration", {}).get(recipe.tta, {})
-    norm = (
-        f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}" if others else "none"
-    )
+    if others:
+        norm = f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}"
+        fitted = {}  # the calibration was fitted to cosines
+    else:
+        norm = "none"
+        fitted = verifier.described.get("calibration", {}).get(recipe.tta, {})
     notes = {
-        "model": str(name), "mode": cfg.mode, "strategy": cfg.strategy, "score normalisation": norm,
-        "step": verifier.described.get("step"), "trained on": cfg.data.corpus,
+        "model": str(name),
+        "mode": cfg.mode,
+        "strategy": cfg.strategy,
+        "score normalisation": norm,
+        "step": verifier.described.get("step"),
+        "trained on": cfg.data.corpus,
         "Cllr of": "scores calibrated on development speakers" if fitted else "uncalibrated scores",
-    }  # fmt: skip
+    }
     result = report(scores, listed, recipe, notes)
     if fitted:
         llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
@@ -103,7 +134,7 @@ def evaluate(
 
 
 def _cohort(folder: Path) -> list[Path]:
-    """One recording per speaker, the first by name."""
+    """The first recording by name of each speaker in a folder `speaker/**/file`."""
     table = load_corpus("folder", folder)
     if len(table.speakers) < 2:
         raise ValueError(f"{folder} holds 1 speaker; a cohort needs a folder for each of 2 or more")
@@ -112,7 +143,7 @@ def _cohort(folder: Path) -> list[Path]:
 
 
 def report_text(result: dict) -> str:
-    """`evaluate`'s result for reading."""
+    """Lines that print the result of `evaluate`: metrics, interval in per cent, recipe, versions."""
     low, high = (100 * rate for rate in result["eer_ci"])
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
@@ -121,9 +152,16 @@ def report_text(result: dict) -> str:
 
 
 def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto") -> None:
-    """Write embeddings [n, E] float32 and paths [n] of recordings as a NumPy archive."""
+    """Write the embeddings of whole recordings as a NumPy archive.
+
+    Args:
+        files: n audio files. out: archive of "embeddings" [n, E] float32 and "paths" [n].
+        name, device: of the model, see `verifier.load`.
+    Raises:
+        ValueError: no such model, or a recording that is too short or too long.
+    """
     verifier = load(name, device)
-    made = embed_files(verifier.model, files, replace(verifier.recipe, tta="full"))
+    embeddings = embed_files(verifier.model, files, replace(verifier.recipe, tta="full")).full
     paths = np.array([str(path) for path in files])
     with atomic(out, "wb") as file:
-        np.savez(file, embeddings=made.full.astype(np.float32), paths=paths)
+        np.savez(file, embeddings=embeddings.astype(np.float32), paths=paths)

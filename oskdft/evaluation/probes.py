@@ -1,7 +1,9 @@
-"""What layers know: statistics of their states, linear probes, similarity (CKA), attention, gradients.
+"""Analysis of layers: statistics of their states, linear probes, similarity (CKA), attention, gradients.
 
-States are lists of [T, C], one per layer: the CNN's output first, then hidden states 0 to L (0 is the
-input of layer 1), so that place n + 1 is the output of layer n. Models are in evaluation mode.
+States are lists of [T, C], one per layer: first the CNN's output, then hidden states 0 to L. Hidden state
+0 is the input of layer 1, so index n + 1 is the output of layer n. Models are in evaluation mode.
+
+Letters: n utterances, m frames, F columns of a table, D width of the encoder.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,21 +18,28 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from transformers import audio_utils
 
-from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation.metrics import eer
 from oskdft.evaluation.scoring import score_trials
 from oskdft.method.encoder import cnn, states_of_features
 from oskdft.method.student import Student
+from oskdft.speech.mel import mel_levels
 
-FRAME_MS = 20.0
+FRAME_MS = 20.0  # time between frames
+HOP = 320  # the same in samples
+BANDS = 40  # of `mel_states`
+FOLDS = 4  # of the cross-validation of probes; fewer where there are fewer groups
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @torch.no_grad()
 def states_of(encoder: nn.Module, wave: np.ndarray) -> list[Tensor]:
-    """All states of one utterance [N]: CNN output [T, C], then hidden states 0..L, each [T, D].
+    """All states of one utterance.
+
+    Args:
+        encoder: one of transformers' speech encoders. wave: [N] float32 at 16 kHz in [-1, 1].
+    Returns:
+        CNN output [T, C], then hidden states 0 to L, each [T, D].
 
     >>> from oskdft.storage.pretrained import load_encoder
     >>> wave = np.zeros(8000, np.float32)
@@ -44,39 +53,43 @@ def states_of(encoder: nn.Module, wave: np.ndarray) -> list[Tensor]:
 
 @torch.no_grad()
 def states_of_path(student: Student, wave: np.ndarray, adapters: bool) -> list[Tensor]:
-    """Hidden states 0..L of one utterance [N] along one path of a student, each [T, D].
+    """Hidden states of one utterance along one path of a student.
 
     Args:
+        wave: [N] float32 at 16 kHz in [-1, 1].
         adapters: True for the verification path, False for the distillation path.
+    Returns:
+        Hidden states 0 to L, each [T, D].
     """
     device = next(student.parameters()).device
     rows = torch.from_numpy(wave)[None].to(device)
-    return list(student(rows, without_adapters=0 if adapters else 1)[:, 0])
+    return list(student(rows, distilled_rows=0 if adapters else 1)[:, 0])
 
 
-def mel_states(wave: np.ndarray, bands: int = 40) -> list[Tensor]:
-    """What needs no model: levels [dB] of mel bands, one "state" [T, bands] at the frames' rate.
+def mel_states(wave: np.ndarray) -> list[Tensor]:
+    """Baseline without a model: levels of 40 mel bands at the frame rate of the encoders.
+
+    Args:
+        wave: [N] at 16 kHz in [-1, 1].
+    Returns:
+        One "state" [T, 40] in dB.
 
     >>> [tuple(x.shape) for x in mel_states(np.zeros(8000))]
     [(24, 40)]
     """
-    bank = audio_utils.mel_filter_bank(257, bands, 20, SAMPLE_RATE / 2, SAMPLE_RATE)
-    window = audio_utils.window_function(400, "hann")
-    shape = {"frame_length": 400, "hop_length": 320, "fft_length": 512, "center": False}
-    mel = audio_utils.spectrogram(
-        wave, window, **shape, power=2.0, mel_filters=bank, log_mel="dB"
-    )  # [bands, T]
-    return [torch.from_numpy(mel.T)]
+    return [torch.from_numpy(mel_levels(wave, BANDS, HOP, centred=False).T)]
 
 
 def pooled(
     states: Callable[[np.ndarray], Iterable[Tensor]], waves: Iterable[np.ndarray]
 ) -> list[np.ndarray]:
-    """Mean and deviation over time of each layer's states: one table [n, 2 C] per layer.
+    """Mean and deviation over time of each layer's states.
 
     Args:
         states: utterance [N] -> one [T, C] per layer, such as `states_of` with its encoder.
         waves: n utterances [N] in [-1, 1], at least 0.1 s each.
+    Returns:
+        One table [n, 2 C] float32 per layer.
 
     >>> [table] = pooled(lambda wave: [torch.from_numpy(wave)[:, None]], [np.array([1.0, 3.0, 5.0])])
     >>> table.tolist()
@@ -92,7 +105,13 @@ def pooled(
 def frames(
     states: Callable[[np.ndarray], Iterable[Tensor]], waves: Iterable[np.ndarray], every: int = 5
 ) -> list[np.ndarray]:
-    """Every so many frames of all utterances, one table [m, C] per layer, rows in the same order.
+    """Frames of all utterances, thinned.
+
+    Args:
+        states: as for `pooled`. waves: n utterances [N].
+        every: keep frames 0, every, 2 every, ... of each utterance.
+    Returns:
+        One table [m, C] float32 per layer, rows in the same order.
 
     >>> [table] = frames(lambda wave: [torch.from_numpy(wave)[:, None]], [np.arange(9.0)] * 2, every=4)
     >>> table[:, 0].tolist()
@@ -103,12 +122,14 @@ def frames(
 
 
 def told_apart(table: np.ndarray) -> float:
-    """Share of a state's energy that differs from utterance to utterance, in [0, 1].
+    """Share of a state's energy that differs between utterances.
 
-    What is left is common to all of them, or changes within each.
+    The rest is common to all utterances or changes within each.
 
     Args:
-        table: [n, 2 D] mean and deviation over time, as `pooled` makes it.
+        table: [n, 2 D] mean and deviation over time, as from `pooled`.
+    Returns:
+        A fraction in [0, 1].
 
     >>> told_apart(np.array([[1.0, 0.0], [3.0, 0.0]]))
     0.2
@@ -117,43 +138,42 @@ def told_apart(table: np.ndarray) -> float:
     return float(mean.var(0).sum() / (mean**2 + deviation**2).mean(0).sum())
 
 
-def standardised(table: np.ndarray) -> np.ndarray:
+def standardised_columns(table: np.ndarray) -> np.ndarray:
     """Each column of [n, F] with mean 0 and deviation 1 over the rows.
 
-    >>> standardised(np.array([[1.0, 5.0], [3.0, 5.0]])).round(3).tolist()
+    >>> standardised_columns(np.array([[1.0, 5.0], [3.0, 5.0]])).round(3).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
     return (table - table.mean(0)) / (table.std(0) + 1e-8)
 
 
 def speaker_eer(table: np.ndarray, pairs: np.ndarray, labels: np.ndarray) -> float:
-    """EER of cosines between standardised rows: how well a table tells speakers apart, unlearnt.
+    """EER of cosines between the rows of a standardised table: speaker information without training.
 
     Args:
-        table: [n, F]. pairs: [P, 2] rows of it. labels: [P] 1 same speaker.
+        table: [n, F]. pairs: [P, 2] rows of the table. labels: [P] 1 same speaker.
     Returns:
-        A fraction.
+        A fraction in [0, 1].
+    Raises:
+        ValueError: see `scoring.score_trials` and `metrics.eer`.
 
     >>> table = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.2]])
     >>> speaker_eer(table, np.array([[0, 1], [0, 2]]), np.array([1, 0]))
     0.0
     """
-    return eer(score_trials(standardised(table), None, pairs), labels)[0]
+    return eer(score_trials(standardised_columns(table), None, pairs), labels)[0]
 
 
-def probe(
-    table: np.ndarray, labels: Sequence, groups: Sequence, folds: int = 4
-) -> tuple[float, float]:
-    """Accuracy of a linear classifier on groups that it was not fitted on, and that of guessing.
+def probe(table: np.ndarray, labels: Sequence, groups: Sequence) -> tuple[float, float]:
+    """Accuracy of a linear classifier on groups that it was not fitted on, and of a constant guess.
 
     Logistic regression on standardised columns; each group is held out once, as a whole. Group by
-    speaker to ask for something that new speakers share, by session to ask for the speaker.
+    speaker to probe a property that speakers share, by session to probe the speaker.
 
     Args:
-        table: [n, F]. labels: [n]. groups: [n] what must not be in both parts.
-        folds: at most the number of groups.
+        table: [n, F]. labels: [n]. groups: [n] names that must not be in both parts of a split.
     Returns:
-        (accuracy, share of the most frequent label), fractions.
+        (accuracy, share of the most frequent label), fractions in [0, 1].
     Raises:
         ValueError: fewer than two groups or labels.
 
@@ -167,16 +187,15 @@ def probe(
         raise ValueError(
             f"{count} groups, {len(np.unique(labels))} labels; a probe needs two of each"
         )
-    split = StratifiedGroupKFold(min(folds, count))
+    split = StratifiedGroupKFold(min(FOLDS, count))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-3, max_iter=1000))
     guess = cross_val_predict(model, table, labels, groups=groups, cv=split)
-    return float(accuracy_score(labels, guess)), float(
-        np.unique(labels, return_counts=True)[1].max() / len(labels)
-    )
+    most_frequent = np.unique(labels, return_counts=True)[1].max()
+    return float(accuracy_score(labels, guess)), float(most_frequent / len(labels))
 
 
 def letter_shares(texts: Sequence[str]) -> np.ndarray:
-    """[n, 26] share of each letter a-z in a sentence; other signs are left out.
+    """Share of each letter a to z in n sentences, [n, 26]; other characters are left out.
 
     >>> letter_shares(["Abba!"])[0, :3].tolist()
     [0.5, 0.5, 0.0]
@@ -186,40 +205,45 @@ def letter_shares(texts: Sequence[str]) -> np.ndarray:
 
 
 def probe_content(
-    table: np.ndarray,
-    texts: Sequence[str],
-    languages: Sequence[str],
-    groups: Sequence,
-    folds: int = 4,
+    table: np.ndarray, texts: Sequence[str], languages: Sequence[str], groups: Sequence
 ) -> float:
-    """How much of the letters of a sentence a linear map tells of speakers it was not fitted on.
+    """Variance of the letters of a sentence that a linear map explains on groups it was not fitted on.
 
-    Ridge regression of letter shares within each language (means of the language taken away), so
-    that recognising the language earns nothing.
+    Ridge regression of letter shares. The mean of each language is subtracted from both sides, so
+    recognising the language explains nothing.
 
     Args:
-        table: [n, F]. texts, languages, groups: [n]; groups are held out as a whole.
+        table: [n, F]. texts, languages: [n]. groups: [n], each held out as a whole.
     Returns:
-        Explained variance over all letters, at most 1; 0 is what guessing the mean earns.
+        Explained share of the variance over all letters, at most 1; the mean explains 0.
+    Raises:
+        ValueError: fewer than two groups.
+
+    >>> texts, table = ["aa", "bb"] * 4, np.array([[0.0], [1.0]] * 4)
+    >>> probe_content(table, texts, ["en"] * 8, [0, 0, 1, 1, 2, 2, 3, 3]) > 0
+    True
     """
-    target, table = letter_shares(texts), standardised(table)
+    target = letter_shares(texts)  # [n, 26]
+    table = standardised_columns(table)
     for language in np.unique(languages):
         rows = np.asarray(languages) == language
         target[rows] -= target[rows].mean(0)
         table[rows] -= table[rows].mean(0)
-    split = GroupKFold(min(folds, len(np.unique(groups))))
+    split = GroupKFold(min(FOLDS, len(np.unique(groups))))
     model = RidgeCV(alphas=np.logspace(1, 6, 11))
     guess = cross_val_predict(model, table, target, groups=np.asarray(groups), cv=split)
     return float(r2_score(target, guess, multioutput="variance_weighted"))
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
-    """Similarity of two tables of the same rows: 1 when one is a rotated, scaled other.
+    """Similarity of two tables of the same rows: 1 when one is the other one rotated and scaled.
 
         CKA = |B'A|^2 / (|A'A| |B'B|),  columns centred, Frobenius norms
 
     Args:
-        a, b: [m, F], [m, G]; m much larger than F and G, or everything looks alike.
+        a, b: [m, F], [m, G]; with m not much larger than F and G all tables look alike.
+    Returns:
+        A number in [0, 1].
     Source: Kornblith et al., Similarity of neural network representations revisited, 2019.
 
     >>> a = np.random.default_rng(0).normal(size=(50, 3))
@@ -232,18 +256,25 @@ def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def cka_matrix(rows: list[np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
-    """`linear_cka` of every pair of layers, [len(rows), len(columns)]."""
+    """`linear_cka` of every pair of tables, [len(rows), len(columns)].
+
+    >>> table = np.array([[1.0], [2.0], [4.0]])
+    >>> cka_matrix([table], [table, -table]).round(6).tolist()
+    [[1.0, 1.0]]
+    """
     return np.array([[linear_cka(a, b) for b in columns] for a in rows])
 
 
 @torch.no_grad()
 def attention_distances(encoder: nn.Module, waves: Sequence[np.ndarray]) -> np.ndarray:
-    """How far each head looks: mean distance between a frame and what it attends to.
+    """Mean distance between a frame and the frames that it attends to, for each head.
 
         d = 20 ms * mean_i sum_j a_ij |i - j|,  a_ij attention of frame i to frame j
 
+    Args:
+        encoder: HuBERT or wav2vec 2.0. waves: utterances [N] float32 at 16 kHz; the mean is over them.
     Returns:
-        [L, heads] ms; a head that looks everywhere alike gives a third of the utterance's length.
+        [L, heads] ms; uniform attention gives a third of the utterance's length.
     Raises:
         ValueError: WavLM, whose attention transformers returns as a mean over heads only.
 
@@ -255,26 +286,30 @@ def attention_distances(encoder: nn.Module, waves: Sequence[np.ndarray]) -> np.n
         raise ValueError(
             "attention per head is not available for WavLM; take HuBERT or wav2vec 2.0"
         )
-    kept, device = encoder.config._attn_implementation, next(encoder.parameters()).device
+    kept = encoder.config._attn_implementation
+    device = next(encoder.parameters()).device
     encoder.set_attn_implementation("eager")  # the fused kernels return no weights
     total = 0.0
     for wave in waves:
         out = encoder(torch.from_numpy(wave)[None].to(device), output_attentions=True)
         weights = torch.stack(out.attentions)[:, 0]  # [L, heads, T, T]
-        place = torch.arange(weights.shape[-1], device=device)
-        apart = (place[:, None] - place[None]).abs()
-        total = total + FRAME_MS * (weights * apart).sum(-1).mean(-1).cpu().numpy()
+        frame = torch.arange(weights.shape[-1], device=device)
+        distance = (frame[:, None] - frame[None]).abs()  # [T, T]
+        total = total + FRAME_MS * (weights * distance).sum(-1).mean(-1).cpu().numpy()
     encoder.set_attn_implementation(kept)
     return total / len(waves)
 
 
 def parts_of(student: Student, heads: dict[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
-    """Parameters by place: CNN, projection, positions, layers, adapters, heads; none without any.
+    """Parameters of a student and its heads by part; a part without parameters is left out.
 
     Args:
-        heads: what stands behind the student, such as back-end, SV loss, KD heads.
+        heads: name -> module behind the student, such as back-end, SV loss, KD heads.
+    Returns:
+        "CNN", "projection", "positions", "layer 1" ..., "adapter 1" ... and the heads -> parameters.
     """
-    encoder, parts = student.encoder, {}
+    encoder = student.encoder
+    parts = {}
     parts["CNN"] = encoder.feature_extractor
     parts["projection"] = encoder.feature_projection
     parts["positions"] = nn.ModuleList([encoder.encoder.pos_conv_embed, encoder.encoder.layer_norm])
@@ -282,8 +317,8 @@ def parts_of(student: Student, heads: dict[str, nn.Module]) -> dict[str, list[nn
         parts[f"layer {index + 1}"] = layer
     for name, adapter in student.adapters.named_children():  # a layer without one is not listed
         parts[f"adapter {int(name) + 1}"] = adapter
-    listed = {name: list(part.parameters()) for name, part in (parts | heads).items()}
-    return {name: parameters for name, parameters in listed.items() if parameters}
+    parameters = {name: list(part.parameters()) for name, part in (parts | heads).items()}
+    return {name: tensors for name, tensors in parameters.items() if tensors}
 
 
 def gradient_flow(
@@ -292,7 +327,7 @@ def gradient_flow(
     """Norm of each loss's gradient in each part; exactly 0 where no gradient arrives.
 
     Args:
-        losses: scalars of one forward pass. parts: name -> parameters.
+        losses: name -> scalar of one forward pass. parts: name -> parameters, as from `parts_of`.
     Returns:
         part -> {loss: norm}.
 
@@ -310,26 +345,27 @@ def gradient_flow(
 
 
 def same_label(points: np.ndarray, labels: Sequence, k: int, metric: str = "cosine") -> float:
-    """Share of the k nearest neighbours that carry the point's own label.
+    """Share of the k nearest neighbours that have the point's own label, mean over the points.
 
     Args:
         points: [n, F] embeddings, or [n, 2] of a map with metric "euclidean". labels: [n].
+        k: neighbours, without the point itself.
+    Returns:
+        A fraction in [0, 1].
 
     >>> same_label(np.array([[0.0], [0.1], [5.0], [5.1]]), list("aabb"), 1, "euclidean")
     1.0
     """
     labels = np.asarray(labels)
     finder = NearestNeighbors(n_neighbors=k, metric=metric).fit(points)
-    near = finder.kneighbors(return_distance=False)  # of the fitted points, themselves left out
+    near = finder.kneighbors(return_distance=False)  # [n, k], each point itself left out
     return float((labels[near] == labels[:, None]).mean())
 
 
 def zero_shot_eer(
     encoder: nn.Module, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray
 ) -> dict[str, float]:
-    """How well each layer tells speakers apart before any label is used.
-
-    Mean and deviation over time, standardised over the utterances, cosine.
+    """`speaker_eer` of each layer's mean and deviation over time: speaker information without labels.
 
     Args:
         encoder: one of transformers' speech encoders.
@@ -337,10 +373,14 @@ def zero_shot_eer(
         pairs: [P, 2] rows. labels: [P] 1 same speaker.
     Returns:
         EER as a fraction: "cnn", then "0" (input of layer 1) to "L".
+    Raises:
+        ValueError: see `speaker_eer`.
     """
     training = encoder.training
     encoder.eval()
     tables = pooled(partial(states_of, encoder), waves)
     encoder.train(training)
     names = ["cnn", *map(str, range(len(tables) - 1))]
-    return {n: speaker_eer(t, pairs, labels) for n, t in zip(names, tables, strict=True)}
+    return {
+        name: speaker_eer(table, pairs, labels) for name, table in zip(names, tables, strict=True)
+    }

@@ -1,4 +1,4 @@
-"""Score files: "label score" or "label id id score" lines, read strictly, written whole."""
+"""Score files: lines of "label score" or "label id id score", read strictly, written atomically."""
 
 import math
 from collections.abc import Sequence
@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 
 from oskdft.evaluation.metrics import summary
+from oskdft.utils import lines
 from oskdft.utils.files import atomic
 
 LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
+FORMS = "'label score' or 'label id id score', label 1 or 0, target or nontarget"
 
 
 def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels of a file of "label score" or "label id id score" lines (blanks or tabs).
 
-    Labels are 1 or 0, target or nontarget; blank lines and lines that start with # are passed over.
+    Labels are 1 or 0, target or nontarget. Blank lines and lines that start with # are skipped.
 
+    Returns:
+        (scores [P] float64, labels [P] uint8, 1 same speaker).
     Raises:
-        ValueError: names the file, the line and what is wrong with it.
+        FileNotFoundError: no such file.
+        ValueError: no text, no scores, or a wrong line; names the file, the line and the problem.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
@@ -27,49 +32,56 @@ def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     >>> read_scores(path)
     (array([0.7]), array([1], dtype=uint8))
     """
-    scores, labels, form = [], [], 0
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(map(str.strip, file), 1):
-                if not line or line.startswith("#"):
-                    continue
-                fields = line.split("\t") if line.count("\t") == 3 else line.split()
-                form = form or len(fields)
-                if len(fields) != form or form not in (2, 4) or fields[0] not in LABELS:
-                    raise ValueError(_fault(path, number, line, fields, form))
-                labels.append(LABELS[fields[0]])
-                scores.append(_number(path, number, fields[-1]))
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; give a score file") from None
+    scores = []
+    labels = []
+    form = 0  # fields of each line
+    for number, line in lines.numbered_lines(path, "score file"):
+        line = line.strip()
+        if line.startswith("#"):
+            continue
+        fields = line.split("\t") if line.count("\t") == 3 else line.split()
+        form = form or len(fields)
+        problem = _problem(fields, form)
+        if problem:
+            raise lines.fault(path, number, line, problem, FORMS)
+        labels.append(LABELS[fields[0]])
+        scores.append(float(fields[-1]))
     if not scores:
         raise ValueError(f"{path} holds no scores; give lines of label and score")
     return np.array(scores), np.array(labels, np.uint8)
 
 
-def _number(path: str | Path, line: int, text: str) -> float:
+def _problem(fields: list[str], form: int) -> str:
+    """What is wrong with the fields of a line after lines of ``form`` fields; "" if nothing is."""
+    if len(fields) not in (2, 4):
+        return f"has {len(fields)} fields"
+    if len(fields) != form:
+        return f"has {len(fields)} fields, the lines before {form}"
+    if fields[0] not in LABELS:
+        return f"has label {fields[0][:20]!r}"
     try:
-        value = float(text)
+        finite = math.isfinite(float(fields[-1]))
     except ValueError:
-        raise ValueError(f"{path} line {line}: score {text[:40]!r} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{path} line {line}: score {text} is not finite; remove or mend the line")
-    return value
-
-
-def _fault(path: str | Path, number: int, line: str, fields: list[str], form: int) -> str:
-    where = f"{path} line {number}: {line.strip()[:80]!r}"
-    if fields[0] not in LABELS and len(fields) in (2, 4):
-        return f"{where} has label {fields[0][:20]!r}; write 1 or 0, target or nontarget"
-    if form in (2, 4) and len(fields) in (2, 4):
-        return f"{where} has {len(fields)} fields, the lines before had {form}; use one form"
-    return f"{where} has {len(fields)} fields; write 'label score' or 'label id id score'"
+        return f"has score {fields[-1][:40]!r}, which is not a number"
+    return "" if finite else f"has score {fields[-1][:40]}, which is not finite"
 
 
 def write_scores(
-    path: str | Path, scores: np.ndarray, labels: np.ndarray,
-    left: Sequence[str], right: Sequence[str],
-) -> None:  # fmt: skip
-    """Write "label id id score" lines, whole or not at all; scores keep full float precision.
+    path: str | Path,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    left: Sequence[str],
+    right: Sequence[str],
+) -> None:
+    """Write "label id id score" lines, all or none; scores keep full float precision.
+
+    Fields are separated by tabs if an id holds a blank, else by blanks.
+
+    Args:
+        path: the file; its folder is made.
+        scores, labels: [P]. left, right: P ids of the two recordings.
+    Raises:
+        ValueError: the lengths differ.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
@@ -77,18 +89,24 @@ def write_scores(
     >>> path.read_text()
     '1 a/1.wav a/2.wav 0.7\\n'
     """
-    counts = len(scores), len(labels), len(left), len(right)
+    counts = (len(scores), len(labels), len(left), len(right))
     if len(set(counts)) > 1:
         raise ValueError(f"scores, labels, left, right have {counts} entries; give one per trial")
     blanks = any(len(name.split()) > 1 for name in (*left, *right))
-    gap = "\t" if blanks else " "  # as in trial lists: tabs let names hold blanks
+    separator = "\t" if blanks else " "  # as in trial lists
     rows = zip(labels, left, right, scores, strict=True)
     with atomic(path) as file:
-        file.writelines(gap.join([str(int(y)), a, b, repr(float(s))]) + "\n" for y, a, b, s in rows)
+        file.writelines(
+            separator.join([str(int(label)), a, b, repr(float(score))]) + "\n"
+            for label, a, b, score in rows
+        )
 
 
 def score_file(path: str | Path) -> dict[str, Any]:
-    """`summary` of a score file, labelled: which list was scored does not stand in it.
+    """`metrics.summary` of a score file, with "list": a score file does not name its trial list.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_scores` and `metrics.checked_trials`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "scores.txt"

@@ -1,6 +1,6 @@
-"""From embeddings to trial scores: cosine, test-time crops, AS-norm. NumPy only.
+"""Trial scores of embeddings: cosine, test-time crops, AS-norm. NumPy only.
 
-Names: n utterances, E embedding size, C crops per utterance, P trials, M cohort utterances.
+Letters: n utterances, E embedding size, C crops per utterance, P trials, M cohort utterances.
 """
 
 import os
@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-CHUNK = 512  # rows computed at once: what a processor's cache holds; changes no value
+CHUNK = 512  # rows computed at once, few enough for a processor's cache; changes no value
 SHARE = 64  # chunks that a thread takes at once; changes no value
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:
-    """Unit length along the last axis; a zero vector stays zero.
+    """Embeddings [..., E] at unit length along the last axis; a zero vector stays zero.
 
     >>> normalise(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
@@ -24,7 +24,7 @@ def normalise(embeddings: np.ndarray) -> np.ndarray:
 
 
 def mean_of_units(crops: np.ndarray) -> np.ndarray:
-    """Mean of the crops' unit embeddings: [n, C, E] -> [n, E], without a second array of that size.
+    """Mean of the crops' unit embeddings: [n, C, E] -> [n, E], without a second array [n, C, E].
 
     >>> mean_of_units(np.array([[[3.0, 4.0], [0.0, 2.0]]])).round(3).tolist()
     [[0.3, 0.9]]
@@ -35,43 +35,58 @@ def mean_of_units(crops: np.ndarray) -> np.ndarray:
 
 
 def pair_dots(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Dot product of row pairs: [n, E], [n, E], [P, 2] -> [P]; row numbers must be in range."""
+    """Dot product of row pairs: [n, E], [n, E], [P, 2] -> [P].
+
+    Args:
+        left, right: [n, E]. pairs: [P, 2] a row of ``left`` and a row of ``right``; a number out of
+            range is not noticed.
+
+    >>> pair_dots(np.eye(2), np.eye(2), np.array([[0, 0], [0, 1]])).tolist()
+    [1.0, 0.0]
+    """
     out = np.empty(len(pairs), np.result_type(left, right))
 
     def fill(parts: list[slice]) -> None:
-        one, two = (np.empty((CHUNK, side.shape[1]), side.dtype) for side in (left, right))
+        left_rows = np.empty((CHUNK, left.shape[1]), left.dtype)
+        right_rows = np.empty((CHUNK, right.shape[1]), right.dtype)
         for part in parts:
             a, b = pairs[part].T
             # "clip": "raise" would gather into fresh memory first
-            rows = left.take(a, 0, one[: len(a)], "clip"), right.take(b, 0, two[: len(b)], "clip")
-            np.vecdot(*rows, out=out[part])
+            left_part = left.take(a, 0, left_rows[: len(a)], "clip")
+            right_part = right.take(b, 0, right_rows[: len(b)], "clip")
+            np.vecdot(left_part, right_part, out=out[part])
 
     _on_all_cores(fill, len(pairs))
     return out
 
 
 def _on_all_cores(work: Callable[[list[slice]], None], count: int) -> None:
-    """Call ``work`` with chunks of ``count`` rows, in threads: NumPy lets go of the interpreter."""
+    """Call ``work`` with chunks of ``count`` rows, in threads: NumPy releases the interpreter's lock."""
     parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(work, [parts[i : i + SHARE] for i in range(0, len(parts), SHARE)]))
 
 
 def unit_rows(full: np.ndarray | None, crops: np.ndarray | None) -> np.ndarray:
-    """What trials read: unit embeddings [n, E], means of unit crops [n, E], or both side by side [n, 2 E].
+    """Table whose dot products are the scores: unit embeddings, means of unit crops, or both side by side.
+
+    Args:
+        full: [n, E] embeddings of whole utterances, or None. crops: [n, C, E] of crops, or None.
+    Returns:
+        [n, E], or [n, 2 E] where both are given.
 
     >>> unit_rows(np.array([[3.0, 4.0]]), np.array([[[0.0, 2.0], [2.0, 0.0]]])).tolist()
     [[0.6, 0.8, 0.5, 0.5]]
     """
-    makers = [(normalise, full), (mean_of_units, crops)]
-    given = [(make, part) for make, part in makers if part is not None]
-    width = sum(part.shape[-1] for _, part in given)
-    dtype = np.result_type(np.float32, *[part.dtype for _, part in given])
-    table = np.empty((len(given[0][1]), width), dtype)
+    parts = [(normalise, full), (mean_of_units, crops)]
+    parts = [(reduce, array) for reduce, array in parts if array is not None]
+    width = sum(array.shape[-1] for _, array in parts)
+    dtype = np.result_type(np.float32, *[array.dtype for _, array in parts])
+    table = np.empty((len(parts[0][1]), width), dtype)
 
-    def fill(parts: list[slice]) -> None:
-        for rows in parts:
-            table[rows] = np.concatenate([make(part[rows]) for make, part in given], 1)
+    def fill(chunks: list[slice]) -> None:
+        for rows in chunks:
+            table[rows] = np.concatenate([reduce(array[rows]) for reduce, array in parts], 1)
 
     _on_all_cores(fill, len(table))
     return table
@@ -90,6 +105,8 @@ def score_trials(
         full: [n, E] embeddings of whole utterances, or None.
         crops: [n, C, E] embeddings of crops, or None.
         pairs: [P, 2] row numbers.
+    Returns:
+        [P] in [-1, 1], higher means more alike.
     Raises:
         ValueError: neither full nor crops, or a row number out of range.
     Source: evaluation of both releases; METHOD.md section 5.
@@ -111,21 +128,27 @@ def as_norm(
     embeddings: np.ndarray,
     cohort: np.ndarray,
     top: int = 300,
-    cross: bool = False,
 ) -> np.ndarray:
     """Adaptive symmetric score normalisation.
 
         s' = ((s - mu_a) / sigma_a + (s - mu_b) / sigma_b) / 2
 
-    mu and sigma are taken over the ``top`` cohort cosines of each side; with ``cross``, of a over the
-    cohort that is nearest to b and the other way round (AS-norm 2).
+    mu and sigma are the mean and the unbiased deviation of the ``top`` largest cosines of each side
+    with the cohort (AS-norm 1).
 
     Args:
-        scores: [P] raw scores. pairs: [P, 2]. embeddings: [n, E]. cohort: [M, E], one per speaker.
-        top: cohort size, 2 to M. sigma is the unbiased deviation.
+        scores: [P] raw cosines. pairs: [P, 2] rows of ``embeddings``.
+        embeddings: [n, E]. cohort: [M, E], one per speaker. Neither needs unit length.
+        top: 2 to M.
+    Returns:
+        [P] in standard deviations.
     Raises:
-        ValueError: fewer than 2 or more than M cohort entries asked for.
+        ValueError: top is below 2 or above M.
     Source: release R, adaptive_s_norm, without its repeated cohort rows (fixture F6c, "textbook").
+
+    >>> cohort = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> as_norm(np.array([1.0]), np.array([[0, 0]]), np.array([[1.0, 0.0]]), cohort, 2).round(4).tolist()
+    [0.7071]
     """
     if not 2 <= top <= len(cohort):
         raise ValueError(
@@ -136,8 +159,6 @@ def as_norm(
     row[used] = np.arange(len(used))
     a, b = row[pairs[:, 0]], row[pairs[:, 1]]
     embeddings, cohort = normalise(embeddings[used]), normalise(cohort)
-    if cross:
-        return _cross_norm(scores, a, b, embeddings @ cohort.T, top)
     mean, deviation = _nearest(embeddings, cohort, top)
     return ((scores - mean[a]) / deviation[a] + (scores - mean[b]) / deviation[b]) / 2
 
@@ -152,21 +173,3 @@ def _nearest(embeddings: np.ndarray, cohort: np.ndarray, top: int) -> tuple[np.n
         chosen = cosines[:, -top:]
         mean[rows], deviation[rows] = chosen.mean(1), chosen.std(1, ddof=1)
     return mean, deviation
-
-
-def _cross_norm(
-    scores: np.ndarray, a: np.ndarray, b: np.ndarray, cosines: np.ndarray, top: int
-) -> np.ndarray:
-    """AS-norm 2: each side over the cohort nearest to the other one; ``cosines`` [n, M]."""
-    nearest = np.argpartition(cosines, -top, axis=1)[:, -top:]  # [n, top]
-    out = np.empty(len(scores))
-    for start in range(0, len(scores), CHUNK):
-        part = slice(start, start + CHUNK)
-        of_a = np.take_along_axis(cosines[a[part]], nearest[b[part]], 1)
-        of_b = np.take_along_axis(cosines[b[part]], nearest[a[part]], 1)
-        out[part] = (_standardise(scores[part], of_a) + _standardise(scores[part], of_b)) / 2
-    return out
-
-
-def _standardise(scores: np.ndarray, cohort: np.ndarray) -> np.ndarray:
-    return (scores - cohort.mean(1)) / cohort.std(1, ddof=1)

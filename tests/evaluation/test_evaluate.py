@@ -162,7 +162,7 @@ def test_cohort_normalises_and_is_named(model_folder, recordings, tmp_path):
         ("1 s0/0.wav s0/1.wav\n0 s0/0.wav s9/1.wav\n", "1 of 3 recordings are not below"),
         ("1 s0/0.wav s0/1.wav\n0 s0/1.wav s0/0.wav\n", "same speaker and as different speakers"),
         ("0 s0/0.wav s1/0.wav\n0 s0/0.wav s2/0.wav\n", "0 of 2 are targets; both kinds"),
-        ("s0/0.wav s0/1.wav\n", "is not of the form"),
+        ("s0/0.wav s0/1.wav\n", "is no trial; expected"),
         ("", "holds no trials"),
         (None, "no such trial list"),
     ],

@@ -191,10 +191,9 @@ def test_min_dcf_equals_brute_force(data, p_target):
 
 
 @pytest.mark.parametrize("p_target", [0, 1, -0.1, 5, math.nan])
-@pytest.mark.parametrize("metric", [metrics.min_dcf, calibration.calibrate])
-def test_prior_outside_the_open_interval_is_refused(metric, p_target):
+def test_prior_outside_the_open_interval_is_refused(p_target):
     with pytest.raises(ValueError, match=f"p_target is {p_target}"):
-        metric([1, 2], [0, 1], p_target)
+        metrics.min_dcf([1, 2], [0, 1], p_target)
 
 
 def test_det_points_worked_by_hand():
@@ -276,33 +275,18 @@ def test_no_monotone_calibration_beats_min_cllr(data, log_scale, offset):
         assert lowest <= metrics.cllr(scale * scores + shift, labels) + 1e-12
 
 
-def test_hull_is_convex_and_below_the_roc():
-    scores, labels = gaussian(500, 1.0)
-    p_miss, p_fa, _ = metrics.det_points(scores, labels)
-    miss, false_alarm = metrics._hull(p_miss, p_fa)
-    assert (miss[0], false_alarm[0], miss[-1], false_alarm[-1]) == (0, 1, 1, 0)
-    rise, run = np.diff(miss), -np.diff(false_alarm)
-    assert (rise[:-1] * run[1:] < rise[1:] * run[:-1]).all()  # every edge steeper than the last
-    assert (np.interp(p_fa, false_alarm[::-1], miss[::-1]) <= p_miss + 1e-12).all()
-    corners = set(zip(p_fa.tolist(), p_miss.tolist(), strict=True))
-    assert set(zip(false_alarm.tolist(), miss.tolist(), strict=True)) <= corners
+def test_points_of_an_roc_that_stand_twice_change_no_min_cllr():
+    twice = np.array([0, 0, 0.25, 0.25, 1, 1.0]), np.array([1, 1, 0.25, 0.25, 0, 0.0])
+    once = np.array([0, 0.25, 1]), np.array([1, 0.25, 0])
+    assert metrics.min_cllr_of(*twice) == metrics.min_cllr_of(*once)
 
 
-def test_hull_passes_over_points_that_stand_twice():
-    miss, fa = np.array([0, 0, 0.25, 0.25, 1, 1.0]), np.array([1, 1, 0.25, 0.25, 0, 0.0])
-    for found, want in zip(metrics._hull(miss, fa), ([0, 0.25, 1], [1, 0.25, 0]), strict=True):
-        assert found.tolist() == want
-    once = metrics.min_cllr_of(np.array([0, 0.25, 1]), np.array([1, 0.25, 0]))
-    assert metrics.min_cllr_of(miss, fa) == once
-
-
-@pytest.mark.parametrize("p_target", [0.1, 0.5])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_calibration_recovers_gaussian_ratios(p_target, dtype):
+def test_calibration_recovers_gaussian_ratios(dtype):
     # N(m, v) against N(-m, v): llr = 2 m / v * s; here scores are 0.1 * s + 0.4
     scores, labels = gaussian(60_000, 2.0)
     scores = (0.1 * (scores - 1) + 0.4).astype(dtype)  # s: means -1 and 1, variance 1
-    scale, offset = calibration.calibrate(scores, labels, p_target)
+    scale, offset = calibration.calibrate(scores, labels)
     assert scale == pytest.approx(20, rel=0.04)  # 2 s = 2 (score - 0.4) / 0.1
     assert offset == pytest.approx(-8, rel=0.04)
     llrs = scale * scores.astype(float) + offset
@@ -317,13 +301,12 @@ def test_calibrated_ratios_do_not_depend_on_the_scale_of_the_scores(data, scale,
     assert np.allclose(a * scores + b, c * (scale * scores + offset) + d, atol=1e-4)
 
 
-@pytest.mark.parametrize("p_target", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize(
     ("scores", "labels"),
     [([0, 1], [0, 1]), ([0, 1, 2, 3], [0, 0, 1, 1]), ([-1e6, 1e-6, 5, 6], [0, 0, 0, 1])],
 )
-def test_calibration_of_separable_scores_is_finite(scores, labels, p_target):
-    scale, offset = calibration.calibrate(scores, labels, p_target)
+def test_calibration_of_separable_scores_is_finite(scores, labels):
+    scale, offset = calibration.calibrate(scores, labels)
     assert math.isfinite(scale) and math.isfinite(offset) and scale > 0
 
 
@@ -565,19 +548,19 @@ def test_score_files_are_read(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("1 0.5\n\n0 a b 0.5\n", "line 3: '0 a b 0.5' has 4 fields, the lines before had 2"),
-        ("1 a b 0.5\n0 0.5\n", "line 2: '0 0.5' has 2 fields, the lines before had 4"),
-        ("# three\n1 a 0.5\n", "line 2: '1 a 0.5' has 3 fields; write 'label score' or"),
-        ("1 0.5\n0\n", "line 2: '0' has 1 fields; write"),
-        ("1 a b c 0.5\n", "line 1: '1 a b c 0.5' has 5 fields; write"),
-        ("1 0.5\n2 0.5\n", "line 2: '2 0.5' has label '2'; write 1 or 0, target or nontarget"),
-        ("same a b 0.5\n", "has label 'same'; write 1 or 0"),
-        ("0.5 1\n", r"has label '0\.5'; write 1 or 0"),
-        ("1 0.5\n0 high\n", "line 2: score 'high' is not a number"),
-        ("1 a b 0,5\n", "line 1: score '0,5' is not a number"),
-        ("1 0.5\n0 nan\n", "line 2: score nan is not finite; remove or mend the line"),
-        ("1 a b -inf\n", "line 1: score -inf is not finite"),
-        ("1 1e999\n", "line 1: score 1e999 is not finite"),
+        ("1 0.5\n\n0 a b 0.5\n", "line 3: '0 a b 0.5' has 4 fields, the lines before 2; exp"),
+        ("1 a b 0.5\n0 0.5\n", "line 2: '0 0.5' has 2 fields, the lines before 4; expected"),
+        ("# three\n1 a 0.5\n", "line 2: '1 a 0.5' has 3 fields; expected 'label score' or"),
+        ("1 0.5\n0\n", "line 2: '0' has 1 fields; expected"),
+        ("1 a b c 0.5\n", "line 1: '1 a b c 0.5' has 5 fields; expected"),
+        ("1 0.5\n2 0.5\n", "line 2: '2 0.5' has label '2'; expected 'label .*target or nontarget"),
+        ("same a b 0.5\n", "has label 'same'; expected"),
+        ("0.5 1\n", r"has label '0\.5'; expected"),
+        ("1 0.5\n0 high\n", "line 2: '0 high' has score 'high', which is not a number"),
+        ("1 a b 0,5\n", "line 1: .*has score '0,5', which is not a number"),
+        ("1 0.5\n0 nan\n", "line 2: '0 nan' has score nan, which is not finite"),
+        ("1 a b -inf\n", "line 1: .*has score -inf, which is not finite"),
+        ("1 1e999\n", "line 1: .*has score 1e999, which is not finite"),
         ("", "holds no scores; give lines of label and score"),
         ("\n# only a note\n", "holds no scores"),
         (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "is not UTF-8 text; give a score file"),
@@ -670,9 +653,9 @@ def test_score_command_prints_all_metrics(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("1 0.5\n0 nan\n", "line 2: score nan is not finite"),
+        ("1 0.5\n0 nan\n", "line 2: '0 nan' has score nan, which is not finite"),
         ("1 0.5\n1 0.7\n", "labels has no non-target trial"),
-        (None, "No such file"),
+        (None, "no such score file"),
     ],
 )
 def test_score_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, text, says):

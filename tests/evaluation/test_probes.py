@@ -148,7 +148,9 @@ def test_labels_of_synthetic_voices(tmp_path):
     rows = ["path,speaker,session,gender,language,split,seconds,text"]
     rows += [f"s{n}/ses0/{n}.flac,s{n},ses0,{'mf'[n]},en,train,1.0,A word." for n in (1, 0)]
     (tmp_path / "utterances.csv").write_text("\n".join(rows) + "\n")
-    made = tables.Utterances.from_rows(tmp_path, [(f"s{n}/ses0/{n}.flac", f"s{n}", "ses0", 1.0) for n in (0, 1)])
+    made = tables.Utterances.from_rows(
+        tmp_path, [(f"s{n}/ses0/{n}.flac", f"s{n}", "ses0", 1.0) for n in (0, 1)]
+    )
     assert tables.labels_of("synthetic", made) == {
         "speaker": ["s0", "s1"], "gender": ["m", "f"], "session": ["s0/ses0", "s1/ses0"],
         "language": ["en", "en"], "text": ["A word.", "A word."],
