@@ -1,7 +1,8 @@
 """Audio files: read a header or a piece, resample, cut, write.
 
 Inside the package a wave is mono, float32 in [-1, 1], at ``SAMPLE_RATE``. libsndfile, through
-soundfile, decodes FLAC, WAV, OGG and MP3. A crop is read by seeking; the rest is not decoded.
+soundfile, decodes FLAC, WAV, OGG and MP3. A crop is read by seeking; the rest is not decoded. A path
+may lead into a tar archive (`corpora/shards.py`).
 `speech/quality.py` decides whether a recording is fit for use.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import soundfile
 
 from oskdft.config import SAMPLE_RATE
+from oskdft.speech.corpora import shards
 from oskdft.utils import files
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
@@ -49,7 +51,7 @@ def info(path: str | Path) -> AudioInfo:
     >>> info(path)
     AudioInfo(samples=16000, rate=16000, channels=1)
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, _):
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
@@ -79,16 +81,16 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
     """
     if start < 0 or (samples is not None and samples < 1):
         raise ValueError(f"start {start}, samples {samples}: start from 0, read at least 1 sample")
-    with _opened(path) as file:
+    with _opened(path) as (file, name):
         if file.channels != 1:
             raise ValueError(
-                f"{path} has {file.channels} channels; make it mono: "
+                f"{name} has {file.channels} channels; make it mono: "
                 f"ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.wav"
             )
         if file.samplerate == SAMPLE_RATE:
-            return _decode(file, path, start, samples)
-        _warn_rate(str(path), file.samplerate)
-        return _decode_resampled(file, path, start, samples)
+            return _decode(file, name, start, samples)
+        _warn_rate(name, file.samplerate)
+        return _decode_resampled(file, name, start, samples)
 
 
 def decode(path: str | Path) -> np.ndarray:
@@ -105,71 +107,73 @@ def decode(path: str | Path) -> np.ndarray:
     >>> decode(path).shape
     (80, 2)
     """
-    with _opened(path) as file:
-        return _decode(file, path, 0, None)
+    with _opened(path) as (file, name):
+        return _decode(file, name, 0, None)
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """Open for reading; an error of libsndfile becomes one line with the file and the fix."""
+def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, str]]:
+    """The open file and its name for messages; an error of libsndfile becomes one line with the fix."""
+    source, name = shards.open_recording(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(source) as file:
             if file.frames and any(remark in file.extra_info for remark in TRUNCATED):
                 raise ValueError(
-                    f"{path} is cut off: its header promises more; copy or download it again"
+                    f"{name} is cut off: its header promises more; copy or download it again"
                 )
-            yield file
+            yield file, name
     except UnicodeEncodeError:
         raise ValueError(f"{os.fsencode(path)}: this name is not UTF-8; rename it") from None
     except TypeError:  # soundfile's error on data without a header
-        raise ValueError(f"{path} has no header; convert it to FLAC or WAV") from None
+        raise ValueError(f"{name} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path} does not exist; check the path and the root") from None
-        with open(path, "rb") as raw:  # raises the system's error: no permission, or a folder
+        is_plain = isinstance(source, str)
+        if is_plain and not os.path.exists(source):
+            raise FileNotFoundError(f"{name} does not exist; check the path and the root") from None
+        # open raises the system's error: no permission, or a folder
+        with open(source, "rb") if is_plain else source as raw:
+            raw.seek(0)
             if not raw.read(1):
-                raise ValueError(f"{path} is empty; copy or download it again") from None
+                raise ValueError(f"{name} is empty; copy or download it again") from None
         if Path(path).suffix.lower() in (".m4a", ".mp4", ".aac"):
             fix = f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav"
         else:
             fix = "it is not audio or damaged; copy or download it again"
         reason = error.error_string.strip().rstrip(".")
-        raise ValueError(f"{path} cannot be read ({reason}); {fix}") from None
+        raise ValueError(f"{name} cannot be read ({reason}); {fix}") from None
 
 
-def _decode(
-    file: soundfile.SoundFile, path: str | Path, start: int, samples: int | None
-) -> np.ndarray:
+def _decode(file: soundfile.SoundFile, name: str, start: int, samples: int | None) -> np.ndarray:
     """[N] or [N, channels] float32 at the rate of the file; fewer samples than promised: error."""
     if file.frames == 0:
-        raise ValueError(f"{path} holds no samples; copy or download it again")
+        raise ValueError(f"{name} holds no samples; copy or download it again")
     if start >= file.frames:
-        raise ValueError(f"{path} has {file.frames} samples, none at {start}; start earlier")
+        raise ValueError(f"{name} has {file.frames} samples, none at {start}; start earlier")
     count = file.frames - start if samples is None else min(samples, file.frames - start)
     if count > MOST_SAMPLES:
         raise ValueError(
-            f"{path} promises {count} samples, more than {MOST_SAMPLES}; cut it into pieces"
+            f"{name} promises {count} samples, more than {MOST_SAMPLES}; cut it into pieces"
         )
     if start:
         file.seek(start)
     wave = file.read(count, dtype="float32")
     if len(wave) < count:
         raise ValueError(
-            f"{path} is cut off: {len(wave)} of {count} samples from {start} on are there; "
+            f"{name} is cut off: {len(wave)} of {count} samples from {start} on are there; "
             "copy or download it again"
         )
     if not np.isfinite(wave).all():
-        raise ValueError(f"{path} contains NaN or infinite samples; write the file again")
+        raise ValueError(f"{name} contains NaN or infinite samples; write the file again")
     return wave
 
 
 @functools.lru_cache(maxsize=10_000)  # once per file
-def _warn_rate(path: str, rate: int) -> None:
-    warnings.warn(f"{path} is at {rate} Hz; resampled to {SAMPLE_RATE} Hz", stacklevel=3)
+def _warn_rate(name: str, rate: int) -> None:
+    warnings.warn(f"{name} is at {rate} Hz; resampled to {SAMPLE_RATE} Hz", stacklevel=3)
 
 
 def _decode_resampled(
-    file: soundfile.SoundFile, path: str | Path, start: int, samples: int | None
+    file: soundfile.SoundFile, name: str, start: int, samples: int | None
 ) -> np.ndarray:
     """`_decode` at ``SAMPLE_RATE``; a crop equals the same piece of the whole file resampled."""
     # `file_block` samples of the file last as long as `block` samples of the result.
@@ -179,13 +183,13 @@ def _decode_resampled(
     context = math.ceil(CONTEXT_S * file.samplerate / file_block)  # blocks on each side
     first = max(start // block - context, 0)  # block
     if samples is None:
-        wave = _decode(file, path, first * file_block, None)
+        wave = _decode(file, name, first * file_block, None)
     else:
         blocks = math.ceil((start + samples) / block) - first + context
-        wave = _decode(file, path, first * file_block, blocks * file_block)
+        wave = _decode(file, name, first * file_block, blocks * file_block)
     wave = resample(wave, file.samplerate, SAMPLE_RATE)[start - first * block :]
     if len(wave) == 0:
-        raise ValueError(f"{path} has no sample {start} at {SAMPLE_RATE} Hz; start earlier")
+        raise ValueError(f"{name} has no sample {start} at {SAMPLE_RATE} Hz; start earlier")
     return wave[:samples]
 
 

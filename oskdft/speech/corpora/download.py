@@ -23,8 +23,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from oskdft.speech.corpora.cache import cache_dir
 from oskdft.speech.corpora.catalogue import OPENSLR, Archive, data_folders, known
-from oskdft.speech.corpora.headers import cache_dir
 from oskdft.utils import files
 from oskdft.utils.console import progress, say
 

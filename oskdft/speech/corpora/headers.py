@@ -1,15 +1,13 @@
 """Headers of a corpus' recordings, read once and remembered between runs.
 
-The cache is one file per corpus root in the user's cache folder, since the corpus may be on a
-read-only disk. A row is found by a hash of the recording's relative path and is valid while the
-recording keeps its size and time of change. Letter: n files.
+A row of the cache is found by a hash of the recording's relative path and is valid while the
+recording keeps its size, and the recording or its shard the time of change. Letter: n files.
 """
 
 import functools
 import hashlib
 import itertools
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.speech import audio
-from oskdft.utils import files
-from oskdft.utils.console import progress, say
+from oskdft.speech.corpora import cache
+from oskdft.speech.corpora.shards import shards_of
+from oskdft.utils.console import progress
 
 THREADS = 8  # reading headers waits for the disk or the network, not for a core
 CHUNK = 256  # files that one call of a thread reads
@@ -55,16 +54,6 @@ class Headers:
         return seconds
 
 
-def cache_dir() -> Path:
-    """The package's cache folder: $XDG_CACHE_HOME/oskdft or ~/.cache/oskdft.
-
-    >>> cache_dir().name
-    'oskdft'
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "oskdft"
-
-
 def remembered(root: str | Path, names: Iterable[str], total: int) -> Headers:
     """Present sizes of the files, and the headers that an earlier `scan` stored for these sizes.
 
@@ -76,7 +65,7 @@ def remembered(root: str | Path, names: Iterable[str], total: int) -> Headers:
     [-1]
     """
     headers, keys = _on_disk(root, names, total)
-    stored = _load(root)
+    stored = cache.load("scans", root, ("key", *COLUMNS))
     if stored is None or len(stored["key"]) == 0:
         return headers
     row = np.minimum(np.searchsorted(stored["key"], keys), len(stored["key"]) - 1)
@@ -127,8 +116,13 @@ def _on_disk(root: str | Path, names: Iterable[str], total: int) -> tuple[Header
     columns = {name: np.full(total, -1, kind) for name, kind in COLUMNS.items()}
     keys = np.empty(total, np.uint64)
     base = os.path.join(root, "")
+    shards, member = shards_of(root), -1
     for row, name in enumerate(names):
         keys[row] = _key(name)
+        if shards is not None and (found := shards.find(name, guess=member + 1)) >= 0:
+            member = found
+            columns["size"][row], columns["changed"][row] = shards.stat(member)
+            continue
         try:
             status = os.stat(base + name)
         except (OSError, ValueError):
@@ -170,35 +164,14 @@ def _header(root: Path, name: str) -> audio.AudioInfo | str:
     return header
 
 
-def _cache_file(root: str | Path) -> Path:
-    name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=12).hexdigest()
-    return cache_dir() / "scans" / f"{name}.npz"
-
-
-def _load(root: str | Path) -> dict[str, np.ndarray] | None:
-    path = _cache_file(root)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ("key", *COLUMNS)}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        say(f"{path} is damaged ({error}): the headers are read again")
-        return None
-
-
 def _save(root: str | Path, names: Iterable[str], headers: Headers) -> None:
     """Store the readable headers; stored headers of other files below the root stay."""
     keys = np.fromiter((_key(name) for name in names), np.uint64, len(headers["size"]))
     readable = headers["samples"] >= 0
     columns = {"key": keys[readable]} | {name: headers[name][readable] for name in COLUMNS}
-    stored = _load(root)
+    stored = cache.load("scans", root, ("key", *COLUMNS))
     if stored is not None:
         other = ~np.isin(stored["key"], columns["key"])
         columns = {name: np.concatenate([columns[name], stored[name][other]]) for name in columns}
     order = np.argsort(columns["key"])
-    try:
-        with files.atomic(_cache_file(root), "wb") as file:
-            np.savez(file, **{name: column[order] for name, column in columns.items()})
-    except OSError as error:
-        say(f"the headers are not remembered ({error}); set XDG_CACHE_HOME to a writable folder")
+    cache.save("scans", root, {name: column[order] for name, column in columns.items()})

@@ -5,6 +5,7 @@ by folder, and appends the audio files that do not fit the layout to a list.
 """
 
 import csv
+import heapq
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.speech.corpora.catalogue import UTTERANCES_CSV
+from oskdft.speech.corpora.shards import AUDIO, Shards, is_recording, shards_of, sort_key
 from oskdft.utils.lines import fault, numbered_lines
 
-AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
 MUSAN = ("music", "noise", "speech")
 
@@ -24,12 +25,22 @@ Reader = Callable[[Path, str, list[str]], Iterator[Row]]
 
 
 def audio_below(root: Path) -> Iterator[str]:
-    """Paths of all audio files below a folder, sorted folder by folder; links are followed once.
+    """Paths of all audio files below a folder and in its shards, sorted folder by folder.
+
+    Raises:
+        ValueError: a shard that cannot be used.
 
     >>> import tempfile
     >>> list(audio_below(Path(tempfile.mkdtemp())))
     []
     """
+    shards = shards_of(root)
+    plain = _plain_below(root)
+    yield from heapq.merge(plain, shards.names(), key=sort_key) if shards else plain
+
+
+def _plain_below(root: Path) -> Iterator[str]:
+    """Paths of all audio files on disk below a folder; links are followed once."""
     seen = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         status = os.stat(folder)
@@ -40,7 +51,7 @@ def audio_below(root: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in sorted(names):
-            if name.lower().endswith(AUDIO) and not name.startswith("."):
+            if is_recording(name):
                 yield name if inside == "." else f"{inside}/{name}"
 
 
@@ -83,6 +94,7 @@ def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
     """[.../]idNNNNN/VIDEO/NNNNN.wav; the session is the video."""
 
     def read(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+        shards = shards_of(root)
         has_wav = {}  # wav tree beside an m4a tree -> whether it exists
         for path in audio_below(root):
             parts = path.split("/")
@@ -92,8 +104,11 @@ def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
                 continue
             tree = parts[:at]
             if "aac" in tree:
-                wav = os.path.join(root, *("wav" if p == "aac" else p for p in tree))
-                if has_wav.setdefault(wav, os.path.isdir(wav)):
+                wav = "/".join("wav" if part == "aac" else part for part in tree)
+                if wav not in has_wav:
+                    in_shards = shards is not None and shards.has_folder(wav)
+                    has_wav[wav] = in_shards or os.path.isdir(os.path.join(root, wav))
+                if has_wav[wav]:
                     continue
             if not split or in_split(parts[: at + 1], split):
                 yield path, parts[at], parts[at + 1], np.nan
@@ -109,15 +124,16 @@ def _vox2_split(parts: list[str], split: str) -> bool:
     return split == ("test" if "test" in parts else "dev")
 
 
-def on_disk(root: Path, path: str) -> str | None:
-    """The path, or the same with another audio suffix, or None if neither is below the root.
+def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:
+    """The path as it is below the root or in its shards, with any audio suffix; None if absent.
 
-    >>> on_disk(Path("/no/such"), "a.wav") is None
+    >>> on_disk(Path("/no/such"), "a.wav", shards=None) is None
     True
     """
     stem, suffix = os.path.splitext(path)
     for end in dict.fromkeys((suffix, *AUDIO, *(s.upper() for s in AUDIO))):
-        if os.path.exists(os.path.join(root, stem + end)):
+        in_shards = shards is not None and shards.find(stem + end) >= 0
+        if in_shards or os.path.exists(os.path.join(root, stem + end)):
             return stem + end
     return None
 
@@ -125,12 +141,13 @@ def on_disk(root: Path, path: str) -> str | None:
 def _speechocean762(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
     """Kaldi tables; the suffix on disk replaces the listed suffix, since archives differ in suffix."""
     listed = set()
+    shards = shards_of(root)
     for part in (split,) if split else ("train", "test"):
         speaker = _kaldi(root / part / "utt2spk")
         for utterance, path in _kaldi(root / part / "wav.scp").items():
             if utterance not in speaker:
                 raise ValueError(f"{root / part / 'utt2spk'} lacks {utterance} of wav.scp; add it")
-            path = on_disk(root, path) or path
+            path = on_disk(root, path, shards) or path
             listed.add(path)
             yield path, speaker[utterance], "", np.nan
     if not split:

@@ -14,6 +14,7 @@ import numpy as np
 
 from oskdft.speech.corpora.catalogue import CORPORA
 from oskdft.speech.corpora.layouts import on_disk
+from oskdft.speech.corpora.shards import shards_of
 from oskdft.speech.corpora.tables import Utterances
 from oskdft.utils import files
 from oskdft.utils.console import say, some
@@ -143,7 +144,8 @@ def _duplicates(
 
 def _present(path: Path, root: Path, paths: list[str]) -> list[str]:
     """The paths with the suffixes on disk; raises if a recording is absent."""
-    present = [on_disk(root, name) for name in paths]
+    shards = shards_of(root)
+    present = [on_disk(root, name, shards) for name in paths]
     absent = [name for name, file in zip(paths, present, strict=True) if file is None]
     if absent:
         fix = "complete the corpus, or take another list"

@@ -1,0 +1,420 @@
+"""Corpora in tar archives ("shards"), read without unpacking.
+
+A member ``WAVE/1.opus`` of any ``*.tar`` directly below the root of a corpus is the recording
+``<root>/WAVE/1.opus``: layouts, tables and trial lists name both forms alike. Tables are plain files
+beside the shards. The index of a root's shards is cached and valid while their sizes and times of
+change stay the same. Shards are uncompressed: a crop is read by seeking.
+"""
+
+import bisect
+import functools
+import io
+import os
+import tarfile
+from array import array
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from oskdft.speech.corpora import cache
+from oskdft.utils.console import progress
+
+AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+HEADER_BYTES = 1 << 14  # of one member, extensions for long names included
+NAME_BYTES = 4_096  # longest path of Linux
+PADDING_BYTES = 1 << 20  # zeros after the last member
+WHOLE_BYTES = 1 << 18  # a member up to this size is read at once
+THREADS = 8  # shards indexed at once: a cold disk is waited for
+OPEN_SHARDS = 64  # files kept open
+COMPRESSED = {
+    b"\x1f\x8b": "gzip -d",
+    b"BZh": "bzip2 -d",
+    b"\xfd7zXZ": "xz -d",
+    b"\x28\xb5\x2f\xfd": "zstd -d",
+}
+COLUMNS = ("shards", "status", "text", "ends", "shard", "offset", "size")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shards:
+    """Index of the recordings in the shards of a root, in the order of `layouts.audio_below`.
+
+    Attributes:
+        root: folder of the shards.
+        shards: their file names. status: [S, 2] size and time of change [ns] of each.
+        text, ends: keys of all names one after another (bytes), and the end of each [n] int64.
+        shard: [n] int32, index into `shards`. offset, size: [n] int64, place in the shard in bytes.
+    """
+
+    root: str
+    shards: list[str]
+    status: np.ndarray
+    text: bytes
+    ends: np.ndarray
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row: int) -> bytes:
+        """Key of a row: `bisect` searches the index."""
+        return self.text[self.ends[row - 1] if row else 0 : self.ends[row]]
+
+    def names(self) -> Iterator[str]:
+        """All names, in order."""
+        for row in range(len(self)):
+            yield _name(self[row])
+
+    def find(self, name: str, guess: int = 0) -> int:
+        """Row of a name, or -1; ``guess`` is looked at first."""
+        key = sort_key(name)
+        if guess < len(self) and self[guess] == key:
+            return guess
+        row = bisect.bisect_left(self, key)
+        return row if row < len(self) and self[row] == key else -1
+
+    def has_folder(self, folder: str) -> bool:
+        """Whether a recording is in this folder or below it."""
+        key = os.fsencode(folder).replace(b"/", b"\0") + b"\0"
+        row = bisect.bisect_left(self, key)
+        return row < len(self) and self[row].startswith(key)
+
+    def stat(self, row: int) -> tuple[int, int]:
+        """Size of a recording, and the time of change [ns] of its shard."""
+        return int(self.size[row]), int(self.status[self.shard[row], 1])
+
+    def open(self, row: int) -> tuple[BinaryIO, str]:
+        """A recording as a file object, and its path and shard for messages.
+
+        Raises:
+            ValueError: the shard changed since it was indexed, or cannot be read.
+        """
+        shard = self.shard[row]
+        path = os.path.join(self.root, self.shards[shard])
+        name = f"{os.path.join(self.root, _name(self[row]))} (in {self.shards[shard]})"
+        file = _opened(path, *self.status[shard].tolist())
+        file.require_unchanged()
+        offset, size = int(self.offset[row]), int(self.size[row])
+        if size <= WHOLE_BYTES:  # faster than many short reads
+            return io.BytesIO(os.pread(file.number, size, offset)), name
+        return _Member(file, offset, size), name
+
+
+def sort_key(name: str) -> bytes:
+    """Bytes that sort as a walk does: the files of a folder, then its folders.
+
+    >>> sorted(["b/c/1.wav", "b/z.wav", "a.wav"], key=sort_key)
+    ['a.wav', 'b/z.wav', 'b/c/1.wav']
+    """
+    folder, _, file = os.fsencode(name).rpartition(b"/")
+    return folder.replace(b"/", b"\0") + (b"\0\0" if folder else b"\0") + file
+
+
+def _name(key: bytes) -> str:
+    folder, _, file = key.rpartition(b"\0")
+    folder = folder[:-1]
+    return os.fsdecode(folder.replace(b"\0", b"/") + b"/" + file if folder else file)
+
+
+class _Shard:
+    """An open shard; reads name their offset, so that threads and forked processes can share it."""
+
+    def __init__(self, path: str, size: int, changed: int) -> None:
+        self.number = -1
+        self.path = path
+        self.status = (size, changed)
+        try:
+            self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}; restore the shard") from None
+
+    def require_unchanged(self) -> None:
+        status = os.fstat(self.number)
+        if (status.st_size, status.st_mtime_ns) != self.status:
+            raise ValueError(f"{self.path} changed since it was indexed; run the command again")
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+_opened = functools.lru_cache(maxsize=OPEN_SHARDS)(_Shard)
+
+
+class _Member(io.RawIOBase):
+    """Bytes offset to offset + size of a shard as a file."""
+
+    def __init__(self, shard: _Shard, offset: int, size: int) -> None:
+        self.shard = shard
+        self.offset = offset
+        self.size = size
+        self.position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = (0, self.position, self.size)[whence]
+        self.position = max(start + offset, 0)
+        return self.position
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = max(min(len(buffer), self.size - self.position), 0)
+        target = memoryview(buffer)[:count]
+        count = os.preadv(self.shard.number, [target], self.offset + self.position)
+        self.position += count
+        return count
+
+
+_indexed: dict[str, Shards] = {}  # roots with shards, as absolute paths
+
+
+def shards_of(root: str | Path) -> Shards | None:
+    """The index of the shards directly below a root, from the cache if it is valid; None without.
+
+    Raises:
+        ValueError: a shard that is no sound tar archive, or a name that occurs twice; the message
+            names shard, member and fix.
+
+    >>> shards_of("/no/such/folder") is None
+    True
+    """
+    root = os.path.abspath(root)
+    shards, status = _shards_below(root)
+    if not shards:
+        _indexed.pop(root, None)
+        return None
+    known = _indexed.get(root)
+    if known is None:
+        known = _load(root)
+    if known is None or known.shards != shards or not np.array_equal(known.status, status):
+        known = _index(root, shards, status)
+        text = np.frombuffer(known.text, np.uint8)
+        packed = np.frombuffer(b"\0".join(map(os.fsencode, shards)), np.uint8)
+        arrays = {column: getattr(known, column) for column in COLUMNS}
+        cache.save("shards", root, arrays | {"text": text, "shards": packed})
+    _refuse_doubles(known, "")
+    _indexed[root] = known
+    return known
+
+
+def _shards_below(root: str) -> tuple[list[str], np.ndarray]:
+    """Names of the shards, sorted, and their sizes and times of change [S, 2]."""
+    try:
+        with os.scandir(root) as entries:
+            status = {
+                entry.name: (entry.stat().st_size, entry.stat().st_mtime_ns)
+                for entry in entries
+                if entry.name.endswith(".tar") and entry.name[0] != "." and entry.is_file()
+            }
+    except OSError:  # no such folder, or not readable: the reader of the corpus reports it
+        status = {}
+    names = sorted(status)
+    return names, np.array([status[name] for name in names], np.int64).reshape(-1, 2)
+
+
+def _load(root: str) -> Shards | None:
+    stored = cache.load("shards", root, COLUMNS)
+    if stored is None:
+        return None
+    names = [os.fsdecode(name) for name in stored["shards"].tobytes().split(b"\0")]
+    return Shards(root, **stored | {"shards": names, "text": stored["text"].tobytes()})
+
+
+def _index(root: str, shards: list[str], status: np.ndarray) -> Shards:
+    """Read the headers of all members of all shards."""
+    keys: list[bytes] = []
+    shard, offset, size = array("i"), array("q"), array("q")
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = pool.map(_members, [os.path.join(root, name) for name in shards])
+        for number, part in enumerate(progress(parts, "indexing shards", len(shards))):
+            keys += part[0]
+            offset += part[1]
+            size += part[2]
+            shard.extend([number] * len(part[0]))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    for one, other in zip(order, order[1:], strict=False):
+        if keys[one] == keys[other]:
+            first, second = shards[shard[one]], shards[shard[other]]
+            raise ValueError(
+                f"{root}: {_name(keys[one])} is in {first} and again in {second}; take one out"
+            )
+    keys.sort()
+    return Shards(
+        root=root,
+        shards=shards,
+        status=status,
+        text=b"".join(keys),
+        ends=np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys))),
+        shard=np.array(shard, np.int32)[order],
+        offset=np.array(offset, np.int64)[order],
+        size=np.array(size, np.int64)[order],
+    )
+
+
+class _HeaderReader(io.FileIO):
+    """A file that refuses to read more than `HEADER_BYTES` until ``budget`` is set again."""
+
+    budget = HEADER_BYTES
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= self.budget:
+            raise ValueError("a header is too long")
+        self.budget -= count
+        return super().read(count)
+
+
+def _members(path: str) -> tuple[list[bytes], array, array]:
+    """Keys, offsets and sizes of the recordings in a shard; raises if anything is wrong with it."""
+    keys: list[bytes] = []
+    offsets, sizes = array("q"), array("q")
+    with _HeaderReader(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        _refuse_compressed(path, file.read(8))
+        file.seek(0)
+        end = 0
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members = []  # tarfile keeps them all
+                    file.budget = HEADER_BYTES
+                    if fault := _fault(member, end, length):
+                        raise ValueError(f"the member {member.name[:200]!r} {fault}")
+                    end = member.offset_data + member.size
+                    name = member.name.removeprefix("./")
+                    if member.isreg() and is_recording(name):
+                        keys.append(sort_key(name))
+                        offsets.append(member.offset_data)
+                        sizes.append(member.size)
+                _require_end(file, archive.offset, length)
+        except (
+            tarfile.TarError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+        ) as error:
+            fix = "make the shard again from plain files, or move it out of this folder"
+            raise ValueError(f"{path} cannot be used: {error}; {fix}") from None
+    return keys, offsets, sizes
+
+
+def is_recording(path: str) -> bool:
+    """Whether a path has a suffix of audio and no hidden folder.
+
+    >>> is_recording("a/1.WAV"), is_recording("a/.b/1.wav"), is_recording("a/1.txt")
+    (True, False, False)
+    """
+    return path.lower().endswith(AUDIO) and not path.startswith(".") and "/." not in path
+
+
+def _refuse_compressed(path: str, start: bytes) -> None:
+    for magic, command in COMPRESSED.items():
+        if start.startswith(magic):
+            raise ValueError(
+                f"{path} is compressed, thus no crop can be read by seeking; decompress it: {command}"
+            )
+
+
+def _fault(member: tarfile.TarInfo, end: int, length: int) -> str:
+    """Why a member is refused; empty where it is not. ``end``: of the member before, in bytes."""
+    name = member.name
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        return "is a link, a device or sparse, not a plain file"
+    if name.startswith("/") or ".." in name.split("/"):
+        return "leads out of the folder"
+    if not name or "\0" in name or "//" in name or "/./" in name or len(name) > NAME_BYTES:
+        return "has an impossible name"
+    if member.size < 0 or member.offset_data < end:
+        return "has an impossible size"
+    if member.isreg() and member.offset_data + member.size > length:
+        return "is cut off"
+    return ""
+
+
+def _require_end(file: io.FileIO, end: int, length: int) -> None:
+    """Raise unless zeros, at least one block of them, follow the last member."""
+    if length - end < tarfile.BLOCKSIZE:
+        raise ValueError("the archive is cut off")
+    file.seek(end)
+    padding = b"" if length - end > PADDING_BYTES else os.pread(file.fileno(), length - end, end)
+    if len(padding) != length - end or padding.strip(b"\0"):
+        raise ValueError(f"a damaged header or a second archive begins at byte {end}")
+
+
+def _refuse_doubles(shards: Shards, folder: str) -> None:
+    """Raise if a recording in a shard is also a plain file; compares the shared folders alone."""
+    with os.scandir(os.path.join(shards.root, folder)) as entries:
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir():
+                if shards.has_folder(name):
+                    _refuse_doubles(shards, name)
+            elif (row := shards.find(name)) >= 0:
+                shard = shards.shards[shards.shard[row]]
+                raise ValueError(
+                    f"{shards.root}: {name} is a file and also in {shard}; take one out"
+                )
+
+
+def open_recording(path: str | Path) -> tuple[str | BinaryIO, str]:
+    """What a decoder opens for a path: the path of a plain file, or a file object in a shard.
+
+    Returns:
+        (path or file object, name for messages: the path, and the shard where it is in one).
+    Raises:
+        ValueError: a shard that is no sound tar archive, or changed since it was indexed.
+
+    >>> open_recording("/no/such/file.wav")
+    ('/no/such/file.wav', '/no/such/file.wav')
+    """
+    path = os.fspath(path)
+    located = _locate(path)
+    if located is None:
+        return path, path
+    shards, row = located
+    return shards.open(row)
+
+
+def _locate(path: str) -> tuple[Shards, int] | None:
+    """Index and row of a path in a shard; None for a plain file and for an absent one."""
+    path = os.path.abspath(path)
+    if _indexed and (located := _row_of(path, _indexed.get)) is not None:
+        return located
+    if os.path.exists(path):
+        return None
+    folder = os.path.dirname(path)
+    parent_is_missing = not os.path.isdir(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    # an unknown folder of archives is indexed only if the missing path leads through it
+    nearest = folder if parent_is_missing else None
+
+    def indexed_before(root: str) -> Shards | None:
+        known = root == nearest or cache.cache_file("shards", root).exists()
+        return shards_of(root) if known else None
+
+    return _row_of(path, indexed_before)
+
+
+def _row_of(path: str, index: Callable[[str], Shards | None]) -> tuple[Shards, int] | None:
+    """Index and row of a path, trying each folder above it as a root."""
+    root = path
+    while (parent := os.path.dirname(root)) != root:
+        root = parent
+        shards = index(root)
+        if shards is not None and (row := shards.find(path[len(root) :].lstrip("/"))) >= 0:
+            return shards, row
+    return None
