@@ -192,6 +192,24 @@ def data_check(
         raise typer.Exit(1)
 
 
+@data.command("pack")
+def data_pack(
+    name: str,
+    out: Annotated[Path, typer.Option(help="Folder for the shards; an interrupted call goes on.")],
+    root: Root = "",
+    codec: Annotated[str, typer.Option(help="flac, opus or copy (bytes as they are).")] = "flac",
+    kbit: Annotated[int, typer.Option(help="Bit rate of opus [kbit/s]; 0: 18.")] = 0,
+    shard_mb: Annotated[float, typer.Option(help="About how large a shard is [MB].")] = 256.0,
+    processes: Annotated[int, typer.Option(help="That encode; 0: one per core.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Put a corpus into tar shards, with its tables and a manifest; m4a is decoded as well."""
+    from oskdft.speech.corpora import pack
+
+    manifest = pack.pack(name, root, out, codec, kbit, shard_mb, processes)
+    show(pack.summary(manifest), as_json, "\n".join(pack.lines(out, manifest)))
+
+
 @app.command()
 def pretrain(
     config: Annotated[str, typer.Option(help="classroom-hubert, classroom-wav2vec2 or a file.")],

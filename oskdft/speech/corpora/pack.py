@@ -1,0 +1,931 @@
+"""Pack a corpus into tar shards: decode, encode, write shards, tables and a manifest.
+
+A plan fixes the members of each shard before the first recording is encoded. Shards are written one
+after another, whole or not at all, and recorded; the same call therefore resumes after any end, and
+neither an interruption nor the number of processes changes a byte of the result.
+
+==================  ================================================================================
+`NAME-000000.tar`   uncompressed; a member is the recording's path below the root, with the suffix
+                    of the codec; members sorted by name; time, owner and mode fixed
+tables              Kaldi tables, trial lists, `utterances.csv`, tables of speakers, licences; paths
+                    have the suffix of the codec, left-out utterances are out of the Kaldi tables
+`left_out.tsv`      path, kind and reason of each recording that is not in a shard
+`manifest.json`     counts, versions, and size and SHA-256 of each shard and table
+`.pack/`            plan, records of finished shards and lock; removed at the end
+==================  ================================================================================
+"""
+
+import contextlib
+import csv
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import io
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import re
+import shutil
+import tarfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import soundfile
+
+from oskdft.config import SAMPLE_RATE
+from oskdft.speech import audio
+from oskdft.speech.corpora.catalogue import UTTERANCES_CSV, known
+from oskdft.speech.corpora.headers import remembered
+from oskdft.speech.corpora.layouts import AUDIO
+from oskdft.speech.corpora.tables import list_utterances
+from oskdft.speech.corpora.trials import KALDI, VOXCELEB
+from oskdft.utils import files
+from oskdft.utils.console import progress, say, some
+from oskdft.utils.lines import fields
+from oskdft.utils.process import begin_data_worker
+
+CODECS = {"flac": ".flac", "opus": ".opus", "copy": ""}  # codec -> suffix of a member
+DEFAULT_KBIT = 18
+KBIT = range(6, 129)  # kbit/s that libopus takes for one channel of speech
+SHARD_MB = 256.0
+MEDIA = (".m4a",)  # libsndfile does not decode them, PyAV does
+# Bytes a second of audio, to estimate the sizes of shards: 16-bit WAV; FLAC of speech; lossy files
+WAV_RATE, FLAC_RATE, LOSSY_RATE = 32_000, 16_000, 8_000
+TAR_BLOCK = 512
+ENCODER_DELAY = 2_048  # samples that an AAC header may promise beyond the decoded ones
+CHUNK_FILES, CHUNK_BYTES = 32, 4 << 20  # recordings that one call of a worker encodes
+AHEAD = 3  # chunks in work or waiting to be written, for each worker
+WORK, MANIFEST, LEFT_OUT = ".pack", "manifest.json", "left_out.tsv"
+LARGEST_MANIFEST = 64 << 20  # bytes
+KALDI_TABLES = ("utt2spk", "text", "spk2utt", "spk2gender", "spk2age", "text-phone", "wav.scp")
+SPEAKER_TABLES = ("SPEAKERS.TXT", "vox1_meta.csv", "vox2_meta.csv")  # may be above the root
+TEXTS = (".txt", ".csv", ".tsv", ".md", ".json", ".scp", "")
+LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|README|SOURCES|COPYING|ANNOTATIONS)\b", re.IGNORECASE)
+LEGAL_DEPTH, LEGAL_FOLDERS = 2, 1_000  # licences are looked for; more folders are speakers
+LARGEST_TABLE = 256 << 20  # bytes
+KINDS = {  # kind of a recording that is left out -> meaning and fix
+    "missing": "named in the tables, absent on disk; complete the corpus",
+    "unreadable": "empty, cut off or not audio; copy or download them again",
+    "stereo": "more than one channel; make them mono, or take --codec copy",
+    "doubled": "the same name as another recording but for the suffix; rename them",
+    "layout": "audio outside the layout of the corpus; move them, or pack them as another corpus",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What decides the bytes of a pack, besides the recordings."""
+
+    corpus: str
+    codec: str
+    kbit: int  # 0: the codec has no bit rate
+    shard_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A recording that is in no shard: path below the root, key of `KINDS`, reason."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The recordings to pack, sorted by member name, and those that are known to be left out."""
+
+    root: Path
+    names: list[str]  # [n] paths below the root
+    speakers: list[str]  # [n]
+    sizes: list[int]  # [n] bytes
+    left_out: list[LeftOut]
+    digest: str  # SHA-256 of names, sizes and times of change
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A recording as a worker returns it: the bytes of the member, or why it is left out."""
+
+    data: bytes = b""
+    seconds: float = 0.0
+    resampled: bool = False
+    kind: str = ""  # of `KINDS`; "": `data` is the member
+    reason: str = ""
+
+
+def pack(
+    name: str,
+    root: str | Path,
+    out: str | Path,
+    codec: str = "flac",
+    kbit: int = 0,
+    shard_mb: float = SHARD_MB,
+    processes: int = 0,
+) -> dict:
+    """Pack a corpus into tar shards; the same call resumes an interrupted one.
+
+    A recording becomes mono at ``SAMPLE_RATE`` as `audio.read` would read it: another rate is
+    resampled, one of several channels is left out. 16-bit recordings at ``SAMPLE_RATE`` stay equal in
+    FLAC; m4a files become as long as ffmpeg makes them. `copy` keeps bytes, rate and channels.
+
+    Args:
+        name: corpus of the catalogue. root: its folder; empty: see `find_root`.
+        out: folder for the shards: new, empty, or of an earlier call with the same settings.
+        codec: "flac" (16 bit), "opus" (Ogg Opus) or "copy" (each file is only decoded as a check).
+        kbit: bit rate of Opus [kbit/s]; 0: `DEFAULT_KBIT`.
+        shard_mb: about how large a shard is [MB].
+        processes: that encode; 0: one per core.
+    Returns:
+        The manifest, with "left_out_names": the first names of each kind.
+    Raises:
+        ValueError: unknown corpus or codec; nothing to pack; ``out`` is not of this command, of other
+            settings, in use, or damaged; the corpus changed since the plan.
+        FileNotFoundError: no such folder. ImportError: PyAV is needed and absent.
+        OSError: the disk is full or not writable; the same call resumes.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> audio.write(folder / "corpus" / "ann" / "1.wav", np.full(16_000, 0.1))
+    >>> manifest = pack("folder", folder / "corpus", folder / "packed", processes=1)
+    >>> manifest["utterances"], manifest["shards"][0]["name"]
+    (1, 'folder-000000.tar')
+    """
+    settings = _settings(name, codec, kbit, shard_mb)
+    out = Path(out)
+    if (out / MANIFEST).exists() and not (out / WORK).exists():
+        return _finished(out, settings)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / WORK).is_dir():
+        raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
+    sources = _sources(settings, root, out)
+    try:
+        (out / WORK).mkdir(parents=True, exist_ok=True)
+        with _locked(out):
+            manifest = _pack(settings, sources, out, processes or _cores())
+            shutil.rmtree(out / WORK)
+    except BrokenProcessPool:
+        raise ValueError(
+            "a process that encodes was killed (out of memory?); run the same command again to "
+            "resume, with fewer --processes if it happens again"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(
+                f"the disk of {out} is full; free some space and run the same command again to resume"
+            ) from None
+        raise
+    return manifest
+
+
+def _settings(name: str, codec: str, kbit: int, shard_mb: float) -> Settings:
+    known(name)
+    if codec not in CODECS:
+        raise ValueError(f"--codec is {codec!r}; choose {', '.join(CODECS)}")
+    if kbit and codec != "opus":
+        raise ValueError(f"--kbit is for --codec opus; leave it out with {codec}")
+    if kbit and kbit not in KBIT:
+        raise ValueError(f"--kbit is {kbit}; choose {KBIT.start} to {KBIT.stop - 1}")
+    if not 0.01 <= shard_mb <= 100_000:
+        raise ValueError(f"--shard-mb is {shard_mb}; choose 0.01 to 100000")
+    return Settings(name, codec, (kbit or DEFAULT_KBIT) if codec == "opus" else 0, float(shard_mb))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """The right to write ``out``; the system releases it when the process ends, however it ends."""
+    with open(out / WORK / "lock", "a", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise ValueError(
+                f"{out} is being written by another process; wait for it, or choose another --out"
+            ) from None
+        if not os.path.exists(file.name):  # the other process finished in between
+            raise ValueError(f"{out} was finished by another process just now; see {MANIFEST}")
+        yield
+
+
+# Which recordings, and in which shards
+
+
+def member_name(name: str, codec: str) -> str:
+    """Name of a recording inside a shard.
+
+    >>> member_name("dev/aac/id00012/21Uxsk56VDQ/00001.m4a", "flac")
+    'dev/aac/id00012/21Uxsk56VDQ/00001.flac'
+    """
+    return (os.path.splitext(name)[0] + CODECS[codec]) if CODECS[codec] else name
+
+
+def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
+    utterances, extra = list_utterances(settings.corpus, root)
+    folder = utterances.root
+    if next(folder.glob("*.tar"), None):
+        raise ValueError(f"{folder} holds shards already; pack the folder that they were made from")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"--out {out} is inside the corpus {folder}; choose a folder beside it")
+    names = list(utterances.names())
+    headers = remembered(folder, names, len(names))
+    if not (headers["size"] >= 0).any():
+        raise ValueError(
+            f"{folder} holds no audio in the layout of {settings.corpus}; expected below it: "
+            f"{known(settings.corpus).layout}"
+        )
+    left_out = [LeftOut(name, "layout", "outside the layout of the corpus") for name in extra]
+    members = [member_name(name, settings.codec) for name in names]
+    kept: list[int] = []
+    # same member: the earlier name is kept
+    for row in sorted(range(len(names)), key=lambda row: (members[row], names[row])):
+        if headers["size"][row] < 0:
+            left_out.append(LeftOut(names[row], "missing", "absent on disk"))
+        elif kept and names[kept[-1]] == names[row]:
+            continue  # listed twice
+        elif kept and members[kept[-1]] == members[row]:
+            reason = f"{names[kept[-1]]} has the same name but for the suffix"
+            left_out.append(LeftOut(names[row], "doubled", reason))
+        else:
+            kept.append(row)
+    digest = hashlib.sha256()
+    for row in kept:
+        facts = f"\0{headers['size'][row]}\0{headers['changed'][row]}\n"
+        digest.update(os.fsencode(names[row]) + facts.encode())
+    for entry in left_out:
+        digest.update(os.fsencode(f"{entry.name}\0{entry.kind}\n"))
+    return Sources(
+        root=folder,
+        names=[names[row] for row in kept],
+        speakers=[utterances.speakers[utterances.speaker[row]] for row in kept],
+        sizes=headers["size"][kept].tolist(),
+        left_out=left_out,
+        digest=digest.hexdigest(),
+    )
+
+
+def _needs_av(settings: Settings, sources: Sources) -> bool:
+    return settings.codec == "opus" or any(n.lower().endswith(MEDIA) for n in sources.names)
+
+
+def _versions(settings: Settings, sources: Sources) -> dict[str, str]:
+    """Versions of what decides the bytes; PyAV where it is used.
+
+    Raises:
+        ImportError: PyAV is needed and absent.
+    """
+    versions = {
+        "oskdft": importlib.metadata.version("oskdft"),
+        "torchaudio": importlib.metadata.version("torchaudio"),
+        "soundfile": soundfile.__version__,
+        "libsndfile": soundfile.__libsndfile_version__,
+    }
+    if _needs_av(settings, sources):
+        try:
+            import av
+        except ImportError:
+            use = "Opus is encoded" if settings.codec == "opus" else "m4a files are decoded"
+            raise ImportError(
+                f"{use} by PyAV, which is absent; pip install 'oskdft[media]'"
+            ) from None
+        versions["av"] = av.__version__
+    return versions
+
+
+def _ends(settings: Settings, sources: Sources) -> list[int]:
+    """Number of recordings up to the end of each shard, from the sizes of the files."""
+    target_rate = {"flac": FLAC_RATE, "opus": 1000 * settings.kbit / 8}.get(settings.codec)
+    source_rates = {".wav": WAV_RATE, ".flac": FLAC_RATE}
+    ends: list[int] = []
+    filled = 0.0
+    for row, (name, size) in enumerate(zip(sources.names, sources.sizes, strict=True)):
+        if target_rate:
+            suffix = os.path.splitext(name)[1].lower()
+            size = size * target_rate / source_rates.get(suffix, LOSSY_RATE)
+        size += 2 * TAR_BLOCK  # header, and half a block of padding, rounded up
+        if filled and filled + size > settings.shard_mb * 1e6:
+            ends.append(row)
+            filled = 0.0
+        filled += size
+    return [*ends, len(sources.names)]
+
+
+def _plan(settings: Settings, sources: Sources, out: Path) -> dict:
+    """The plan in ``out``, written if there is none; raises if settings or recordings changed."""
+    path = out / WORK / "plan.json"
+    facts = {
+        "settings": _as_dict(settings),
+        "versions": _versions(settings, sources),
+        "input": sources.digest,
+    }
+    if not path.exists():
+        plan = facts | {"ends": _ends(settings, sources)}
+        files.write_json(path, plan)
+        return plan
+    plan = files.read_json(path)
+    for key, what in (("settings", "settings"), ("versions", "versions of packages")):
+        if plan[key] != facts[key]:
+            raise ValueError(
+                f"{out} was begun with other {what}: {_difference(plan[key], facts[key])}; "
+                "use these, or choose another --out"
+            )
+    if plan["input"] != facts["input"]:
+        raise ValueError(
+            f"the recordings below {sources.root} changed since {out} was begun (names, sizes or "
+            "times); restore them, or choose another --out"
+        )
+    return plan
+
+
+def _as_dict(settings: Settings) -> dict:
+    return {key: getattr(settings, key) for key in settings.__slots__}
+
+
+def _difference(before: dict, now: dict) -> str:
+    keys = [key for key in before | now if before.get(key) != now.get(key)]
+    return ", ".join(f"{key} {before.get(key)}, now {now.get(key)}" for key in keys)
+
+
+# Shards
+
+
+def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> dict:
+    """Write what is not yet there: shards, tables, manifest."""
+    plan = _plan(settings, sources, out)
+    for part in out.glob(".*.part"):  # of a process that was killed
+        part.unlink()
+    records = _records(out)
+    todo = [shard for shard in range(len(plan["ends"])) if shard not in records]
+    if settings.codec == "copy" and any(n.lower().endswith(MEDIA) for n in sources.names):
+        say("m4a files are copied; training cannot read them: --codec flac or opus converts them")
+    if records:
+        say(f"{out}: {len(records)} of {len(plan['ends'])} shards are there; the rest follows")
+    _write_shards(settings, sources, out, plan["ends"], todo, processes)
+    written = set(todo)
+    records = _records(out)
+    for shard, record in progress(records.items(), f"checking {out}"):
+        if shard not in written:
+            _verify(out, record)
+    left_out = sources.left_out + [
+        LeftOut(*entry) for shard in sorted(records) for entry in records[shard]["left_out"]
+    ]
+    return _finish(settings, sources, out, plan, [records[i] for i in sorted(records)], left_out)
+
+
+def _shard_file(settings: Settings, shard: int) -> str:
+    return f"{settings.corpus}-{shard:06}.tar"
+
+
+def _records(out: Path) -> dict[int, dict]:
+    """Records of the finished shards whose files have the recorded sizes; drops other records."""
+    path = out / WORK / "done.jsonl"
+    records: dict[int, dict] = {}
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # the process was killed while it wrote this line
+                continue
+            records[record["shard"]] = record
+    sizes = {
+        shard: (out / r["name"]).stat().st_size if (out / r["name"]).is_file() else 0
+        for shard, r in records.items()
+    }
+    records = {shard: r for shard, r in records.items() if r["bytes"] == sizes[shard]}
+    with files.atomic(path, "wb") as file:
+        for record in records.values():
+            file.write(_line(record))
+    return records
+
+
+def _line(record: dict) -> bytes:
+    return json.dumps(record).encode() + b"\n"  # ASCII, also for names that are not UTF-8
+
+
+def _write_shards(
+    settings: Settings,
+    sources: Sources,
+    out: Path,
+    ends: list[int],
+    todo: list[int],
+    processes: int,
+) -> None:
+    """Encode in ``processes`` processes, write in order."""
+    starts = [0, *ends[:-1]]
+    rows = [row for shard in todo for row in range(starts[shard], ends[shard])]
+    if not rows:
+        return
+    encoded = progress(_encoded(settings, sources, rows, processes), "packing", len(rows))
+    with contextlib.closing(encoded), open(out / WORK / "done.jsonl", "ab") as done:
+        for shard in todo:
+            count = ends[shard] - starts[shard]
+            names = sources.names[starts[shard] : ends[shard]]
+            results = zip(names, itertools.islice(encoded, count), strict=True)
+            record = {"shard": shard} | _write_shard(
+                out / _shard_file(settings, shard), results, settings.codec
+            )
+            done.write(_line(record))
+            done.flush()
+            os.fsync(done.fileno())
+
+
+class _Hashed:
+    """A file that is written once from start to end, and the SHA-256 of its bytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+def _write_shard(path: Path, results: Iterable[tuple[str, Encoded]], codec: str) -> dict:
+    """Write a shard, whole or not at all, and return its record. Without members: no file."""
+    record: dict = {"name": path.name, "bytes": 0, "sha256": "", "members": 0}
+    seconds: list[float] = []
+    left_out: list[tuple[str, str, str]] = []
+    resampled = 0
+    with files.atomic(path, "wb") as file:
+        hashed = _Hashed(file)
+        with tarfile.open(fileobj=hashed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for name, encoded in results:
+                if encoded.kind:
+                    left_out.append((name, encoded.kind, encoded.reason))
+                    continue
+                member = tarfile.TarInfo(member_name(name, codec))  # owner 0, mode 0644, time 0
+                member.size = len(encoded.data)
+                tar.addfile(member, io.BytesIO(encoded.data))
+                seconds.append(encoded.seconds)
+                resampled += encoded.resampled
+    if seconds:
+        record |= {"bytes": hashed.size, "sha256": hashed.sha256.hexdigest()}
+    else:
+        path.unlink()
+    record["members"] = len(seconds)
+    return record | {
+        "seconds": round(math.fsum(seconds), 3),
+        "resampled": resampled,
+        "left_out": left_out,
+    }
+
+
+def _encoded(
+    settings: Settings, sources: Sources, rows: list[int], processes: int
+) -> Iterator[Encoded]:
+    """Encode recordings in processes; yield in order, with a bounded number ahead."""
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+    )
+    waiting: deque = deque()
+    try:
+        for chunk in _chunks(rows, sources.sizes):
+            names = [sources.names[row] for row in chunk]
+            arguments = (str(sources.root), names, settings.codec, settings.kbit)
+            waiting.append(pool.submit(_encode_chunk, *arguments))
+            if len(waiting) >= AHEAD * processes:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _chunks(rows: list[int], sizes: list[int]) -> Iterator[list[int]]:
+    chunk: list[int] = []
+    filled = 0
+    for row in rows:
+        if chunk and (len(chunk) == CHUNK_FILES or filled + sizes[row] > CHUNK_BYTES):
+            yield chunk
+            chunk, filled = [], 0
+        chunk.append(row)
+        filled += sizes[row]
+    if chunk:
+        yield chunk
+
+
+def _begin_worker() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, which resamples
+    begin_data_worker(0)  # ends with its main process, also if that is killed
+
+
+def _encode_chunk(root: str, names: list[str], codec: str, kbit: int) -> list[Encoded]:
+    return [encode(root, name, codec, kbit) for name in names]
+
+
+def encode(root: str | Path, name: str, codec: str, kbit: int = DEFAULT_KBIT) -> Encoded:
+    """Decode one recording and encode it for a shard; a recording that is refused says why.
+
+    >>> encode("/no/such/folder", "a.wav", "flac").kind
+    'unreadable'
+    """
+    path = os.path.join(root, name)
+    try:
+        wave, rate = _decode(path)
+        if codec == "copy":
+            return Encoded(Path(path).read_bytes(), len(wave) / rate)
+    except (ValueError, OSError) as error:
+        reason = str(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")
+        return Encoded(kind="unreadable", reason=reason)
+    if wave.ndim > 1:
+        return Encoded(kind="stereo", reason=f"has {wave.shape[1]} channels; make it mono")
+    resampled = rate != SAMPLE_RATE
+    if resampled:
+        wave = audio.resample(wave, rate, SAMPLE_RATE)
+    # libsndfile scales by 32768 where it reads and by 32767 where it writes: scaled here, 16-bit
+    # recordings stay equal
+    pcm = np.clip(np.rint(wave * 32_768), -32_768, 32_767).astype(np.int16)
+    data = _opus(pcm, kbit) if codec == "opus" else _flac(pcm)
+    return Encoded(data, len(pcm) / SAMPLE_RATE, resampled)
+
+
+def _decode(path: str) -> tuple[np.ndarray, int]:
+    """Wave [N], or [N, channels] where there are several, and its rate [Hz]."""
+    if not path.lower().endswith(MEDIA):
+        return audio.decode(path), audio.info(path).rate
+    import av
+
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"{path} is empty; copy or download it again")
+    try:
+        # by its file object and format: a playlist in disguise cannot name addresses
+        with (
+            open(path, "rb") as file,
+            av.open(file, format="mov", metadata_errors="ignore") as container,
+        ):
+            if not container.streams.audio:
+                raise ValueError(f"{path} holds no audio stream; copy or download it again")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            promised = float((stream.duration or 0) * stream.time_base * rate)
+            blocks, samples = [], 0
+            if promised <= audio.MOST_SAMPLES:
+                for frame in container.decode(stream):
+                    blocks.append(_samples(frame))
+                    samples += frame.samples
+                    if samples > audio.MOST_SAMPLES:
+                        break
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"{path} cannot be decoded ({error.strerror}); it is not audio, cut off or damaged; "
+            "copy or download it again"
+        ) from None
+    if max(promised, samples) > audio.MOST_SAMPLES:
+        raise ValueError(f"{path} has more than {audio.MOST_SAMPLES} samples; cut it into pieces")
+    if samples == 0:
+        raise ValueError(f"{path} holds no samples; copy or download it again")
+    if samples + ENCODER_DELAY < promised:
+        raise ValueError(
+            f"{path} is cut off: {samples} of {promised:.0f} samples are there; copy or download "
+            "it again"
+        )
+    wave = np.concatenate(blocks)
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{path} contains NaN or infinite samples; write the file again")
+    return (wave[:, 0] if wave.shape[1] == 1 else wave), rate
+
+
+def _samples(frame) -> np.ndarray:
+    """[N, channels] float32 of a decoded frame."""
+    block = frame.to_ndarray()  # planar: [channels, N]; packed: [1, N * channels]
+    block = block.T if frame.format.is_planar else block.reshape(frame.samples, -1)
+    if block.dtype.kind == "i":
+        block = block / -float(np.iinfo(block.dtype).min)
+    return block.astype(np.float32)
+
+
+def _flac(pcm: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _opus(pcm: np.ndarray, kbit: int) -> bytes:
+    import av
+
+    file = io.BytesIO()
+    # bitexact: no random serial number of the stream, no version of the encoder
+    with av.open(file, "w", format="ogg", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE)
+        stream.bit_rate = 1000 * kbit
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _verify(out: Path, record: dict) -> None:
+    """Compare a shard with its SHA-256; a shard that differs is made again by the next call."""
+    path = out / record["name"]
+    if not record["members"] and not path.exists():
+        return
+    try:
+        with open(path, "rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == record["sha256"]
+    except FileNotFoundError:
+        same = False
+    if same:
+        return
+    if (out / WORK).is_dir():
+        path.unlink(missing_ok=True)
+        raise ValueError(f"{path} was changed since it was written; run the same command again")
+    raise ValueError(f"{path} does not fit {out / MANIFEST}; restore it, or choose another --out")
+
+
+# Tables and manifest
+
+
+def _finish(
+    settings: Settings,
+    sources: Sources,
+    out: Path,
+    plan: dict,
+    records: list[dict],
+    left_out: list[LeftOut],
+) -> dict:
+    """Write tables, list of left-out recordings and manifest, which is last; return the report."""
+    gone = {entry.name for entry in left_out}
+    packed = [name for name in sources.names if name not in gone]
+    if not packed:
+        first = left_out[0]
+        raise ValueError(f"nothing could be packed: {first.name} {first.reason}")
+    speakers = {
+        speaker
+        for name, speaker in zip(sources.names, sources.speakers, strict=True)
+        if name not in gone
+    }
+    names = _Names(packed, gone, settings.codec)
+    tables = [_write_table(sources.root, path, out, names) for path in _tables(sources.root)]
+    (out / LEFT_OUT).unlink(missing_ok=True)
+    if left_out:
+        left_out = sorted(left_out, key=lambda entry: (entry.name, entry.kind))
+        with files.atomic(out / LEFT_OUT, "wb") as file:
+            for entry in left_out:
+                cells = (entry.name, entry.kind, entry.reason)
+                file.write(("\t".join(map(_printable, cells)) + "\n").encode())
+    kinds = Counter(entry.kind for entry in left_out)
+    shards = [record for record in records if record["members"]]
+    manifest = {
+        "corpus": settings.corpus,
+        "title": known(settings.corpus).title,
+        "licence": known(settings.corpus).licence,
+        "codec": settings.codec,
+        "kbit": settings.kbit or None,
+        "shard_mb": settings.shard_mb,
+        "utterances": len(packed),
+        "speakers": len(speakers),
+        "seconds": round(math.fsum(record["seconds"] for record in shards), 3),
+        "bytes": sum(record["bytes"] for record in shards),
+        "resampled": sum(record["resampled"] for record in shards),
+        "left_out": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
+        "versions": plan["versions"],
+        "shards": [
+            {key: record[key] for key in ("name", "bytes", "members", "seconds", "sha256")}
+            for record in shards
+        ],
+        "tables": tables,
+    }
+    files.write_json(out / MANIFEST, manifest)
+    return _report(out, manifest)
+
+
+def _printable(text: str) -> str:
+    """Text on one line of a table, also where a name is not UTF-8 or holds tabs."""
+    return re.sub(r"[\t\r\n]", " ", text).encode("utf-8", "backslashreplace").decode()
+
+
+def _tables(root: Path) -> list[Path]:
+    """Files that belong beside the shards: texts at the root, Kaldi tables and licences below it."""
+    tables = [
+        path
+        for path in sorted(root.iterdir())
+        if path.suffix.lower() in TEXTS
+        and _is_table(path)
+        and path.name not in (MANIFEST, LEFT_OUT)
+    ]
+    level = [root]
+    for _ in range(LEGAL_DEPTH):
+        level = sorted(
+            Path(entry.path)
+            for folder in level
+            for entry in os.scandir(folder)
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        )
+        if len(level) > LEGAL_FOLDERS:
+            break
+        for folder in level:
+            with os.scandir(folder) as entries:
+                found = sorted(
+                    entry.path
+                    for entry in entries
+                    if (entry.name in KALDI_TABLES and folder.parent == root)
+                    or LEGAL.match(entry.name)
+                )
+            tables += [path for path in map(Path, found) if _is_table(path)]
+    here = {path.name for path in tables}
+    for folder, name in itertools.product(root.resolve().parents[:2], SPEAKER_TABLES):
+        if name not in here and (folder / name).is_file():
+            here.add(name)
+            tables.append(folder / name)
+    return tables
+
+
+def _is_table(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    audio_file = path.name.lower().endswith(AUDIO)
+    return path.is_file() and not hidden and not audio_file and path.stat().st_size <= LARGEST_TABLE
+
+
+class _Names:
+    """Member names of listed paths, whose suffix may differ from the suffix on disk."""
+
+    def __init__(self, packed: list[str], gone: set[str], codec: str) -> None:
+        self.by_stem = {os.path.splitext(name)[0]: member_name(name, codec) for name in packed}
+        self.kept = set(packed) if codec == "copy" else set()  # a.wav and a.flac may both be kept
+        self.gone = {os.path.splitext(name)[0] for name in gone} - self.by_stem.keys()
+        self.lost = 0  # listed recordings that are left out
+
+    def __call__(self, listed: str) -> str | None:
+        """The member, or the text itself where it is no recording of the corpus; None: left out."""
+        stem = os.path.splitext(listed)[0]
+        if stem in self.gone:
+            self.lost += 1
+            return None
+        return listed if listed in self.kept else self.by_stem.get(stem, listed)
+
+
+def _write_table(root: Path, path: Path, out: Path, names: _Names) -> dict:
+    """Write a table with the names of the members; return its part of the manifest."""
+    inside = path.is_relative_to(root)
+    relative = path.relative_to(root) if inside else Path(path.name)
+    data = path.read_bytes()
+    names.lost = 0
+    rewrite: Callable[[str, Path, _Names], str] | None = None
+    if path.name == "wav.scp":
+        rewrite = _wav_scp
+    elif path.name in KALDI_TABLES and (path.parent / "wav.scp").is_file():
+        rewrite = _kaldi_table
+    elif path.parent == root and path.name == UTTERANCES_CSV:
+        rewrite = _utterances_csv
+    elif path.parent == root and path.suffix.lower() == ".txt":
+        rewrite = _trials
+    if rewrite:
+        try:
+            data = rewrite(data.decode("utf-8-sig"), path, names).encode()
+        except UnicodeDecodeError:
+            say(f"{path} is not UTF-8; copied as it is")
+    with files.atomic(out / relative, "wb") as file:
+        file.write(data)
+    table = {"name": relative.as_posix(), "bytes": len(data)}
+    table["sha256"] = hashlib.sha256(data).hexdigest()
+    if rewrite is _trials and names.lost:
+        table["left_out_recordings"] = names.lost
+    return table
+
+
+def _wav_scp(text: str, path: Path, names: _Names) -> str:
+    lines = []
+    for line in text.splitlines():
+        line = line.strip()
+        value = line.split(maxsplit=1)[1:]
+        member = names(value[0]) if value else ""
+        if member is None:
+            continue
+        lines.append(line.removesuffix(value[0]) + member if value else line)
+    return _joined(lines)
+
+
+def _joined(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _kaldi_table(text: str, path: Path, names: _Names) -> str:
+    """A table without the utterances whose recordings are left out."""
+    scp = (path.parent / "wav.scp").read_text(encoding="utf-8-sig")
+    pairs = [line.split(maxsplit=1) for line in scp.splitlines() if line.strip()]
+    gone = {key for key, *value in pairs if value and names(value[0].strip()) is None}
+    if not gone or path.name not in ("utt2spk", "text", "spk2utt"):
+        return text
+    lines = []
+    for line in text.splitlines():
+        key, *rest = line.split()
+        if path.name != "spk2utt":
+            if key not in gone:
+                lines.append(line)
+        elif kept := [utterance for utterance in rest if utterance not in gone]:
+            lines.append(line if kept == rest else f"{key} {' '.join(kept)}")
+    return _joined(lines)
+
+
+def _utterances_csv(text: str, path: Path, names: _Names) -> str:
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    if not rows or "path" not in rows[0]:
+        return text
+    column = rows[0].index("path")
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows[1:]:
+        member = names(row[column]) if len(row) > column else ""
+        if member is not None:
+            writer.writerow([*row[:column], member, *row[column + 1 :]] if member else row)
+    return file.getvalue()
+
+
+def _trials(text: str, path: Path, names: _Names) -> str:
+    """A trial list with the names of the members; trials of left-out recordings stay, or the list
+    would not be the published one. Another text is returned unchanged.
+    """
+    lines = []
+    for line in text.splitlines():
+        cells = fields(line)
+        if len(cells) != 3 or not (cells[0] in VOXCELEB or cells[-1] in KALDI):
+            return text
+        sides = (0, 1) if cells[-1] in KALDI else (1, 2)
+        for side in sides:
+            cells[side] = names(cells[side]) or cells[side]
+        lines.append(("\t" if "\t" in line else " ").join(cells))
+    return _joined(lines)
+
+
+# Reports
+
+
+def _finished(out: Path, settings: Settings) -> dict:
+    """The report of a pack that is complete; every shard is compared with its SHA-256."""
+    manifest = files.read_json(out / MANIFEST, LARGEST_MANIFEST)
+    if not isinstance(manifest, dict) or not {"codec", "shards", "versions"} <= manifest.keys():
+        raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
+    before = {key: manifest.get(key) or 0 for key in settings.__slots__}
+    if before != _as_dict(settings):
+        difference = _difference(before, _as_dict(settings))
+        raise ValueError(f"{out} holds another pack: {difference}; choose another --out")
+    for shard in progress(manifest["shards"], f"checking {out}"):
+        _verify(out, shard)
+    say(f"{out} is complete already")
+    return _report(out, manifest)
+
+
+def _report(out: Path, manifest: dict) -> dict:
+    """The manifest and the first names of each kind of left-out recordings."""
+    first: dict[str, list[str]] = {}
+    if (out / LEFT_OUT).exists():
+        with open(out / LEFT_OUT, encoding="utf-8") as file:
+            for line in file:
+                name, kind, _ = line.split("\t", 2)
+                first.setdefault(kind, [])
+                first[kind] += [name] if len(first[kind]) < 3 else []
+    return manifest | {"left_out_names": first}
+
+
+def summary(manifest: dict) -> dict:
+    """The report of `pack` without the lists of shards and tables."""
+    lists = {"shards": len(manifest["shards"]), "tables": len(manifest["tables"])}
+    return manifest | lists
+
+
+def lines(out: str | Path, manifest: dict) -> list[str]:
+    """The report of `pack` as text."""
+    kbit = f", {manifest['kbit']} kbit/s" if manifest["kbit"] else ""
+    report = [
+        f"{out}: {manifest['utterances']:,} utterances of {manifest['speakers']:,} speakers, "
+        f"{manifest['seconds']:,.1f} s, {manifest['bytes']:,} bytes in {len(manifest['shards'])} "
+        f"shards ({manifest['codec']}{kbit})"
+    ]
+    if manifest["resampled"]:
+        report.append(f"resampled to {SAMPLE_RATE} Hz: {manifest['resampled']:,}")
+    for kind, count in manifest["left_out"].items():
+        examples = some(manifest["left_out_names"][kind], count)
+        report.append(f"left out, {kind}: {count:,} {KINDS[kind]} ({examples})")
+    for table in manifest["tables"]:
+        if table.get("left_out_recordings"):
+            report.append(
+                f"note: {table['name']} names left-out recordings {table['left_out_recordings']:,} "
+                "times; it cannot be evaluated as it is"
+            )
+    if manifest["left_out"]:
+        report.append(f"all of them, with reasons: {Path(out) / LEFT_OUT}")
+    return report
