@@ -12,7 +12,7 @@ LARGE := {'websocket_max_message_size': 200000000}# bytes; a recording of 100 MB
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce demo lab docs test test-long test-browser check format lock clean
+.PHONY: help setup reproduce demo lab docs test test-fast test-long test-browser check format lock clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -38,6 +38,9 @@ docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quic
 
 test: $(READY) ## run all tests, two at a time, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(READY) ## run what is not marked slow, for the daily loop: under two minutes on two cores
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-long: $(READY) ## run the long versions of the fault and rubbish tests; writes benchmarks/reliability.md
 	@HF_HUB_OFFLINE=1 $(PY) -m tests.system.faults.harness

@@ -15,13 +15,17 @@ settings.register_profile("oskdft", derandomize=True, deadline=None, max_example
 settings.load_profile("oskdft")
 
 
-def takes_long(item: pytest.Item) -> bool:
-    """Whether the test is in a folder of tests that take minutes."""
-    return bool({"browser", "notebooks"} & {*item.path.relative_to(item.config.rootpath).parts})
+def starts_programs(item: pytest.Item) -> bool:
+    """Whether the test drives a browser or executes a whole notebook."""
+    return "browser" in item.path.parts or item.path.suffix == ".ipynb"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=takes_long, reverse=True)  # first, or one of two processes waits for the other
+    items.sort(
+        key=starts_programs, reverse=True
+    )  # first, or one of two processes waits for the other
+    for item in filter(starts_programs, items):
+        item.add_marker(pytest.mark.slow)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

@@ -190,6 +190,7 @@ def test_links_and_images_exist(page: Path):
         assert file or anchor in anchors, f"{page.name} has no heading for {target}"
 
 
+@pytest.mark.slow
 def test_committed_figures_are_what_their_numbers_say():
     results = store.check(ROOT / "figures")
     assert len(results) > 50

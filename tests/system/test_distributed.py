@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from faults import harness
 
@@ -18,6 +19,8 @@ from oskdft.speech.synthetic import corpus
 from oskdft.storage import tensors
 from oskdft.training import loop, validation
 from oskdft.utils import distributed
+
+pytestmark = pytest.mark.slow
 
 # One process of two: half of the batch; the sum of the losses of both is the loss of the whole.
 PROCESS = """

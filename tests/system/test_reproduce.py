@@ -12,6 +12,8 @@ from oskdft.commands import reproduce
 from oskdft.lessons.lesson import ROOT
 from oskdft.utils.files import read_json, write_json
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = """profile = "smoke"  # preset
 seed = 0  # of everything
 device = "auto"  # auto, cpu, cuda

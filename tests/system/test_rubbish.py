@@ -25,6 +25,8 @@ from oskdft.speech import audio
 from oskdft.speech.corpora import layouts, trials
 from oskdft.storage import model_folder, onnx_model, pretrained, tensors
 
+pytestmark = pytest.mark.slow
+
 CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 9 properties
 MEMORY = 1 << 30  # bytes
 PATIENCE_S = 20.0  # a case that takes longer hangs; far more than any needs

@@ -305,7 +305,7 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
 
 
 def rubbish() -> tuple[bool, str]:
-    """The long version of tests/system/test_rubbish.py in a process of its own: success, and a line about it."""
+    """Run the long version of test_rubbish.py in its own process: success, and a line about it."""
     command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-show-statistics"]
     began = time.monotonic()
     done = subprocess.run(
@@ -340,14 +340,15 @@ def table(runs: Runs, seconds: float, about_rubbish: str) -> str:
         [
             "# Faults injected into training",
             "",
-            "Written by `python -m tests.system.faults.harness`. Each fault strikes a run at a random moment; the",
-            f"run is resumed, struck again (up to {PER_RUN} times), resumed and finished. It survived when the",
-            "weights of `last/` and `best/`, `metrics.csv` without timings, validations and calibration are",
-            "those of an untouched run: bit by bit with one process, within 1e-5 with two.",
+            "Written by `python -m tests.system.faults.harness`. Each fault strikes a run at a random",
+            f"moment; the run is resumed, struck again (up to {PER_RUN} times), resumed and finished.",
+            "It survived when the weights of `last/` and `best/`, `metrics.csv` without timings,",
+            "validations and calibration are those of an untouched run: bit by bit with one process,",
+            "within 1e-5 with two.",
             "A fault is counted only if it ended the process. Lost: wrong results, an earlier checkpoint",
             "gone, no end within 10 s of a signal, or another exit code than documented. Signals to one of",
-            "two processes and to a pre-training have tests of their own, in `tests/system/test_distributed.py` and",
-            "`tests/training/test_pretrain.py`.",
+            "two processes and to a pre-training have tests of their own, in",
+            "`tests/system/test_distributed.py` and `tests/training/test_pretrain.py`.",
             "",
             "| fault | injected | survived | lost | slowest stop [s] |",
             "|---|---|---|---|---|",
