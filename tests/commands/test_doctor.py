@@ -32,6 +32,7 @@ def python(code: str, packages: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_torchaudio_that_cannot_load_is_repaired(broken: Path):
     before = python("import oskdft; print('oskdft loads'); import torchaudio", broken.parent)
     assert before.stdout == "oskdft loads\n"

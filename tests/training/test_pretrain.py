@@ -144,6 +144,7 @@ def forty(speech, tmp_path_factory):
     [("hubert", "a step", 17), ("hubert", "the new labels", 20), ("hubert", "a judgement", 18),
      ("wav2vec2", "a step", 17)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_signal_saves_the_state_and_nothing_is_lost(
     family, moment, reached, forty, speech, tmp_path, monkeypatch, capsys
 ):

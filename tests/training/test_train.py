@@ -104,6 +104,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize(("strategy", "after"), [("os-kdft", 1), ("precomp", 1), ("postcomp", 3)])
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(strategy, after, voices, tmp_path, monkeypatch):
     """Killed behind a checkpoint, in any stage: same weights, same log."""
     cfg = smoke(voices, strategy=strategy)
@@ -508,6 +509,7 @@ def run_python(*arguments) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(voices, tmp_path):
     """Same global batch: weights agree after 20 steps (gloo, CPU)."""
     script = tmp_path / "run.py"
