@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-import oskdft
-from oskdft import config
+from oskdft import __version__, config
 from oskdft.speech import audio
 from oskdft.speech.corpora.catalogue import UTTERANCES_CSV
 from oskdft.speech.synthetic import espeak, voices
@@ -86,7 +85,7 @@ def make_corpus(
     with files.atomic(out / "trials.txt") as file:
         file.writelines(f"{label} {a} {b}\n" for label, a, b in pairs)
     summary = recipe | {
-        "version": oskdft.__version__,
+        "version": __version__,
         "sessions": min(voices.SESSIONS, utterances),
         "languages": list(LANGUAGES),
         "test_speakers": _test_count(speakers),
