@@ -19,6 +19,7 @@ import soundfile
 
 from oskdft.speech import audio
 from oskdft.speech.corpora import pack as module
+from oskdft.speech.corpora.check import check
 from oskdft.speech.corpora.pack import encode, lines, pack, summary
 
 av = pytest.importorskip("av")
@@ -448,3 +449,14 @@ def test_nothing_to_pack_is_an_error_that_names_a_file(tmp_path: Path):
     (tmp_path / "root/a/1.wav").write_bytes(b"")
     with pytest.raises(ValueError, match="nothing could be packed: a/1.wav is empty"):
         pack("folder", tmp_path / "root", tmp_path / "out", processes=1)
+
+
+def test_the_result_is_a_corpus_and_can_be_packed_again(packed: Path, mixed: Path, tmp_path: Path):
+    report = check("voxceleb2", packed, full=True)
+    assert report.ok and (report.speakers, report.utterances) == (6, 36)
+    pack("voxceleb2", packed, tmp_path / "again", shard_mb=SHARD_MB, processes=1)
+    assert members(tmp_path / "again") == members(packed)
+    pack("folder", mixed, tmp_path / "copy", "copy", processes=1)
+    pack("folder", tmp_path / "copy", tmp_path / "from-copy", processes=1)  # m4a in a shard
+    pack("folder", mixed, tmp_path / "from-files", processes=1)
+    assert members(tmp_path / "from-copy") == members(tmp_path / "from-files")

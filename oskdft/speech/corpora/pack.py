@@ -46,6 +46,7 @@ from oskdft.speech import audio
 from oskdft.speech.corpora.catalogue import UTTERANCES_CSV, known
 from oskdft.speech.corpora.headers import remembered
 from oskdft.speech.corpora.layouts import AUDIO
+from oskdft.speech.corpora.shards import open_recording
 from oskdft.speech.corpora.tables import list_utterances
 from oskdft.speech.corpora.trials import KALDI, VOXCELEB
 from oskdft.utils import files
@@ -235,8 +236,6 @@ def member_name(name: str, codec: str) -> str:
 def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
     utterances, extra = list_utterances(settings.corpus, root)
     folder = utterances.root
-    if next(folder.glob("*.tar"), None):
-        raise ValueError(f"{folder} holds shards already; pack the folder that they were made from")
     if out.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"--out {out} is inside the corpus {folder}; choose a folder beside it")
     names = list(utterances.names())
@@ -433,7 +432,7 @@ def _write_shards(
             count = ends[shard] - starts[shard]
             names = sources.names[starts[shard] : ends[shard]]
             results = zip(names, itertools.islice(encoded, count), strict=True)
-            record = {"shard": shard} | _write_shard(
+            record = {"shard": shard} | write_shard(
                 out / _shard_file(settings, shard), results, settings.codec
             )
             done.write(_line(record))
@@ -458,7 +457,7 @@ class _Hashed:
         return self.size
 
 
-def _write_shard(path: Path, results: Iterable[tuple[str, Encoded]], codec: str) -> dict:
+def write_shard(path: Path, results: Iterable[tuple[str, Encoded]], codec: str) -> dict:
     """Write a shard, whole or not at all, and return its record. Without members: no file."""
     record: dict = {"name": path.name, "bytes": 0, "sha256": "", "members": 0}
     seconds: list[float] = []
@@ -543,9 +542,10 @@ def encode(root: str | Path, name: str, codec: str, kbit: int = DEFAULT_KBIT) ->
     try:
         wave, rate = _decode(path)
         if codec == "copy":
-            return Encoded(Path(path).read_bytes(), len(wave) / rate)
+            with _opened(path) as (file, _):
+                return Encoded(file.read(), len(wave) / rate)
     except (ValueError, OSError) as error:
-        reason = str(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")
+        reason = str(error).replace(os.path.join(root, ""), "").removeprefix(f"{name} ")
         return Encoded(kind="unreadable", reason=reason)
     if wave.ndim > 1:
         return Encoded(kind="stereo", reason=f"has {wave.shape[1]} channels; make it mono")
@@ -563,45 +563,56 @@ def _decode(path: str) -> tuple[np.ndarray, int]:
     """Wave [N], or [N, channels] where there are several, and its rate [Hz]."""
     if not path.lower().endswith(MEDIA):
         return audio.decode(path), audio.info(path).rate
+    with _opened(path) as (file, name):
+        return _decode_media(file, name)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[IO[bytes], str]]:
+    """A recording as a file, and its name for messages; the recording may be in a shard."""
+    source, name = open_recording(path)
+    with open(source, "rb") if isinstance(source, str) else source as file:
+        yield file, name
+
+
+def _decode_media(file: IO[bytes], name: str) -> tuple[np.ndarray, int]:
+    """`_decode` of an MP4 file, through PyAV."""
     import av
 
-    if os.path.getsize(path) == 0:
-        raise ValueError(f"{path} is empty; copy or download it again")
+    if not file.read(1):
+        raise ValueError(f"{name} is empty; copy or download it again")
+    file.seek(0)
+    blocks: list[np.ndarray] = []
+    samples = 0
     try:
-        # by its file object and format: a playlist in disguise cannot name addresses
-        with (
-            open(path, "rb") as file,
-            av.open(file, format="mov", metadata_errors="ignore") as container,
-        ):
+        # a file object and a fixed format: a playlist in disguise cannot name other files
+        with av.open(file, format="mov", metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise ValueError(f"{path} holds no audio stream; copy or download it again")
+                raise ValueError(f"{name} holds no audio stream; copy or download it again")
             stream = container.streams.audio[0]
             rate = stream.rate
             promised = float((stream.duration or 0) * stream.time_base * rate)
-            blocks, samples = [], 0
-            if promised <= audio.MOST_SAMPLES:
-                for frame in container.decode(stream):
-                    blocks.append(_samples(frame))
-                    samples += frame.samples
-                    if samples > audio.MOST_SAMPLES:
-                        break
+            frames = container.decode(stream)
+            while max(promised, samples) <= audio.MOST_SAMPLES and (frame := next(frames, None)):
+                blocks.append(_samples(frame))
+                samples += frame.samples
     except av.FFmpegError as error:
         raise ValueError(
-            f"{path} cannot be decoded ({error.strerror}); it is not audio, cut off or damaged; "
+            f"{name} cannot be decoded ({error.strerror}); it is not audio, cut off or damaged; "
             "copy or download it again"
         ) from None
     if max(promised, samples) > audio.MOST_SAMPLES:
-        raise ValueError(f"{path} has more than {audio.MOST_SAMPLES} samples; cut it into pieces")
+        raise ValueError(f"{name} has more than {audio.MOST_SAMPLES} samples; cut it into pieces")
     if samples == 0:
-        raise ValueError(f"{path} holds no samples; copy or download it again")
+        raise ValueError(f"{name} holds no samples; copy or download it again")
     if samples + ENCODER_DELAY < promised:
         raise ValueError(
-            f"{path} is cut off: {samples} of {promised:.0f} samples are there; copy or download "
+            f"{name} is cut off: {samples} of {promised:.0f} samples are there; copy or download "
             "it again"
         )
     wave = np.concatenate(blocks)
     if not np.isfinite(wave).all():
-        raise ValueError(f"{path} contains NaN or infinite samples; write the file again")
+        raise ValueError(f"{name} contains NaN or infinite samples; write the file again")
     return (wave[:, 0] if wave.shape[1] == 1 else wave), rate
 
 
