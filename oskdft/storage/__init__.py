@@ -1,1 +1,1 @@
-"""Weights and models on disk: reading, writing, export."""
+"""Weights and models on disk: read, write, export."""

@@ -1,4 +1,4 @@
-"""What a model folder says about its model, and what its recipe changes in the profile. No torch."""
+"""Reader of model.json: the configuration of a saved model and the facts beside it. No torch."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,19 @@ from oskdft.config import Config, from_dict
 from oskdft.utils.files import inside, read_json
 from oskdft.utils.schema import shown
 
-KINDS = {"speakers": list, "dev_eer": (int, float), "calibration": dict}  # where they are there
-FITTED = (
-    "threshold",
-    "llr_scale",
-    "llr_offset",
-)  # of each scoring policy, see `validation.calibration`
+KINDS = {"speakers": list, "dev_eer": (int, float), "calibration": dict}  # types of optional facts
+FITTED = ("threshold", "llr_scale", "llr_offset")  # numbers in the calibration of a scoring policy
 
 
 def read_described(folder: str | Path) -> tuple[Config, dict]:
-    """The configuration in a model.json, and everything else that stands there.
+    """Read the model.json of a folder.
 
     Args:
-        folder: of a saved or exported model; it may come from elsewhere.
+        folder: of a saved or exported model; it may come from a stranger.
+    Returns:
+        (configuration, whole content of model.json).
     Raises:
-        ValueError: it describes no model, or a calibration without finite numbers.
+        ValueError: the file describes no model, or a calibration without finite numbers.
 
     >>> from oskdft.utils.files import ASSETS
     >>> cfg, described = read_described(ASSETS / "classroom")
@@ -39,7 +37,7 @@ def read_described(folder: str | Path) -> tuple[Config, dict]:
 
 
 def _check(described: dict[str, Any]) -> None:
-    """Refuse what `verify` and `export` could not use."""
+    """Refuse facts that `verify` and `export` cannot use."""
     for name, kind in KINDS.items():
         if name in described and not isinstance(described[name], kind):
             raise ValueError(f"{name} is {shown(described[name])}; export the model again")

@@ -1,7 +1,7 @@
-"""A trained model as others use it: safetensors folder, ONNX in float32, ONNX with int8 weights.
+"""Export of a trained model: safetensors folder, ONNX in float32, ONNX with int8 weights.
 
-An export holds the verification path alone, a model card, and model.json; `oskdft.load` reads all
-three. It is checked against the model it comes from before it is written.
+An export holds the verification path, a model card and model.json; `oskdft.load` reads all three forms.
+An ONNX model is compared with its original before it is written.
 """
 
 import contextlib
@@ -28,25 +28,27 @@ from oskdft.utils.files import ASSETS, atomic, write_json
 
 FORMATS = ("hf", "onnx", "int8")
 OPSET = 17
-TOLERANCE = 1e-4  # of an ONNX embedding's entries against torch's
-PROBES = ((2, 1.0), (1, 2.6))  # (B, seconds) the check runs on: two lengths, two batch sizes
+LARGEST_DIFFERENCE = 1e-4  # between an entry of an ONNX embedding and torch's
+CHECKED_BATCHES = ((2, 1.0), (1, 2.6))  # (B, seconds) of `compare`: two batch sizes, two lengths
 LICENCES = (
     "the code is MIT; weights also carry the terms of the teacher and the speech they learnt from"
 )
 
 
 def export(name: str | Path, to: str, out: str | Path) -> dict:
-    """Write a model in a form for use elsewhere.
+    """Write a model in a form for other programs.
 
     Args:
         name: run folder, exported safetensors folder, or the name of a shipped student.
         to: "hf", "onnx" or "int8".
         out: a new folder.
     Returns:
-        format, sizes in bytes, and how far the export is from its original.
+        "format", "parameters", "files" name -> bytes; for ONNX also "float32_bytes", "bytes",
+        "cosine_to_torch" and "largest_difference" (see `compare`).
     Raises:
-        ValueError: unknown format, a folder that holds something, or an ONNX model that differs.
-        ImportError: onnx or onnxruntime is missing; says how to install it.
+        ValueError: unknown format, no such model, a folder that is not empty, or an ONNX model that
+            differs from torch.
+        ImportError: onnx or onnxruntime is missing; names the command that installs it.
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; choose {', '.join(FORMATS)}")
@@ -54,13 +56,12 @@ def export(name: str | Path, to: str, out: str | Path) -> dict:
         require("onnx", "onnxruntime")
     shipped = ASSETS / str(name)
     model, cfg, described = load_model(shipped if shipped.is_dir() else name)
-    # an exported model has the number of its training speakers, but no longer their names
+    # an exported model keeps the number of its training speakers, not their names
     facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
     facts = {k: v for k, v in facts.items() if k not in ("config", "speakers")}
     with _new_folder(Path(out)) as folder:
         report = {"format": to, "parameters": count(model)}
         if to == "hf":
-            # names of training speakers are nobody's business outside
             save_model(folder, model, cfg, [], facts | {"exported": provenance.facts()})
         else:
             report |= _write_onnx(folder, model, to == "int8")
@@ -74,36 +75,37 @@ def export(name: str | Path, to: str, out: str | Path) -> dict:
 
 @contextlib.contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that takes its name only when everything in it was written."""
+    """A temporary folder that is renamed to ``out`` when everything in it is written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not empty; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        made = Path(temporary) / out.name
-        made.mkdir()
-        yield made
-        os.replace(made, out)
+        folder = Path(temporary) / out.name
+        folder.mkdir()
+        yield folder
+        os.replace(folder, out)
 
 
 def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
-    """model.onnx, checked; returns sizes and differences."""
+    """Write model.onnx after its check; return sizes and differences."""
     exact = to_onnx(model)
     report = {"float32_bytes": len(exact)}
     _, largest = compare(model, exact)
-    if largest > TOLERANCE:
+    if largest > LARGEST_DIFFERENCE:
         raise ValueError(
-            f"the ONNX model differs from torch by {largest:.1e}, more than {TOLERANCE:g}; not written"
+            f"the ONNX model differs from torch by {largest:.1e}, more than {LARGEST_DIFFERENCE:g}; "
+            "not written"
         )
-    written = to_int8(exact) if int8 else exact
-    cosine, largest = compare(model, written)
-    report |= {"bytes": len(written), "cosine_to_torch": cosine, "largest_difference": largest}
+    content = to_int8(exact) if int8 else exact
+    cosine, largest = compare(model, content)
+    report |= {"bytes": len(content), "cosine_to_torch": cosine, "largest_difference": largest}
     with atomic(folder / FILE, "wb") as file:
-        file.write(written)
+        file.write(content)
     return report
 
 
 class _WaveOnly(nn.Module):
-    """The exporter would turn arguments with defaults into inputs."""
+    """A module with one argument: the exporter would turn arguments with defaults into inputs."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -114,34 +116,48 @@ class _WaveOnly(nn.Module):
 
 
 def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
-    """ONNX of a module that maps a waveform [B, N] to one tensor; B and N stay free.
+    """ONNX model of a module that maps a waveform [B, N] to one tensor; B and N stay free.
 
     Args:
-        module: in evaluation mode, on the CPU. output: name and kind of the result.
+        module: in evaluation mode, on the CPU; it is not changed. output: name of the result.
+    Returns:
+        Content of the ONNX file.
+    Raises:
+        ImportError: onnx or onnxruntime is missing.
     """
     require("onnx", "onnxruntime")
     module = fold_weight_norm(copy.deepcopy(module)).eval()
     for part in module.modules():
         if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation("eager")  # plain products, which every runtime knows
+            part.set_attn_implementation("eager")  # matrix products, which every runtime knows
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # traced shapes: `compare` checks that they stay free
+        warnings.simplefilter("ignore")  # of traced shapes: `compare` checks that they stay free
         torch.onnx.export(
-            _WaveOnly(module), (torch.zeros(2, SAMPLE_RATE),), file, dynamo=False, opset_version=OPSET,
-            input_names=["wave"], output_names=[output],
+            _WaveOnly(module),
+            (torch.zeros(2, SAMPLE_RATE),),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["wave"],
+            output_names=[output],
             dynamic_axes={"wave": {0: "B", 1: "N"}, output: {0: "B"}},
-        )  # fmt: skip
+        )
     return file.getvalue()
 
 
 def to_int8(exact: bytes) -> bytes:
-    """The same ONNX model with 8-bit weights.
+    """An ONNX model with 8-bit weights.
 
-    Matrix products run on integers (inputs quantised on the fly, ONNX Runtime's dynamic
-    quantisation, seven bits so that no processor saturates). Convolutions only store integers, one
-    scale per output channel: their arithmetic stays float32, because the first ones see raw
-    samples, which eight bits with one scale cannot hold.
+    Matrix products run on integers: ONNX Runtime's dynamic quantisation, inputs quantised at each call,
+    weights of seven bits so that no processor saturates. Convolutions store integers with one scale per
+    output channel and compute in float32, because the first ones read raw samples, whose range exceeds
+    eight bits with one scale.
+
+    Args:
+        exact: content of a float32 ONNX file, as from `to_onnx`.
+    Returns:
+        Content of the int8 file.
     """
     require("onnx", "onnxruntime")
     import onnx
@@ -149,12 +165,16 @@ def to_int8(exact: bytes) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
-        logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
+        logging.disable(logging.WARNING)  # of a recommended preparation that changes nothing here
         try:
             quantize_dynamic(
-                onnx.load_model_from_string(exact), path, op_types_to_quantize=["MatMul", "Gemm"],
-                per_channel=True, reduce_range=True, weight_type=QuantType.QInt8,
-            )  # fmt: skip
+                onnx.load_model_from_string(exact),
+                path,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+            )
         finally:
             logging.disable(logging.NOTSET)
         model = onnx.load(path)
@@ -186,10 +206,18 @@ def _pack_convolutions(model) -> None:
 
 
 def compare(module: nn.Module, content: bytes) -> tuple[float, float]:
-    """Smallest cosine and largest difference of the ONNX outputs to torch's, on fixed noise."""
-    run, cosines, largest = session(content), [], 0.0
+    """Compare an ONNX model with its module on fixed noise.
+
+    Args:
+        module: on the CPU. content: of the ONNX file.
+    Returns:
+        (smallest cosine, largest absolute difference) of their outputs.
+    """
+    run = session(content)
+    cosines = []
+    largest = 0.0
     rng = np.random.default_rng(0)
-    for batch, seconds in PROBES:
+    for batch, seconds in CHECKED_BATCHES:
         wave = rng.normal(0, 0.1, (batch, round(seconds * SAMPLE_RATE))).astype(np.float32)
         with torch.no_grad():
             ours = module(torch.from_numpy(wave)).reshape(batch, -1)
@@ -200,29 +228,39 @@ def compare(module: nn.Module, content: bytes) -> tuple[float, float]:
 
 
 def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dict) -> str:
-    """The model card: what it is, how it was made, how large it is, what it is for."""
-    config, settings = model.config, cfg.model
+    """The model card in Markdown: architecture, recipe, measurements, sizes, provenance, intended use.
+
+    Args:
+        cfg, model: exported. facts: of its model.json. report: of `export`. files: name -> bytes.
+    """
+    config = model.config
+    settings = cfg.model
+    changed = ", ".join(f"{key}={value}" for key, value in changes(cfg).items())
     recipe = {
-        "strategy": cfg.strategy, "mode": cfg.mode, "profile": cfg.name, "seed": cfg.seed,
-        "teacher": settings.teacher, "speech": cfg.data.corpus,
-        "training speakers": facts["training_speakers"], "steps": facts.get("step", "not recorded"),
-        "distillation loss": cfg.loss.kd, "speaker loss": cfg.loss.sv,
-        "changed in the profile": ", ".join(f"{k}={v}" for k, v in changes(cfg).items())
-        or "nothing known; model.json has all settings",
-    }  # fmt: skip
+        "strategy": cfg.strategy,
+        "mode": cfg.mode,
+        "profile": cfg.name,
+        "seed": cfg.seed,
+        "teacher": settings.teacher,
+        "speech": cfg.data.corpus,
+        "training speakers": facts["training_speakers"],
+        "steps": facts.get("step", "not recorded"),
+        "distillation loss": cfg.loss.kd,
+        "speaker loss": cfg.loss.sv,
+        "changed in the profile": changed or "nothing known; model.json has all settings",
+    }
     shape = (
         f"{config.model_type}, {config.num_hidden_layers} layers of width {config.hidden_size}, adapters "
         f"of {settings.adapter_units} units, back-end {settings.backend}, embedding {settings.embedding}"
     )
     eer = facts.get("dev_eer")
     threshold = facts.get("calibration", {}).get("full", {}).get("threshold")
-    made = provenance.facts()
+    origin = provenance.facts()
+    rate = "not recorded" if eer is None else f"{100 * eer:.2f} %"
+    limit = "none" if threshold is None else f"{threshold:.4f}"
     measured = [
-        f"- development EER: {100 * eer:.2f} %"
-        if eer is not None
-        else "- development EER: not recorded",
-        "- threshold on the cosine of whole recordings: "
-        + (f"{threshold:.4f}" if threshold is not None else "none"),
+        f"- development EER: {rate}",
+        f"- threshold on the cosine of whole recordings: {limit}",
     ]
     if "cosine_to_torch" in report:
         measured += [
@@ -240,8 +278,8 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
         "## Measured", *measured, "",
         "## Sizes", *(f"- {name}: {size:,} bytes" for name, size in files.items()), "",
         "## Provenance",
-        f"- exported {made['date']} by commit {made['commit'] or 'unknown'}, Python {made['python']}",
-        f"- {provenance.listed(made['versions'])}", "",
+        f"- exported {origin['date']} by commit {origin['commit'] or 'unknown'}, Python {origin['python']}",
+        f"- {provenance.listed(origin['versions'])}", "",
         "## Intended use",
         "Teaching and research on compressing speech models. Not for decisions about people: error rates "
         "differ between languages, ages, microphones and rooms, and were measured on the speech named "

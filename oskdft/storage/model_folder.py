@@ -1,4 +1,4 @@
-"""TODO storage.model_folder."""
+"""Model folders: a speaker model as safetensors and JSON."""
 
 from pathlib import Path
 
@@ -16,34 +16,40 @@ from oskdft.utils.files import inside, read_json, write_json
 def save_model(
     folder: str | Path, model: SpeakerModel, cfg: Config, speakers: list[str], facts: dict
 ) -> None:
-    """Write a loadable model folder: safetensors and JSON.
+    """Write a model folder that `load_model` reads.
 
     Args:
-        folder: gets model.safetensors, encoder.json and model.json (written last).
-        speakers: [K] names behind the training labels, sorted.
-        facts: what else a user should know: step, development EER, calibration.
+        folder: receives model.safetensors, encoder.json and, last, model.json.
+        model: on any device. cfg: its configuration.
+        speakers: [K] names of the training labels, sorted.
+        facts: further entries of model.json: step, development EER, calibration.
     """
     folder = Path(folder)
     tensors.save_tensors(folder / "model.safetensors", model.state_dict())
-    settings = model.config.to_dict() | {"_name_or_path": ""}  # a place on this machine
+    settings = model.config.to_dict() | {"_name_or_path": ""}  # no path of the author's
     write_json(folder / "encoder.json", settings)
     described = {"config": to_dict(cfg), "speakers": speakers} | facts
     write_json(folder / "model.json", described)
 
 
 def annotate(folder: str | Path, facts: dict) -> None:
-    """Add facts to the model.json of a saved model."""
+    """Add facts to the model.json of a saved model; a fact of the same name is replaced."""
     path = Path(folder) / "model.json"
     write_json(path, read_json(path) | facts)
 
 
 def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
-    """Read what `save_model` wrote, or a run folder (its `best/`).
+    """Read a folder that `save_model` wrote, or the `best/` of a run folder.
 
     Returns:
-        (model in evaluation mode, config, everything in model.json).
+        (model in evaluation mode, on the CPU; configuration; whole content of model.json).
     Raises:
-        ValueError: not a model folder, or files that do not fit each other.
+        ValueError: no model folder, files that do not fit each other, or weights that are not finite.
+
+    >>> from oskdft.utils.files import ASSETS
+    >>> model, cfg, described = load_model(ASSETS / "classroom")
+    >>> model.training, cfg.strategy
+    (False, 'os-kdft')
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
@@ -54,7 +60,8 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
             "model.json, encoder.json and model.safetensors"
         )
     cfg, described = read_described(folder)
-    settings, weights = (inside(folder, name) for name in ("encoder.json", "model.safetensors"))
+    settings = inside(folder, "encoder.json")
+    weights = inside(folder, "model.safetensors")
     config = foreign_config(read_json(settings), str(settings))
 
     def build() -> SpeakerModel:
@@ -62,10 +69,10 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
         sizes = config.hidden_size, config.num_hidden_layers
         return SpeakerModel(student, build_backend(*sizes, cfg.model, cfg.switches))
 
-    # what the file holds bounds what is allocated, whatever the settings say
-    own = shapes_of(build, str(folder))
-    refuse_misfit(own, shapes(weights), str(weights))
-    model, tensors = build(), load_tensors(weights)
+    # compare shapes before memory is allocated: the settings may ask for any size
+    refuse_misfit(shapes_of(build, str(folder)), shapes(weights), str(weights))
+    model = build()
+    tensors = load_tensors(weights)
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ValueError(f"{weights} holds weights that are not finite; train or get it again")
     load_strictly(model, tensors, str(weights))

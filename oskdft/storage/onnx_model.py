@@ -1,4 +1,4 @@
-"""An exported speaker model, run by ONNX Runtime in the place of `model.SpeakerModel`. No torch here."""
+"""Exported speaker models, run by ONNX Runtime instead of torch. Imports no torch."""
 
 import functools
 import importlib.util
@@ -15,14 +15,17 @@ from oskdft.storage.description import read_described
 from oskdft.utils.files import ASSETS, inside
 
 FILE = "model.onnx"
-# what a graph from outside may take: it is a program, and a small file can ask for any amount
-MOST_BYTES = 2**30  # while it runs
-MOST_FOLDED = 2**12  # [bytes] of a constant that is computed while it is loaded
-PATIENCE = 60.0  # [s] for a batch, and as much again per minute of audio
+# limits of a stranger's graph, which is a program: a small file can ask for any amount
+MOST_BYTES = 2**30  # memory of a run
+MOST_FOLDED = 2**12  # memory of a constant that is computed at loading [bytes]
+PATIENCE = 60.0  # time for a batch, and as much again per minute of audio [s]
 
 
 def require(*packages: str) -> None:
-    """Stop with the command that installs what is missing.
+    """Refuse to go on without these packages.
+
+    Raises:
+        ImportError: names the missing packages and the command that installs them.
 
     >>> require("numpy")
     """
@@ -33,79 +36,84 @@ def require(*packages: str) -> None:
 
 
 def installed() -> bool:
-    """Whether ONNX Runtime is there."""
+    """Whether ONNX Runtime is installed."""
     return importlib.util.find_spec("onnxruntime") is not None
 
 
 def session(source: str | bytes, trusted: bool = True):
-    """An ONNX Runtime session on the CPU, with as many threads as OMP_NUM_THREADS says.
+    """An ONNX Runtime session on the CPU with OMP_NUM_THREADS threads (unset: its own choice).
 
     Args:
         source: path or content of a model.
-        trusted: made by this process or shipped; others get at most `MOST_BYTES` of memory.
+        trusted: whether this process or this package made the model; other models get at most
+            `MOST_BYTES` of memory.
+    Raises:
+        ImportError: ONNX Runtime is not installed. Others: see `_errors`.
     """
     require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # it has no OpenMP; 0 leaves the choice to it
+    # ONNX Runtime has no OpenMP; 0 leaves the number to it
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
-    # between two calls its threads would wait in a loop, on the cores that torch may want
+    # spinning threads would keep the cores from torch between two calls
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3 if trusted else 4  # errors only; a stranger's are raised
-    # weights kept in int8 are unpacked once, when the model is loaded, and not at every call
+    options.log_severity_level = 3 if trusted else 4  # errors; a stranger's are raised, not logged
+    # int8 weights are unpacked once at loading instead of at every call
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not trusted:
         _limited_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # ... but memory that folding takes is not counted, so a stranger's are unpacked each time
+        # the limit does not count constants computed at loading, so a stranger's stay uncomputed
         folding = "optimization.constant_folding_max_output_size_in_bytes"
         options.add_session_config_entry(folding, str(MOST_FOLDED))
+    # there is no other provider to fall back to, and each try would be printed
     return onnxruntime.InferenceSession(
         source, options, providers=["CPUExecutionProvider"], enable_fallback=False
-    )  # there is no other provider to fall back to, and each try would be printed
+    )
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What a bad model makes ONNX Runtime raise; its own errors have no base class in common."""
+    """Exceptions that ONNX Runtime raises for a bad model; its own have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-    own = (kind for kind in vars(runtime).values() if isinstance(kind, type))
-    return (*(kind for kind in own if issubclass(kind, Exception)), ValueError, RuntimeError)
+    kinds = [kind for kind in vars(runtime).values() if isinstance(kind, type)]
+    return (*(kind for kind in kinds if issubclass(kind, Exception)), ValueError, RuntimeError)
 
 
 @functools.cache  # once per process: all limited sessions share one allocator
 def _limited_memory() -> None:
-    """An allocator of `MOST_BYTES` for the sessions that ask for it."""
+    """Register an allocator of `MOST_BYTES` for the sessions that ask for it."""
     import onnxruntime as ort
 
-    place = ort.OrtMemoryInfo(
+    memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    by_need = 1  # grow by what is asked for, not by powers of two
+    by_need = 1  # grow by the requested size, not by powers of two
     limit = ort.OrtArenaCfg({"max_mem": MOST_BYTES, "arena_extend_strategy": by_need})
-    ort.create_and_register_allocator(place, limit)
+    ort.create_and_register_allocator(memory, limit)
 
 
 class OnnxModel:
-    """Waveforms in, embeddings out, like `SpeakerModel` in evaluation mode, without torch.
+    """An embedding model in ONNX form, used like `SpeakerModel` in evaluation mode.
 
     Args:
         source: path or content of a model that maps "wave" [B, N] to "embedding" [B, E].
-        trusted: as in `session`; others also get at most `PATIENCE` to answer.
+        trusted: as for `session`; other models also get at most `PATIENCE` to answer.
     """
 
     device = "cpu"
 
     def __init__(self, source: str | bytes, trusted: bool = True) -> None:
-        self.session, self.trusted = session(source, trusted), trusted
+        self.session = session(source, trusted)
+        self.trusted = trusted
 
     def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
-        """Embeddings [n, E] float32; waves [N] of one length run together, so nothing is padded.
+        """Embeddings [n, E] float32 of n waves [N]; waves of equal length run together, without padding.
 
         Raises:
-            ValueError: the distillation path is asked for; a model from outside that fails, or
-                wants more memory or time than it may have.
+            ValueError: the distillation path is asked for, or a stranger's model fails or exceeds its
+                memory or time.
         """
         if without_adapters:
             raise ValueError(
@@ -116,8 +124,8 @@ class OnnxModel:
         for length in {len(wave) for wave in waves}:
             same = [row for row, wave in enumerate(waves) if len(wave) == length]
             batch = np.stack([waves[row] for row in same])
-            made = self._run(batch) if self.trusted else self._run_bounded(batch)
-            for row, embedding in zip(same, made, strict=True):
+            embeddings = self._run(batch) if self.trusted else self._run_bounded(batch)
+            for row, embedding in zip(same, embeddings, strict=True):
                 out[row] = embedding
         return np.stack(out)
 
@@ -125,18 +133,17 @@ class OnnxModel:
         return self.session.run(["embedding"], {"wave": batch}, options)[0]
 
     def _run_bounded(self, batch: np.ndarray) -> np.ndarray:
-        """The same of a model from outside: it may fail, be greedy, or never end."""
+        """`_run` of a stranger's model, which may fail, take all memory, or never end."""
         import onnxruntime
 
         minutes = batch.size / SAMPLE_RATE / 60
         options = onnxruntime.RunOptions()
-        options.log_severity_level = 4  # nothing: errors are raised
-        clock = threading.Timer(
-            PATIENCE * (1 + minutes), setattr, (options, "terminate", True)
-        )  # looked at between two operations
+        options.log_severity_level = 4  # no log: errors are raised
+        # ONNX Runtime reads ``terminate`` between two operations
+        clock = threading.Timer(PATIENCE * (1 + minutes), setattr, (options, "terminate", True))
         clock.start()
         try:
-            return _embeddings(self._run(batch, options), len(batch))
+            return _checked_embeddings(self._run(batch, options), len(batch))
         except _errors() as error:
             why = " ".join(str(error).split())
             if "Available memory" in why or "terminate" in why:
@@ -149,24 +156,27 @@ class OnnxModel:
             clock.cancel()
 
 
-def _embeddings(made: Any, count: int) -> np.ndarray:
-    """The result of a graph from outside, if it is what an exported model gives."""
-    shape, kind = np.shape(made), getattr(made, "dtype", type(made).__name__)
+def _checked_embeddings(result: Any, count: int) -> np.ndarray:
+    """The result of a stranger's graph, refused if it is not [count, E] float32."""
+    shape = np.shape(result)
+    kind = getattr(result, "dtype", type(result).__name__)
     if kind != np.float32 or len(shape) != 2 or shape[0] != count:
         raise ValueError(f"its result is {kind} {list(shape)}, not float32 [{count}, E]")
-    return made
+    return result
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse a model that would make ONNX Runtime read other files; what it declares it checks itself.
+    """Refuse a model that would make ONNX Runtime read other files.
+
+    Sizes that the model declares need no check here: ONNX Runtime compares them with the file.
 
     Raises:
-        ValueError: the file is a link out of its folder, or keeps tensors in files of their own.
+        ValueError: the file is empty, a link out of its folder, or keeps tensors in other files.
     """
     if not inside(path.parent, path.name).stat().st_size:
         raise ValueError(f"{path} is empty; export it again")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # the key that every file elsewhere is named under; no encoding of the format hides it
+        # the key under which the format names every other file; no encoding of the format hides it
         if content.find(b"location") >= 0:
             raise ValueError(
                 f"{path} keeps tensors in other files, which are never read; export it again"
@@ -174,11 +184,17 @@ def refuse_foreign(path: Path) -> None:
 
 
 def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
-    """Read an exported folder, as `model.load_model` reads the others; only shipped ones are trusted.
+    """Read a folder exported to ONNX; only shipped models are trusted.
 
+    Returns:
+        (model, configuration, whole content of model.json), as from `model_folder.load_model`.
     Raises:
-        ImportError: ONNX Runtime is not installed; says how. ValueError: a damaged model, one that
-            needs other files, or a model.json that describes none.
+        ImportError: ONNX Runtime is not installed; names the command that installs it.
+        ValueError: a damaged model, a model that needs other files, or a model.json that describes no
+            model.
+
+    >>> load_onnx(ASSETS / "classroom")[0].embed([np.zeros(8000, np.float32)]).shape
+    (1, 192)
     """
     path = Path(folder) / FILE
     refuse_foreign(path)

@@ -1,14 +1,11 @@
-"""Where the weights of a pre-trained teacher lie: in the package, in a folder, or on the hub."""
+"""Pre-trained encoders: weights of others, from the package, a folder or the hub, checked before use."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.safetensors_conversion import auto_conversion
 from transformers.utils import cached_file, logging
 
@@ -20,21 +17,25 @@ from oskdft.utils.files import ASSETS, inside, read_json
 logging.disable_progress_bar()  # no bar for each model that is loaded
 
 WEIGHTS = "model.safetensors"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
+MOST_LAYERS = 200  # a configuration with more layers is damaged or hostile
+LARGEST_SIZE = 1_000_000  # and so is one with a larger size of any other kind
 
 
 def hub_files(name: str) -> tuple[Path, Path]:
-    """config.json and model.safetensors of a hub name, from the hub's cache or fetched into it.
+    """Paths of config.json and model.safetensors of a hub name, from the hub's cache or fetched into it.
 
     Raises:
-        ValueError: it cannot be had as safetensors; the line says what to put where.
+        ValueError: no safetensors could be fetched; names the files to provide and their place.
     """
     try:
         settings = cached_file(name, "config.json")
         weights = cached_file(name, WEIGHTS, _raise_exceptions_for_missing_entries=False)
-        # where a model has pickled weights only, the hub's own converter is asked for safetensors
+        # for a model with pickled weights only, the hub's own converter makes safetensors
         weights = weights or auto_conversion(name)[0]
         return Path(settings), Path(weights)
-    except Exception:  # hub, network and cache raise whatever went wrong; the fix is the same
+    except Exception:  # hub, network and cache raise many kinds; the fix is the same for all
         raise ValueError(
             f"{name} is not on this machine and could not be fetched as safetensors; put its config.json "
             f"and model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder "
@@ -43,7 +44,7 @@ def hub_files(name: str) -> tuple[Path, Path]:
 
 
 def local_folder(name: str) -> Path | None:
-    """The shipped or local folder of that name, in $OSKDFT_DATA/weights too; None: there is none.
+    """The folder of a name: shipped, a path, or in $OSKDFT_DATA/weights; None: there is none.
 
     >>> local_folder("classroom-hubert").name
     'classroom-hubert'
@@ -54,20 +55,17 @@ def local_folder(name: str) -> Path | None:
     return next((c for c in candidates if (c / "config.json").is_file()), None)
 
 
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
-MOST_LAYERS, LARGEST_SIZE = 200, 1_000_000  # beyond them a configuration is damaged or hostile
-
-
 def load_encoder(name: str) -> PreTrainedModel:
     """Load pre-trained weights: shipped (`classroom-hubert`), a folder, a hub name, or `tiny-random-*`.
 
     Args:
-        name: looked for in the package's assets, as a folder, in $OSKDFT_DATA/weights/<last part of
-            the name>, and then on the hub (or in its cache).
+        name: searched in the package's assets, as a folder, in $OSKDFT_DATA/weights/<last part of the
+            name>, and then on the hub (or in its cache).
+    Returns:
+        The encoder in evaluation mode, float32, on the CPU.
     Raises:
-        ValueError: not found, only pickled weights, or tensors missing, left over or of another
-            shape; the line says what to put where.
+        ValueError: not found, only pickled weights, or tensors missing or of another shape; names the
+            files to provide and their place.
 
     >>> load_encoder("tiny-random-hubert").config.num_hidden_layers
     2
@@ -76,17 +74,19 @@ def load_encoder(name: str) -> PreTrainedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same "random" teacher in every process
             return build_encoder(architecture(name)).eval()
-    found = find_weights(name)
-    return _from_folder(found) if isinstance(found, Path) else _from_files(*found)
+    source = find_weights(name)
+    return _from_folder(source) if isinstance(source, Path) else _from_files(*source)
 
 
 def find_weights(name: str) -> Path | tuple[Path, Path] | None:
-    """What `load_encoder` reads: a folder, or config.json and weights of the hub; None: nothing.
+    """The source that `load_encoder` reads.
 
     Args:
-        name: as in `load_encoder`.
+        name: as for `load_encoder`.
+    Returns:
+        A folder; or config.json and model.safetensors from the hub; None for `tiny-random-*`.
     Raises:
-        ValueError: not found, or only pickled weights; the line says what to put where.
+        ValueError: not found; names the files to provide and their place.
 
     >>> find_weights("classroom-hubert").name, find_weights("tiny-random-hubert")
     ('classroom-hubert', None)
@@ -103,20 +103,20 @@ def find_weights(name: str) -> Path | tuple[Path, Path] | None:
 
 
 def _from_folder(folder: Path) -> PreTrainedModel:
-    """Weights of a folder, from its config.json and model.safetensors; nothing else there is read."""
+    """Encoder of a folder's config.json and model.safetensors; no other file of the folder is read."""
     settings, weights = inside(folder, "config.json"), inside(folder, WEIGHTS)
     if not weights.is_file():
         pickled = [path.name for ending in PICKLED for path in folder.glob(f"*{ending}")]
-        why = f"; {pickled[0]} can run code when it is read and is left alone" if pickled else ""
+        why = f"; {pickled[0]} can run code when it is read, so it is not opened" if pickled else ""
         raise ValueError(f"{folder} needs config.json and model.safetensors{why}")
     return _from_files(settings, weights)
 
 
 def _from_files(settings: Path, weights: Path) -> PreTrainedModel:
-    """The one way into an encoder: sizes are checked before memory is taken for them."""
+    """Encoder of two files; sizes are checked before memory is allocated."""
     config = foreign_config(read_json(settings), str(settings))
-    made = FAMILIES[config.model_type][1]
-    own = shapes_of(lambda: made(config), str(settings))
+    model_class = FAMILIES[config.model_type][1]
+    own = shapes_of(lambda: model_class(config), str(settings))
     given = {_present_name(name): shape for name, shape in shapes(weights).items()}
     missing = sorted(own.keys() - given.keys())
     if missing:
@@ -124,12 +124,13 @@ def _from_files(settings: Path, weights: Path) -> PreTrainedModel:
             f"{weights} lacks {len(missing)} tensors: {some(missing, len(missing))}; get it again"
         )
     refuse_misfit(own, {name: given[name] for name in own}, str(weights))
-    tensors = load_tensors(weights)
-    return made.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32).eval()
+    return model_class.from_pretrained(
+        None, config=config, state_dict=load_tensors(weights), dtype=torch.float32
+    ).eval()
 
 
 def _present_name(name: str) -> str:
-    """A tensor's name without the prefix of a model with a head, and as torch names weight norms now."""
+    """Name of a tensor without the prefix of a model with a head, in torch's present naming of weight norms."""
     name = name.removeprefix("wav2vec2.").removeprefix("hubert.").removeprefix("wavlm.")
     for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
         if name.endswith(f".{old}"):
@@ -138,12 +139,12 @@ def _present_name(name: str) -> str:
 
 
 def foreign_config(settings: Any, source: str) -> PretrainedConfig:
-    """An encoder's configuration from JSON that may come from anywhere.
+    """An encoder's configuration from JSON that may come from a stranger.
 
     Args:
-        settings: what the JSON holds. source: its name, for messages.
+        settings: content of the JSON. source: its file, for messages.
     Raises:
-        ValueError: another family, a wish for code of its own, or sizes that no speech encoder has.
+        ValueError: another family, a request for foreign code, or sizes that no speech encoder has.
 
     >>> foreign_config({"model_type": "hubert", "auto_map": {"AutoModel": "a.B"}}, "config.json")
     Traceback (most recent call last):
@@ -164,7 +165,7 @@ def foreign_config(settings: Any, source: str) -> PretrainedConfig:
             raise ValueError(f"{source}: {name} is larger than any speech encoder's; get it again")
     try:
         return FAMILIES[family][0].from_dict(settings)
-    except Exception as error:  # transformers raises whatever foreign settings run into
+    except Exception as error:  # foreign settings make transformers raise any exception
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{source} is no {family} configuration ({reason}); get it again"

@@ -1,4 +1,4 @@
-"""Weights and optimiser moments as safetensors: written whole, read strictly, never unpickled."""
+"""Weights and optimiser moments as safetensors: written atomically, read strictly, never unpickled."""
 
 import contextlib
 import hashlib
@@ -15,32 +15,36 @@ from oskdft.utils.files import atomic
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
-    """Write named tensors atomically and return the file's `digest`; strided memory is copied first."""
-    data = save(
-        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {"format": "pt"}
-    )
+    """Write named tensors atomically and return the file's `digest`."""
+    # safetensors refuses strided and shared memory, so each tensor is copied
+    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    data = save(copies, {"format": "pt"})
     with atomic(path, "wb") as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal: safetensors itself notices lost bytes, not changed ones."""
+    """SHA-256 of a file, in hexadecimal: safetensors notices missing bytes, but not changed bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read named tensors; a damaged or foreign file is a ValueError that names it."""
+    """Read named tensors.
+
+    Raises:
+        ValueError: the file is damaged or no safetensors file.
+    """
     with _readable(path):
         return load_file(path)
 
 
 def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a file, from its header alone: nothing is allocated.
+    """Names and shapes of the tensors in a file, from its header alone.
 
     Raises:
-        ValueError: no safetensors file, or a header that promises more than the file holds.
+        ValueError: no safetensors file, or a header that claims more than the file holds.
     """
     with _readable(path), safe_open(path, "pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -48,6 +52,7 @@ def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 
 @contextlib.contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
+    """Turn the errors of reading safetensors into a ValueError that names the file."""
     try:
         yield
     except (SafetensorError, OSError) as error:
@@ -58,12 +63,12 @@ def _readable(path: str | Path) -> Iterator[None]:
 
 
 def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[int, ...]]:
-    """What the state of a module would be, built without memory for its weights.
+    """Names and shapes of a module's state, without memory for its weights.
 
     Args:
-        build: makes the module. source: the file whose settings it follows, for the message.
+        build: makes the module. source: the file of its settings, for the message.
     Raises:
-        ValueError: the settings describe nothing that can be built.
+        ValueError: the settings describe no module that can be built.
 
     >>> shapes_of(lambda: nn.Linear(10**9, 10**6, bias=False), "config.json")
     {'weight': (1000000, 1000000000)}
@@ -71,7 +76,7 @@ def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[in
     try:
         with torch.device("meta"):
             return {name: tuple(t.shape) for name, t in build().state_dict().items()}
-    except Exception as error:  # torch and transformers raise whatever foreign settings run into
+    except Exception as error:  # foreign settings make torch and transformers raise any exception
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source} describes no model ({reason}); get it again") from None
 
@@ -79,10 +84,12 @@ def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[in
 def refuse_misfit(
     own: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]], name: str
 ) -> None:
-    """Compare the shapes that a model has with those of a file.
+    """Refuse a file whose shapes are not the shapes of the model.
 
+    Args:
+        own: name -> shape of the model. given: name -> shape of the file. name: of the file.
     Raises:
-        ValueError: lists the keys that are missing, left over or of another shape.
+        ValueError: lists the tensors that are missing, left over or of another shape.
     """
     faults = {
         "missing": sorted(own.keys() - given.keys()),
@@ -95,8 +102,10 @@ def refuse_misfit(
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Load weights that fit exactly.
+    """Load weights whose names and shapes are the module's.
 
+    Args:
+        name: of their file, for the message.
     Raises:
         ValueError: see `refuse_misfit`.
 
@@ -105,6 +114,7 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> N
     Traceback (most recent call last):
     ValueError: model.safetensors does not fit the model: missing bias; left over extra
     """
-    own, given = ({k: tuple(t.shape) for k, t in d.items()} for d in (module.state_dict(), tensors))
+    own = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     refuse_misfit(own, given, name)
     module.load_state_dict(tensors)
