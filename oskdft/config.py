@@ -124,8 +124,12 @@ class DataConfig:
     labelled_speakers: int = setting(
         0, "training speakers whose labels are used; 0: all", source=OURS, least=0
     )
-    speakers: int = setting(60, "synthetic voices to make where there are none yet", source=OURS)
-    utterances: int = setting(20, "utterances of each synthetic voice", source=OURS)
+    speakers: int = setting(
+        0, "a slice of the corpus: the first speakers of each split; 0: all", source=OURS, least=0
+    )
+    utterances: int = setting(
+        0, "a slice of the corpus: the first utterances of each; 0: all", source=OURS, least=0
+    )
     trials: str = setting("", "test list; empty: the list of the corpus", source=OURS)
     trials_root: str = setting("", "folder of its recordings; empty: data.root", source=OURS)
     kd_corpus: str = setting("", "second corpus, for distillation only; empty: none", source=S)
@@ -307,7 +311,7 @@ class Config:
         """Return a copy with settings changed; under a new mode, switches follow it.
 
         Args:
-            changes: by dotted name, such as {"loss.kd_weight": 0.0, "data.corpus": "synthetic"}.
+            changes: by dotted name, such as {"loss.kd_weight": 0.0, "data.corpus": "folder"}.
         Raises:
             ValueError: an unknown name (the nearest ones are listed), a value of another type or
                 out of bounds, or a combination that cannot work.
@@ -442,8 +446,8 @@ PLACES = (  # settings of a machine, not of a recipe
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted name.
 
-    >>> flat({"seed": 0, "data": {"corpus": "synthetic"}})
-    {'seed': 0, 'data.corpus': 'synthetic'}
+    >>> flat({"seed": 0, "data": {"corpus": "speechbox"}})
+    {'seed': 0, 'data.corpus': 'speechbox'}
     """
     settings = {}
     for key, value in tree.items():

@@ -8,6 +8,7 @@ from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each
     os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OSKDFT_PROFILE"] = "smoke"  # of the notebooks
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported; child processes inherit it
 
 # The same examples each time, and no time limit: tests assert results, benchmarks measure times.

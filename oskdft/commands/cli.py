@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # markup would swallow brackets such as "[n, E]"
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-data = typer.Typer(help="Corpora: list, get, make, check.", no_args_is_help=True)
+data = typer.Typer(help="Corpora: list, get, check, pack.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -36,8 +36,8 @@ def show(value: Any, as_json: bool, text: str) -> None:
 def settings(words: list[str]) -> dict[str, Any]:
     """KEY=VALUE words as a dictionary, values read as YAML.
 
-    >>> settings(["train.lr=1e-4", "data.corpus=synthetic", "loss.kd_layers=[1, 2]"])
-    {'train.lr': '1e-4', 'data.corpus': 'synthetic', 'loss.kd_layers': [1, 2]}
+    >>> settings(["train.lr=1e-4", "data.corpus=folder", "loss.kd_layers=[1, 2]"])
+    {'train.lr': '1e-4', 'data.corpus': 'folder', 'loss.kd_layers': [1, 2]}
     """
     import yaml
 
@@ -152,25 +152,6 @@ def data_get(
     from oskdft.speech.corpora import download
 
     print(download.get(name, dest))
-
-
-@data.command("make")
-def data_make(
-    name: str,
-    out: Annotated[Path, typer.Option(help="Folder for the corpus.")],
-    speakers: Annotated[int, typer.Option(help="Voices; the last third are test speakers.")] = 60,
-    utterances: Annotated[int, typer.Option(help="Per speaker, about 3 s each.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Make synthetic voices (NAME is "synthetic")."""
-    from oskdft.speech.synthetic import corpus
-
-    if name != "synthetic":
-        raise ValueError(f"{name!r} cannot be made; only synthetic can, see oskdft data list")
-    counts = corpus.make_corpus(out, speakers, utterances, seed)
-    text = ", ".join(f"{key} {value}" for key, value in counts.items())
-    show(counts, as_json, f"{out}: {text}")
 
 
 @data.command("check")

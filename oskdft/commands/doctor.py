@@ -10,7 +10,6 @@ doctor reports libraries that fail to import, even those that crash the interpre
 
 import argparse
 import contextlib
-import ctypes
 import importlib.metadata
 import importlib.util
 import json
@@ -213,21 +212,12 @@ def _soundfile() -> str:
     return f"{soundfile.__version__} ({', '.join(AUDIO_FORMATS)})"
 
 
-def _espeak() -> str:
-    import espeakng_loader
-
-    ctypes.CDLL(espeakng_loader.get_library_path())
-    espeakng_loader.get_data_path()
-    return importlib.metadata.version("espeakng-loader")
-
-
 LIBRARIES: dict[str, tuple[Callable[[], str], str]] = {
     "torch": (_torch, REINSTALL),
     "GPU": (_gpu, REINSTALL),
     "torchaudio": (_torchaudio, REPAIR),
     "transformers": (_transformers, f"{REPAIR}; if that changes nothing, {REINSTALL}"),
     "soundfile": (_soundfile, REINSTALL),
-    "espeakng-loader": (_espeak, REINSTALL),
 }
 
 
@@ -254,7 +244,9 @@ def _data() -> Finding:
     root = os.environ.get("OSKDFT_DATA", "")
     advice = "export OSKDFT_DATA=/path/to/the/folder/that/holds/the/corpora"
     if not root:
-        return Finding("OSKDFT_DATA", True, "not set; synthetic voices need no data", advice)
+        return Finding(
+            "OSKDFT_DATA", True, "not set; the speech in the package needs no folder", advice
+        )
     if not Path(root).is_dir():
         return Finding("OSKDFT_DATA", True, f"{root} is not a folder", advice)
     here = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())

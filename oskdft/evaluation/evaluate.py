@@ -73,7 +73,7 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
 
 def evaluate(
     name: str | Path,
-    trials: Path,
+    trials: Path | Trials,
     root: Path,
     scores_to: Path | None = None,
     cohort: Path | None = None,
@@ -84,7 +84,7 @@ def evaluate(
 
     Args:
         name: run folder, exported folder or shipped student.
-        trials: file of the list. root: the folder that its paths are relative to.
+        trials: file of the list, or a list that was read. root: the folder that its paths are relative to.
         scores_to: file to write the scores to.
         cohort: folder `speaker/**/file` for AS-norm.
         tta: the policy of the model's recipe; False scores full utterances only.
@@ -97,10 +97,13 @@ def evaluate(
         ValueError: a faulty list, one class missing, no such model, or a recording that cannot be
             embedded.
     """
-    listed = read_trials(trials, root)  # refuse missing files before the work
+    # refuse missing files before the work
+    listed = trials if isinstance(trials, Trials) else read_trials(trials, root)
     targets = int(listed.label.sum())
     if not 0 < targets < len(listed):
-        raise ValueError(f"{trials}: {targets} of {len(listed)} are targets; both kinds are needed")
+        raise ValueError(
+            f"{listed.name}: {targets} of {len(listed)} are targets; both kinds are needed"
+        )
     others = _cohort(cohort) if cohort else None
     verifier = load(name, device)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")

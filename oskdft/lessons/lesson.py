@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class Lesson:
         scores_file, report_file = run / f"{stem}.txt", run / f"{stem}.json"
         if not report_file.is_file():
             scores_file.unlink(missing_ok=True)  # left by an interrupted evaluation
-            trials, root = self.speech.test_path, self.speech.test_root
+            trials, root = self.speech.test_trials, self.speech.test_root
             report = evaluate.evaluate(
                 run / which, trials, root, scores_file, None, tta, self.cfg.device
             )
@@ -163,14 +164,13 @@ class Lesson:
     def _trials(self, seeds: int) -> str:
         """The trials and seeds that a rate was measured on, in words."""
         test, corpus = self.speech.test_trials, self.cfg.data.corpus
-        name = "" if corpus == "synthetic" or not test else f" ({test.name})"
-        trials = f"{len(test):,} trials of {corpus}{name}" if test else "no test trials"
+        trials = f"{len(test):,} trials of {corpus} ({test.name})" if test else "no test trials"
         return f"{trials}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def setup(
     number: str,
-    profile: str = "smoke",
+    profile: str = "",
     seed: int = 0,
     device: str = "auto",
     data_root: str = "",
@@ -180,19 +180,19 @@ def setup(
     """Start a notebook: load the profile, choose the output folder, print device and versions.
 
     Args:
-        number: of the notebook. profile, seed, device: of the run.
-        data_root: folder of the corpus; empty: $OSKDFT_DATA, or synthetic voices made on first use.
+        number: of the notebook. seed, device: of the run.
+        profile: a preset or a YAML file; empty: $OSKDFT_PROFILE, else classroom.
+        data_root: folder of the corpus; empty: the speech in the package, or below $OSKDFT_DATA.
         output_dir: empty: runs/<profile>; relative paths start at the project.
         save_figures: save every figure as PNG, SVG and JSON below the output folder.
     Raises:
         ValueError: unknown profile or device.
     """
     keep_freed_memory()
+    profile = profile or os.environ.get("OSKDFT_PROFILE") or "classroom"
     cfg = config.load(profile)
     out = ROOT / (output_dir or f"runs/{Path(profile).stem}")
     root = data_root and str(ROOT / data_root)
-    if not root and cfg.data.corpus == "synthetic":
-        root = str(out / f"voices-{cfg.data.speakers}x{cfg.data.utterances}")
     cfg = cfg.override({"seed": seed, "device": device, "data.root": root})
     facts = provenance.facts()
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("oskdft", "torch"))

@@ -11,19 +11,16 @@ import numpy as np
 from oskdft.config import Config
 from oskdft.speech.augment import Augment
 from oskdft.speech.corpora.catalogue import CORPORA, find_root
-from oskdft.speech.corpora.layouts import speaker_info
-from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
+from oskdft.speech.corpora.layouts import age_group, speaker_info
+from oskdft.speech.corpora.tables import Utterances, dev_split, few, load_corpus
 from oskdft.speech.corpora.trials import Trials, make_trials, read_trials
 from oskdft.speech.dataset import SpeakerDataset, validate
 from oskdft.speech.quality import lengths
-from oskdft.speech.synthetic import corpus
-from oskdft.utils.console import say
 
 DEV_SEED = 0  # chooses the development speakers; the same in every run, whatever the run's seed
 DEV_TRIALS = 100  # target trials per development speaker, and as many non-target trials
-ADULT = 16  # [years] trials pair speakers of the same gender and age group
 TEST_LISTS = {  # corpus -> trial list, relative to the corpus root
-    "synthetic": "trials.txt",
+    "speechbox": "trials_test_samegender.txt",
     "speechocean762": "trials_test_samegender.txt",
     "voxceleb1": "veri_test2.txt",
 }
@@ -37,7 +34,6 @@ class Task:
     dev: Utterances
     dev_trials: Trials
     test_trials: Trials | None  # None: the corpus has no test list
-    test_path: Path | None  # file of test_trials
     test_root: Path  # folder of the recordings of test_trials
     augment: Augment | None  # augmentation of the student's crop
     kd: Utterances | None  # second corpus for distillation
@@ -52,13 +48,13 @@ def prepare(cfg: Config) -> Task:
         FileNotFoundError: a corpus or a list is absent; the message tells how to get it.
         ValueError: files that are not fit for use, see `quality`.
     """
-    root = corpus_root(cfg)
+    root = find_root(cfg.data.corpus, cfg.data.root, "data.root")
     is_augmented = cfg.augment.probability or cfg.augment.speed
     augment = Augment(cfg.augment, cfg.seed) if is_augmented else None
     kd = kd_corpus(cfg)
 
     everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
-    train, dev = dev_split(everyone, cfg.data.dev_speakers, DEV_SEED)
+    train, dev = dev_split(a_slice(cfg, everyone), cfg.data.dev_speakers, DEV_SEED)
     alike = groups(cfg.data.corpus, dev)
     dev_trials = make_trials(dev, DEV_SEED, DEV_TRIALS, alike)
     if cfg.data.labelled_speakers:
@@ -66,23 +62,8 @@ def prepare(cfg: Config) -> Task:
 
     lengths([dev.root / path for path in dev_trials.paths], cfg.eval)
     validate(train, augment)
-    test_trials, test_path, test_root = read_test_list(cfg, root)
-    return Task(train, dev, dev_trials, test_trials, test_path, test_root, augment, kd)
-
-
-def corpus_root(cfg: Config) -> Path:
-    """Folder of the training corpus; absent synthetic voices are made."""
-    try:
-        return find_root(cfg.data.corpus, cfg.data.root, "data.root")
-    except FileNotFoundError:
-        if cfg.data.corpus != "synthetic":
-            raise
-    size = (cfg.data.speakers, cfg.data.utterances)
-    out = Path(cfg.data.root or f"data/synthetic-{size[0]}x{size[1]}")
-    if not (out / "corpus.json").is_file():
-        say(f"making {size[0]} synthetic voices with {size[1]} utterances each in {out}")
-    corpus.make_corpus(out, *size)
-    return out
+    test_trials, test_root = read_test_list(cfg, root)
+    return Task(train, dev, dev_trials, test_trials, test_root, augment, kd)
 
 
 def kd_corpus(cfg: Config) -> Utterances | None:
@@ -107,8 +88,6 @@ def uses_kd_corpus(cfg: Config) -> bool:
 
 def training_split(name: str) -> str | None:
     """Split of the corpus with the training speakers; None where no test speakers are inside."""
-    if name == "synthetic":
-        return "train"
     splits = CORPORA[name].expected if name in CORPORA else {}
     return next((split for split in ("train", "dev") if split in splits), None)
 
@@ -122,10 +101,7 @@ def groups(name: str, dev: Utterances) -> dict[str, dict] | None:
     words = {}
     for speaker in dev.speakers:
         person = people.get(speaker, {})
-        word = str(person.get("gender"))
-        if "age" in person:
-            word += " adult" if person["age"] >= ADULT else " child"
-        words[speaker] = {"gender": word}
+        words[speaker] = {"gender": f"{person.get('gender')} {age_group(person)}"}
     kinds = {entry["gender"] for entry in words.values()}
     return words if len(kinds) < len(words) else None
 
@@ -141,17 +117,27 @@ def labelled(train: Utterances, speakers: int) -> Utterances:
     return train.select(np.isin(train.speaker, chosen))
 
 
-def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path | None, Path]:
-    """Test trials, their file and the folder of their recordings.
-
-    Trials and file are None where no list is set and the corpus has none.
-    """
+def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
+    """Test trials, None where no list is set and the corpus has none; the folder of their recordings."""
     folder = Path(cfg.data.trials_root or root)
     name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
     path = Path(name) if Path(name).is_file() else folder / name
     if not cfg.data.trials and not (name and path.is_file()):
-        return None, None, folder
-    return read_trials(path, folder), path, folder
+        return None, folder
+    trials = read_trials(path, folder)
+    if cfg.data.speakers or cfg.data.utterances:
+        used = set(a_slice(cfg, load_corpus(cfg.data.corpus, root, "test")).names())
+        inside = np.array([name in used for name in trials.paths])
+        trials = trials.select(inside[trials.enrol] & inside[trials.test])
+    return trials, folder
+
+
+def a_slice(cfg: Config, utterances: Utterances) -> Utterances:
+    """The first data.speakers speakers, and of each the first data.utterances utterances; 0: all."""
+    speakers, each = cfg.data.speakers, cfg.data.utterances
+    if not (speakers or each):
+        return utterances
+    return few(utterances, speakers or len(utterances.speakers), each or len(utterances))
 
 
 def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:

@@ -125,17 +125,11 @@ def tidy(out: Path) -> None:
             weights.unlink()
 
 
-def check_space(out: Path, model: nn.Module, objective: nn.Module, besides: int = 0) -> None:
-    """Raise OSError if the disk has no room for the states and models of the run.
-
-    Args:
-        besides: bytes of other files that the run writes into its folder.
-    """
+def check_space(out: Path, model: nn.Module, objective: nn.Module) -> None:
+    """Raise OSError if the disk has no room for the states and models of the run."""
     trained = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
     state = sum(t.nbytes for t in objective.state_dict().values()) + 2 * trained  # Adam's moments
-    need = (
-        besides + (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
-    )
+    need = (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
     there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     fix = "free some space and go on with --resume, or choose another --out"
     check_room(out, need - there, "the run needs", fix)

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from oskdft.utils.files import ASSETS
+
+SPEECHBOX = ASSETS / "speech"  # the corpus in the package
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -49,7 +53,6 @@ class Corpus:
 
 
 OPENSLR = "https://www.openslr.org/resources"
-UTTERANCES_CSV = "utterances.csv"  # the table of a corpus of synthetic voices
 
 _VOX_LICENCE = "Creative Commons, see the registration; the recordings stay their owners'"
 _VOX_PATHS = r"(.*/)?id\d{5}/"
@@ -71,14 +74,23 @@ def _register(name: str, parts: str) -> str:
 
 _CORPORA = (
     Corpus(
-        name="synthetic",
-        title="Synthetic voices (eSpeak NG), for teaching",
+        name="speechbox",
+        title="the speech in the package: speechocean762 as Ogg Opus of 18 kbit/s, test in part",
         kind="speech",
-        licence="made by this package, free to use",
-        size="as many voices as you ask for",
-        how_to="oskdft data make synthetic --out DIR",
-        layout=f"{UTTERANCES_CSV} and the files it names",
-        expected={},
+        licence="Apache-2.0",
+        size="33 MB",
+        how_to="it comes with the package; install the package again",
+        layout="shards, and train/ and test/ with wav.scp and utt2spk",
+        expected={"train": (125, 2_500), "test": (80, 640)},
+        trials=(
+            KnownList(
+                "speechbox, same gender and age group",
+                20_209,
+                ("trials_test_samegender.txt",),
+                "WAVE/SPEAKER",
+            ),
+        ),
+        suffix=".opus",
     ),
     Corpus(
         name="speechocean762",
@@ -218,6 +230,8 @@ def known(name: str) -> Corpus:
 def find_root(name: str, root: str | Path = "", setting: str = "--root") -> Path:
     """The folder of a corpus: ``root``, else $OSKDFT_DATA/<name>, else ./data/<name>.
 
+    Speechbox is in the package.
+
     Args:
         root: the folder; empty: search. setting: the option that sets ``root``, for messages.
     Raises:
@@ -229,6 +243,8 @@ def find_root(name: str, root: str | Path = "", setting: str = "--root") -> Path
     FileNotFoundError: musan: /no/such/folder is not a folder; correct the root (--root)
     """
     corpus = known(name)
+    if name == "speechbox" and not root:
+        return SPEECHBOX
     if root:
         if not Path(root).is_dir():
             raise FileNotFoundError(f"{name}: {root} is not a folder; correct the root ({setting})")
@@ -257,7 +273,7 @@ def list_corpora() -> list[dict]:
     """One row per corpus, in a fixed order: name, title, licence, size, here, root, how_to.
 
     >>> [row["name"] for row in list_corpora()][:2]
-    ['synthetic', 'speechocean762']
+    ['speechbox', 'speechocean762']
     """
     rows = []
     for corpus in CORPORA.values():

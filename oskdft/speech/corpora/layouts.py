@@ -4,7 +4,6 @@ A reader yields one row per recording (path below the root, speaker, session, se
 by folder, and appends the audio files that do not fit the layout to a list.
 """
 
-import csv
 import heapq
 import os
 import re
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft.speech.corpora.catalogue import UTTERANCES_CSV
 from oskdft.speech.corpora.shards import AUDIO, Shards, is_recording, shards_of, sort_key
 from oskdft.utils.lines import fault, numbered_lines
 
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
+ADULT = 16  # [years] from this age on a speaker counts as an adult
 MUSAN = ("music", "noise", "speech")
 
 Row = tuple[str, str, str, float]  # path below the root, speaker, session ("": unknown), seconds
@@ -167,55 +166,8 @@ def _kaldi(path: Path) -> dict[str, str]:
     return table
 
 
-def _synthetic(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-    """The rows of `synthetic_table`."""
-    listed = set()
-    for row in synthetic_table(root):
-        listed.add(row["path"])
-        if not split or row["split"] == split:
-            yield row["path"], row["speaker"], row["session"], _seconds(root, row["seconds"])
-    if not split:
-        extra += [path for path in audio_below(root) if path not in listed]
-
-
-def _seconds(root: Path, text: str) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        raise ValueError(
-            f"{root / UTTERANCES_CSV}: {text[:40]!r} is no length in seconds; make it again"
-        ) from None
-
-
-def synthetic_table(root: Path) -> list[dict[str, str]]:
-    """Rows of the table of a corpus of synthetic voices, by column; none if there is no table.
-
-    Raises:
-        ValueError: not CSV, or a column or a cell is missing.
-
-    >>> synthetic_table(Path("/no/such/folder"))
-    []
-    """
-    path = root / UTTERANCES_CSV
-    if not path.exists():
-        return []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid CSV ({error}); make it again") from None
-    columns = {"path", "speaker", "session", "split", "seconds"}
-    lacking = columns - set(reader.fieldnames or ())
-    if lacking:
-        raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}; make it again")
-    if any(row[name] is None for row in rows for name in columns):
-        raise ValueError(f"{path} has a line with too few columns; make it again")
-    return rows
-
-
 READERS: dict[str, Reader] = {
-    "synthetic": _synthetic,
+    "speechbox": _speechocean762,
     "speechocean762": _speechocean762,
     "librispeech": _librispeech,
     "mini_librispeech": _librispeech,
@@ -236,16 +188,35 @@ def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
     {}
     """
     root = Path(root)
-    if name == "synthetic":
-        rows = synthetic_table(root)
-        return {row["speaker"]: {"gender": row["gender"]} for row in rows if row.get("gender")}
-    if name == "speechocean762":
+    if name in ("speechbox", "speechocean762"):
         return _speechocean762_info(root)
     if name in ("librispeech", "mini_librispeech"):
         return _genders(_beside(root, "SPEAKERS.TXT"), r"\|", "SEX")
     if name in ("voxceleb1", "voxceleb2"):
         return _genders(_beside(root, f"vox{name[-1]}_meta.csv"), r"[\t,]", "GENDER")
     return {}
+
+
+def age_group(person: dict) -> str:
+    """The group of a speaker of `speaker_info`: "child", "adult", or "" where the age is unknown.
+
+    >>> age_group({"gender": "f", "age": 9}), age_group({})
+    ('child', '')
+    """
+    if "age" not in person:
+        return ""
+    return "adult" if person["age"] >= ADULT else "child"
+
+
+def transcripts_of(name: str, root: str | Path) -> dict[str, dict[str, str]]:
+    """What was said, where the corpus tells: {"text" and "phones": {utterance: words or phones}}."""
+    if name not in ("speechbox", "speechocean762"):
+        return {}
+    tables = {}
+    for kind in ("text", "phones"):
+        parts = [_kaldi(Path(root) / part / kind) for part in ("train", "test")]
+        tables[kind] = parts[0] | parts[1]
+    return {kind: table for kind, table in tables.items() if table}
 
 
 def _speechocean762_info(root: Path) -> dict[str, dict]:

@@ -15,7 +15,13 @@ import numpy as np
 
 from oskdft.speech.corpora.catalogue import find_root, known
 from oskdft.speech.corpora.headers import remembered, scan
-from oskdft.speech.corpora.layouts import READERS, Row, speaker_info, synthetic_table
+from oskdft.speech.corpora.layouts import (
+    READERS,
+    Row,
+    age_group,
+    speaker_info,
+    transcripts_of,
+)
 from oskdft.utils.console import say, some
 
 
@@ -236,7 +242,7 @@ def labels_of(corpus: str, utterances: Utterances) -> dict[str, list[str]]:
 
     Returns:
         "speaker"; "session" as speaker/session, since two speakers may share a session's name;
-        "gender"; "language" and "text" of synthetic voices: each [n].
+        "gender"; "age" (child or adult); "text" and "phones" (ARPAbet with blanks between): each [n].
 
     >>> labels_of("folder", Utterances.from_rows("/data", [("a/1.wav", "a", "", 1.0)]))
     {'speaker': ['a']}
@@ -246,12 +252,12 @@ def labels_of(corpus: str, utterances: Utterances) -> dict[str, list[str]]:
     labels = {
         "speaker": speakers,
         "gender": [info.get(speaker, {}).get("gender") for speaker in speakers],
+        "age": [age_group(info.get(speaker, {})) for speaker in speakers],
     }
     if (utterances.session >= 0).all():
         sessions = [utterances.sessions[i] for i in utterances.session]
         labels["session"] = [f"{a}/{b}" for a, b in zip(speakers, sessions, strict=True)]
-    if corpus == "synthetic":
-        rows = {row["path"]: row for row in synthetic_table(utterances.root)}
-        for column in ("language", "text"):
-            labels[column] = [rows[name][column] for name in utterances.names()]
+    for kind, transcripts in transcripts_of(corpus, utterances.root).items():
+        stems = (os.path.splitext(os.path.basename(name))[0] for name in utterances.names())
+        labels[kind] = [transcripts.get(stem, "") for stem in stems]
     return {kind: values for kind, values in labels.items() if all(values)}

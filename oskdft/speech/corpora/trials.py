@@ -48,6 +48,14 @@ class Trials:
     def __len__(self) -> int:
         return len(self.label)
 
+    def select(self, chosen: np.ndarray) -> "Trials":
+        """The trials of a mask [P], and the recordings that they need."""
+        used, position = np.unique([self.enrol[chosen], self.test[chosen]], return_inverse=True)
+        enrol, test = position.reshape(2, -1).astype(np.int32)
+        label = self.label[chosen]
+        paths = [self.paths[i] for i in used]
+        return Trials(label, enrol, test, paths, f"{len(label):,} trials of {self.name}")
+
 
 def read_trials(path: str | Path, root: str | Path | None = None) -> Trials:
     """Read a trial list in either format.

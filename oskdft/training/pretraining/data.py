@@ -22,9 +22,7 @@ class Speech:
     def __init__(self, paths: list[Path]) -> None:
         self.waves = [to_int16(audio.read(path)) for path in progress(paths, "reading speech")]
         if not self.waves:
-            raise ValueError(
-                "no speech to pre-train on; set OSKDFT_DATA or give the recipe synthetic speakers"
-            )
+            raise ValueError("no speech to pre-train on; give at least one recording")
 
     def crop(self, index: int, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """Cut a random crop [samples] in [-1, 1]; return it with its first frame. Short clips are repeated."""

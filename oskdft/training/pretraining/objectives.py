@@ -55,10 +55,8 @@ class PretrainConfig:
     temperature: float = 0.07
     snr_db: tuple[float, float] = (5.0, 30.0)
     equaliser_db: float = 8.0
-    synthetic_speakers: int = 160
-    synthetic_utterances: int = 8
     precision: str = "float32"  # or "bf16" (autocast), where the processor computes in it
-    dev_speakers: int = 15  # of speechocean762 train, not heard; they judge the layers
+    dev_speakers: int = 15  # of speechbox train, not trained on; they judge the layers
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -23,7 +23,6 @@ from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import catalogue, tables, trials
 from oskdft.speech.mel import COEFFICIENTS
 from oskdft.speech.noise import noise_files
-from oskdft.speech.synthetic import corpus
 from oskdft.storage import tensors
 from oskdft.training import run_folder
 from oskdft.training.pretraining.data import CropPairs, Speech, to_int16
@@ -41,47 +40,32 @@ from oskdft.utils.files import atomic, write_json
 from oskdft.utils.process import Interrupts, explained
 
 __all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
-VOICES_SEED = 1000  # voices heard here are nobody in the corpora made for training
-JUDGES = (30, 12)  # synthetic speakers and utterances of each, where no real ones are there
 
 
 def run(recipe: PretrainConfig, out: str | Path) -> dict:
     """Pre-train on the corpora that are here, see `hear`."""
-    return pretrain(recipe, out, lambda: hear(recipe, Path(out)))
+    return pretrain(recipe, out, lambda: hear(recipe))
 
 
-def hear(recipe: PretrainConfig, out: Path) -> tuple[Speech, list[np.ndarray], Callable]:
-    """Synthetic voices, speechocean762 train, LibriSpeech cohort; noise; who judges the layers.
+def hear(recipe: PretrainConfig) -> tuple[Speech, list[np.ndarray], Callable]:
+    """Read speechbox train and the LibriSpeech cohort, noise, and the judge of the layers.
 
-    Development speakers of speechocean762 are left out and judge every layer; test speakers are
-    never read. A corpus that is not here is left out and said so.
+    Development speakers of speechbox are left out and judge every layer; test speakers are never
+    read. Cohort and noise are used where $OSKDFT_DATA has them.
     """
-    paths: list[Path] = []
-    voices = out / "voices"
-    if recipe.synthetic_speakers:
-        corpus.make_corpus(
-            voices, recipe.synthetic_speakers, recipe.synthetic_utterances, VOICES_SEED
-        )
-        paths += _paths(tables.load_corpus("synthetic", voices))
-    try:
-        everyone = tables.load_corpus("speechocean762", split="train")
-    except FileNotFoundError as error:
-        say(f"{error}; judging on synthetic voices that are not trained on")
-        judges = out / "judges"
-        corpus.make_corpus(judges, *JUDGES, VOICES_SEED + 1)
-        dev, name = tables.load_corpus("synthetic", judges), "synthetic"
-    else:
-        train, dev = tables.dev_split(everyone, recipe.dev_speakers, protocol.DEV_SEED)
-        paths, name = _paths(train) + paths, "speechocean762"
+    everyone = tables.load_corpus("speechbox", split="train")
+    train, dev = tables.dev_split(everyone, recipe.dev_speakers, protocol.DEV_SEED)
+    paths = [train.path(i) for i in range(len(train))]
     noises: list[np.ndarray] = []
     for data in catalogue.data_folders():
         paths += sorted((data / "librispeech_cohort").glob("*/*.*"))
-        found = noise_files(str(data / "noise")) if (data / "noise").is_dir() else {}
-        noises += [audio.read(data / "noise" / path) for path in found.get("noise", [])]
-    listed = trials.make_trials(dev, protocol.DEV_SEED, 100, protocol.groups(name, dev))
-    waves = [audio.read(dev.root / path) for path in listed.paths]
-    pairs = np.stack([listed.enrol, listed.test], 1)
-    return Speech(paths), noises, _judge(waves, pairs, listed.label)
+        clips = noise_files(str(data / "noise")) if (data / "noise").is_dir() else {}
+        noises += [audio.read(data / "noise" / path) for path in clips.get("noise", [])]
+    alike = protocol.groups("speechbox", dev)
+    dev_trials = trials.make_trials(dev, protocol.DEV_SEED, protocol.DEV_TRIALS, alike)
+    waves = [audio.read(dev.root / path) for path in dev_trials.paths]
+    pairs = np.stack([dev_trials.enrol, dev_trials.test], 1)
+    return Speech(paths), noises, _judge(waves, pairs, dev_trials.label)
 
 
 def _judge(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> Callable:
@@ -100,10 +84,6 @@ def mfcc_eer(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> 
     # without the differences, whose statistics vary more between utterances than between voices
     features = [mfcc(to_int16(wave), normalised=False)[:, :COEFFICIENTS] for wave in waves]
     return speaker_eer(np.stack([np.r_[f.mean(0), f.std(0)] for f in features]), pairs, labels)
-
-
-def _paths(table: tables.Utterances) -> list[Path]:
-    return [table.path(i) for i in range(len(table))]
 
 
 def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple]) -> dict:
@@ -148,8 +128,7 @@ class Loop:
         )
         run_folder.tidy(out)
         self.report, self.figures = self._restore()
-        voices = recipe.synthetic_speakers * recipe.synthetic_utterances + math.prod(JUDGES)
-        run_folder.check_space(out, self.model.encoder, self.model, voices * corpus.UTTERANCE_BYTES)
+        run_folder.check_space(out, self.model.encoder, self.model)
         self.began = time.monotonic() - self.report["seconds"]
 
     def run_through(self, speech: Speech, noises: list[np.ndarray], judge: Callable) -> None:
@@ -296,8 +275,8 @@ def card(report: dict) -> str:
 
 A small speech encoder for lessons, pre-trained without labels: {objective}; {beside}.
 
-- Speech: {report["speech_s"] / 3600:.1f} h, of speechocean762 (train, without development speakers),
-  LibriSpeech and synthetic voices as far as they were there. No test speaker was heard.
+- Speech: {report["speech_s"] / 3600:.1f} h, of speechbox (train, without development speakers) and, where
+  they were there, excerpts of LibriSpeech. No test speaker was used.
 - Budget: {report["step"]} steps of {2 * r["utterances"]} crops of {r["crop_s"]:g} s,
   {report["seconds"] / 60:.0f} minutes ({machine}, {report["date"]}).
 - Weights are stored as 16-bit floats. The log of the training is in pretrain.json.
