@@ -1,12 +1,15 @@
-"""Tables, scan and trial lists at the size of VoxCeleb.
+"""Tables, scan, trial lists and tar shards at the size of VoxCeleb.
 
     python benchmarks/corpora.py [--json] [--quick]
 
 Targets: at most 200 bytes per utterance, 100,000 files scanned in under 60 s, a list of 579,818
-trials parsed in under 3 s. Each piece of work is done once.
+trials parsed in under 3 s, a million members of shards indexed in under 60 s and 100 bytes each, crops
+read from shards at 0.8 times the rate of single files. Each piece of work but the crops is done once.
 """
 
+import io
 import os
+import tarfile
 import tempfile
 import time
 import tracemalloc
@@ -15,11 +18,13 @@ from pathlib import Path
 
 import measure
 import numpy as np
+import soundfile
 
 from oskdft import config
 from oskdft.speech import audio
 from oskdft.speech.corpora.check import check
 from oskdft.speech.corpora.layouts import Row
+from oskdft.speech.corpora.shards import shards_of
 from oskdft.speech.corpora.tables import Utterances, load_corpus
 from oskdft.speech.corpora.trials import read_trials
 
@@ -28,6 +33,9 @@ TRIALS = 579_818  # Vox1-E cleaned
 RECORDINGS = 145_160  # that it names
 QUICK = 1_000  # times fewer of everything
 BYTES, SCAN_S, PARSE_S = 200.0, 60.0, 3.0  # what is allowed
+MEMBERS, SHARDS = 1_000_000, 10
+MEMBER_BYTES, INDEX_S = 100.0, 60.0  # what is allowed
+CROPS, CROP_S, TURNS = 300, 2.0, 5
 
 
 def vox2_rows(count: int) -> Iterator[Row]:
@@ -98,6 +106,72 @@ def trials(count: int, folder: Path) -> tuple[list, list]:
     return rows, [measure.limit(f"3 s over parsing {count:,} trials", PARSE_S, taken)]
 
 
+def index(members: int, root: Path) -> tuple[list, list]:
+    """Index shards of empty members, load the index again, and find each member."""
+    root.mkdir()
+    names = [path for path, *_ in vox2_rows(members)]
+    for shard in range(SHARDS):
+        with tarfile.open(root / f"{shard}.tar", "w") as archive:
+            for name in names[shard::SHARDS]:
+                archive.addfile(tarfile.TarInfo(name))
+                archive.members = []
+    start = time.perf_counter()
+    tables = shards_of(root)
+    first = time.perf_counter() - start
+    assert len(tables) == len(set(names))
+    columns = (tables.ends, tables.shard, tables.offset, tables.size)
+    kept = (len(tables.text) + sum(column.nbytes for column in columns)) / len(tables)
+    start = time.perf_counter()
+    for name in names[:100_000]:
+        tables.find(name)
+    lookup = time.perf_counter() - start
+    rows = [
+        measure.row(f"index {members:,} members", [first], bytes_kept=kept),
+        measure.row(f"find {min(members, 100_000):,} members", [lookup]),
+    ]
+    return rows, [
+        measure.limit(f"60 s over indexing {members:,} members", INDEX_S, [first]),
+        measure.limit("100 bytes over those of a member", MEMBER_BYTES, [kept]),
+    ]
+
+
+def crops(count: int, root: Path, suffix: str, seconds: float) -> tuple[list, list]:
+    """Read a crop of 2 s of each recording, from single files and from a shard."""
+    kind = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS")}
+    container, subtype = kind[suffix]
+    rng = np.random.default_rng(0)
+    packed, plain = root / "packed", root / "plain"
+    packed.mkdir(parents=True)
+    plain.mkdir()
+    names = [f"{i:04}{suffix}" for i in range(count)]
+    with tarfile.open(packed / "shard.tar", "w") as archive:
+        for name in names:
+            wave = rng.normal(0, 0.1, round(seconds * config.SAMPLE_RATE))
+            content = io.BytesIO()
+            soundfile.write(content, wave, config.SAMPLE_RATE, format=container, subtype=subtype)
+            (plain / name).write_bytes(content.getvalue())
+            archive.add(plain / name, name)
+    assert len(shards_of(packed)) == count
+    samples = round(CROP_S * config.SAMPLE_RATE)
+    starts = rng.integers(0, round((seconds - CROP_S) * config.SAMPLE_RATE), count).tolist()
+
+    def read(folder: Path) -> float:
+        start = time.perf_counter()
+        for name, first in zip(names, starts, strict=True):
+            audio.read(folder / name, first, samples)
+        return time.perf_counter() - start
+
+    taken = [(read(plain), read(packed)) for _ in range(TURNS)]
+    single, shard = ([turn[side] for turn in taken] for side in (0, 1))
+    what = f"{count} crops of {suffix} of {seconds:.0f} s"
+    rows = [
+        measure.row(f"{what}, single files", single, per_s=count / min(single)),
+        measure.row(f"{what}, shard", shard, per_s=count / min(shard)),
+    ]
+    label = f"rate of {suffix} of {seconds:.0f} s from a shard"
+    return rows, [measure.comparison(label, single, shard, "at least 0.8")]
+
+
 def run(quick: bool) -> dict:
     """All rows and comparisons."""
     fewer = QUICK if quick else 1
@@ -107,6 +181,11 @@ def run(quick: bool) -> dict:
         folder = Path(name)
         parts = [trials(TRIALS // fewer, folder)]
         parts += [scan(FILES // fewer, suffix, folder) for suffix in (".flac", ".wav")]
+        parts += [index(MEMBERS // fewer, folder / "shards")]
+        for suffix in (".wav", ".flac", ".opus"):
+            for seconds in (5.0, 60.0):
+                root = folder / f"crops-{suffix[1:]}-{seconds:.0f}"
+                parts += [crops(10 if quick else CROPS, root, suffix, seconds)]
     for one, two in parts:
         rows, comparisons = rows + one, comparisons + two
     return {"rows": rows, "comparisons": comparisons}

@@ -15,7 +15,7 @@ import measure
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech.corpora import pack
+from oskdft.speech.corpora import pack, recode
 
 CLIPS, QUICK, TURNS, CLIP_S = 64, 4, 5, 8.0
 VOXCELEB2, VOXCELEB2_MEAN_S = 1_092_009, 7.9  # utterances of the development part, seconds
@@ -47,10 +47,10 @@ def run(quick: bool) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         for seed, name in enumerate(names):
             write_m4a(Path(folder, name), seed)
-        encoded = [(name, pack.encode(folder, name, "flac")) for name in names]
+        encoded = [(name, recode.encode(folder, name, "flac")) for name in names]
         work: dict[str, measure.Work] = {
-            "m4a to FLAC, one core": lambda: [pack.encode(folder, n, "flac") for n in names],
-            "m4a to Opus, one core": lambda: [pack.encode(folder, n, "opus") for n in names],
+            "m4a to FLAC, one core": lambda: [recode.encode(folder, n, "flac") for n in names],
+            "m4a to Opus, one core": lambda: [recode.encode(folder, n, "opus") for n in names],
             "write a shard of FLAC": lambda: pack.write_shard(
                 Path(folder, "clips.tar"), encoded, "flac"
             ),

@@ -37,33 +37,33 @@ def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     form = 0  # fields of each line
     for number, line in lines.numbered_lines(path, "score file"):
         line = line.strip()
-        if line.startswith("#"):
-            continue
         fields = line.split("\t") if line.count("\t") == 3 else line.split()
+        if line[0] == "#":
+            continue
         form = form or len(fields)
-        problem = _problem(fields, form)
-        if problem:
-            raise lines.fault(path, number, line, problem, FORMS)
-        labels.append(LABELS[fields[0]])
-        scores.append(float(fields[-1]))
+        label = LABELS.get(fields[0])
+        try:
+            score = float(fields[-1])
+        except ValueError:
+            score = math.nan
+        if len(fields) != form or form not in (2, 4) or label is None or not math.isfinite(score):
+            raise lines.fault(path, number, line, _problem(fields, form), FORMS)
+        labels.append(label)
+        scores.append(score)
     if not scores:
         raise ValueError(f"{path} holds no scores; give lines of label and score")
     return np.array(scores), np.array(labels, np.uint8)
 
 
 def _problem(fields: list[str], form: int) -> str:
-    """What is wrong with the fields of a line after lines of ``form`` fields; "" if nothing is."""
+    """Problem of a wrong line that follows lines of ``form`` fields."""
     if len(fields) not in (2, 4):
         return f"has {len(fields)} fields"
     if len(fields) != form:
         return f"has {len(fields)} fields, the lines before {form}"
     if fields[0] not in LABELS:
         return f"has label {fields[0][:20]!r}"
-    try:
-        finite = math.isfinite(float(fields[-1]))
-    except ValueError:
-        return f"has score {fields[-1][:40]!r}, which is not a number"
-    return "" if finite else f"has score {fields[-1][:40]}, which is not finite"
+    return f"has score {fields[-1][:40]!r}, which is not a finite number"
 
 
 def write_scores(

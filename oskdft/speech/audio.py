@@ -127,14 +127,13 @@ def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, str]]:
     except TypeError:  # soundfile's error on data without a header
         raise ValueError(f"{name} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
-        is_plain = isinstance(source, str)
-        if is_plain and not os.path.exists(source):
-            raise FileNotFoundError(f"{name} does not exist; check the path and the root") from None
-        # open raises the system's error: no permission, or a folder
-        with open(source, "rb") if is_plain else source as raw:
-            raw.seek(0)
-            if not raw.read(1):
-                raise ValueError(f"{name} is empty; copy or download it again") from None
+        if isinstance(source, str):  # no member of a shard
+            if not os.path.exists(source):
+                message = f"{name} does not exist; check the path and the root"
+                raise FileNotFoundError(message) from None
+            with open(source, "rb") as raw:  # raises the system's error: no permission, or a folder
+                if not raw.read(1):
+                    raise ValueError(f"{name} is empty; copy or download it again") from None
         if Path(path).suffix.lower() in (".m4a", ".mp4", ".aac"):
             fix = f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav"
         else:

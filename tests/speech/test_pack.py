@@ -20,7 +20,8 @@ import soundfile
 from oskdft.speech import audio
 from oskdft.speech.corpora import pack as module
 from oskdft.speech.corpora.check import check
-from oskdft.speech.corpora.pack import encode, lines, pack, summary
+from oskdft.speech.corpora.pack import lines, pack, summary
+from oskdft.speech.corpora.recode import encode
 
 av = pytest.importorskip("av")
 

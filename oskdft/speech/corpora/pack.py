@@ -7,7 +7,7 @@ neither an interruption nor the number of processes changes a byte of the result
 ==================  ================================================================================
 `NAME-000000.tar`   uncompressed; a member is the recording's path below the root, with the suffix
                     of the codec; members sorted by name; time, owner and mode fixed
-tables              Kaldi tables, trial lists, `utterances.csv`, tables of speakers, licences; paths
+tables              Kaldi tables, trial lists, tables of speakers, licences; paths
                     have the suffix of the codec, left-out utterances are out of the Kaldi tables
 `left_out.tsv`      path, kind and reason of each recording that is not in a shard
 `manifest.json`     counts, versions, and size and SHA-256 of each shard and table
@@ -16,7 +16,6 @@ tables              Kaldi tables, trial lists, `utterances.csv`, tables of speak
 """
 
 import contextlib
-import csv
 import errno
 import fcntl
 import hashlib
@@ -31,48 +30,34 @@ import re
 import shutil
 import tarfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import soundfile
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio
-from oskdft.speech.corpora.catalogue import UTTERANCES_CSV, known
+from oskdft.speech.corpora.catalogue import known
 from oskdft.speech.corpora.headers import remembered
-from oskdft.speech.corpora.layouts import AUDIO
-from oskdft.speech.corpora.shards import open_recording
+from oskdft.speech.corpora.packed_tables import Names, tables_of, write_table
+from oskdft.speech.corpora.recode import CODECS, DEFAULT_KBIT, MEDIA, Encoded, encode, member_name
 from oskdft.speech.corpora.tables import list_utterances
-from oskdft.speech.corpora.trials import KALDI, VOXCELEB
 from oskdft.utils import files
 from oskdft.utils.console import progress, say, some
-from oskdft.utils.lines import fields
 from oskdft.utils.process import begin_data_worker
 
-CODECS = {"flac": ".flac", "opus": ".opus", "copy": ""}  # codec -> suffix of a member
-DEFAULT_KBIT = 18
 KBIT = range(6, 129)  # kbit/s that libopus takes for one channel of speech
 SHARD_MB = 256.0
-MEDIA = (".m4a",)  # libsndfile does not decode them, PyAV does
 # Bytes a second of audio, to estimate the sizes of shards: 16-bit WAV; FLAC of speech; lossy files
 WAV_RATE, FLAC_RATE, LOSSY_RATE = 32_000, 16_000, 8_000
 TAR_BLOCK = 512
-ENCODER_DELAY = 2_048  # samples that an AAC header may promise beyond the decoded ones
 CHUNK_FILES, CHUNK_BYTES = 32, 4 << 20  # recordings that one call of a worker encodes
 AHEAD = 3  # chunks in work or waiting to be written, for each worker
 WORK, MANIFEST, LEFT_OUT = ".pack", "manifest.json", "left_out.tsv"
 LARGEST_MANIFEST = 64 << 20  # bytes
-KALDI_TABLES = ("utt2spk", "text", "spk2utt", "spk2gender", "spk2age", "phones", "wav.scp")
-SPEAKER_TABLES = ("SPEAKERS.TXT", "vox1_meta.csv", "vox2_meta.csv")  # may be above the root
-TEXTS = (".txt", ".csv", ".tsv", ".md", ".json", ".scp", "")
-LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|README|SOURCES|COPYING|ANNOTATIONS)\b", re.IGNORECASE)
-LEGAL_DEPTH, LEGAL_FOLDERS = 2, 1_000  # licences are looked for; more folders are speakers
-LARGEST_TABLE = 256 << 20  # bytes
 KINDS = {  # kind of a recording that is left out -> meaning and fix
     "missing": "named in the tables, absent on disk; complete the corpus",
     "unreadable": "empty, cut off or not audio; copy or download them again",
@@ -113,17 +98,6 @@ class Sources:
     digest: str  # SHA-256 of names, sizes and times of change
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A recording as a worker returns it: the bytes of the member, or why it is left out."""
-
-    data: bytes = b""
-    seconds: float = 0.0
-    resampled: bool = False
-    kind: str = ""  # of `KINDS`; "": `data` is the member
-    reason: str = ""
-
-
 def pack(
     name: str,
     root: str | Path,
@@ -155,6 +129,8 @@ def pack(
         OSError: the disk is full or not writable; the same call resumes.
 
     >>> import tempfile
+    >>> import numpy as np
+    >>> from oskdft.speech import audio
     >>> folder = Path(tempfile.mkdtemp())
     >>> audio.write(folder / "corpus" / "ann" / "1.wav", np.full(16_000, 0.1))
     >>> manifest = pack("folder", folder / "corpus", folder / "packed", processes=1)
@@ -222,15 +198,6 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 # Which recordings, and in which shards
-
-
-def member_name(name: str, codec: str) -> str:
-    """Name of a recording inside a shard.
-
-    >>> member_name("dev/aac/id00012/21Uxsk56VDQ/00001.m4a", "flac")
-    'dev/aac/id00012/21Uxsk56VDQ/00001.flac'
-    """
-    return (os.path.splitext(name)[0] + CODECS[codec]) if CODECS[codec] else name
 
 
 def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
@@ -532,122 +499,6 @@ def _encode_chunk(root: str, names: list[str], codec: str, kbit: int) -> list[En
     return [encode(root, name, codec, kbit) for name in names]
 
 
-def encode(root: str | Path, name: str, codec: str, kbit: int = DEFAULT_KBIT) -> Encoded:
-    """Decode one recording and encode it for a shard; a recording that is refused says why.
-
-    >>> encode("/no/such/folder", "a.wav", "flac").kind
-    'unreadable'
-    """
-    path = os.path.join(root, name)
-    try:
-        wave, rate = _decode(path)
-        if codec == "copy":
-            with _opened(path) as (file, _):
-                return Encoded(file.read(), len(wave) / rate)
-    except (ValueError, OSError) as error:
-        reason = str(error).replace(os.path.join(root, ""), "").removeprefix(f"{name} ")
-        return Encoded(kind="unreadable", reason=reason)
-    if wave.ndim > 1:
-        return Encoded(kind="stereo", reason=f"has {wave.shape[1]} channels; make it mono")
-    resampled = rate != SAMPLE_RATE
-    if resampled:
-        wave = audio.resample(wave, rate, SAMPLE_RATE)
-    # libsndfile scales by 32768 where it reads and by 32767 where it writes: scaled here, 16-bit
-    # recordings stay equal
-    pcm = np.clip(np.rint(wave * 32_768), -32_768, 32_767).astype(np.int16)
-    data = _opus(pcm, kbit) if codec == "opus" else _flac(pcm)
-    return Encoded(data, len(pcm) / SAMPLE_RATE, resampled)
-
-
-def _decode(path: str) -> tuple[np.ndarray, int]:
-    """Wave [N], or [N, channels] where there are several, and its rate [Hz]."""
-    if not path.lower().endswith(MEDIA):
-        return audio.decode(path), audio.info(path).rate
-    with _opened(path) as (file, name):
-        return _decode_media(file, name)
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[IO[bytes], str]]:
-    """A recording as a file, and its name for messages; the recording may be in a shard."""
-    source, name = open_recording(path)
-    with open(source, "rb") if isinstance(source, str) else source as file:
-        yield file, name
-
-
-def _decode_media(file: IO[bytes], name: str) -> tuple[np.ndarray, int]:
-    """`_decode` of an MP4 file, through PyAV."""
-    import av
-
-    if not file.read(1):
-        raise ValueError(f"{name} is empty; copy or download it again")
-    file.seek(0)
-    blocks: list[np.ndarray] = []
-    samples = 0
-    try:
-        # a file object and a fixed format: a playlist in disguise cannot name other files
-        with av.open(file, format="mov", metadata_errors="ignore") as container:
-            if not container.streams.audio:
-                raise ValueError(f"{name} holds no audio stream; copy or download it again")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            promised = float((stream.duration or 0) * stream.time_base * rate)
-            frames = container.decode(stream)
-            while max(promised, samples) <= audio.MOST_SAMPLES and (frame := next(frames, None)):
-                blocks.append(_samples(frame))
-                samples += frame.samples
-    except av.FFmpegError as error:
-        raise ValueError(
-            f"{name} cannot be decoded ({error.strerror}); it is not audio, cut off or damaged; "
-            "copy or download it again"
-        ) from None
-    if max(promised, samples) > audio.MOST_SAMPLES:
-        raise ValueError(f"{name} has more than {audio.MOST_SAMPLES} samples; cut it into pieces")
-    if samples == 0:
-        raise ValueError(f"{name} holds no samples; copy or download it again")
-    if samples + ENCODER_DELAY < promised:
-        raise ValueError(
-            f"{name} is cut off: {samples} of {promised:.0f} samples are there; copy or download "
-            "it again"
-        )
-    wave = np.concatenate(blocks)
-    if not np.isfinite(wave).all():
-        raise ValueError(f"{name} contains NaN or infinite samples; write the file again")
-    return (wave[:, 0] if wave.shape[1] == 1 else wave), rate
-
-
-def _samples(frame) -> np.ndarray:
-    """[N, channels] float32 of a decoded frame."""
-    block = frame.to_ndarray()  # planar: [channels, N]; packed: [1, N * channels]
-    block = block.T if frame.format.is_planar else block.reshape(frame.samples, -1)
-    if block.dtype.kind == "i":
-        block = block / -float(np.iinfo(block.dtype).min)
-    return block.astype(np.float32)
-
-
-def _flac(pcm: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
-
-
-def _opus(pcm: np.ndarray, kbit: int) -> bytes:
-    import av
-
-    file = io.BytesIO()
-    # bitexact: no random serial number of the stream, no version of the encoder
-    with av.open(file, "w", format="ogg", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE)
-        stream.bit_rate = 1000 * kbit
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
-        frame.pts = 0
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
 def _verify(out: Path, record: dict) -> None:
     """Compare a shard with its SHA-256; a shard that differs is made again by the next call."""
     path = out / record["name"]
@@ -688,8 +539,9 @@ def _finish(
         for name, speaker in zip(sources.names, sources.speakers, strict=True)
         if name not in gone
     }
-    names = _Names(packed, gone, settings.codec)
-    tables = [_write_table(sources.root, path, out, names) for path in _tables(sources.root)]
+    names = Names(packed, gone, settings.codec)
+    paths = tables_of(sources.root, own=(MANIFEST, LEFT_OUT))
+    tables = [write_table(sources.root, path, out, names) for path in paths]
     (out / LEFT_OUT).unlink(missing_ok=True)
     if left_out:
         left_out = sorted(left_out, key=lambda entry: (entry.name, entry.kind))
@@ -726,160 +578,6 @@ def _finish(
 def _printable(text: str) -> str:
     """Text on one line of a table, also where a name is not UTF-8 or holds tabs."""
     return re.sub(r"[\t\r\n]", " ", text).encode("utf-8", "backslashreplace").decode()
-
-
-def _tables(root: Path) -> list[Path]:
-    """Files that belong beside the shards: texts at the root, Kaldi tables and licences below it."""
-    tables = [
-        path
-        for path in sorted(root.iterdir())
-        if path.suffix.lower() in TEXTS
-        and _is_table(path)
-        and path.name not in (MANIFEST, LEFT_OUT)
-    ]
-    level = [root]
-    for _ in range(LEGAL_DEPTH):
-        level = sorted(
-            Path(entry.path)
-            for folder in level
-            for entry in os.scandir(folder)
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        )
-        if len(level) > LEGAL_FOLDERS:
-            break
-        for folder in level:
-            with os.scandir(folder) as entries:
-                found = sorted(
-                    entry.path
-                    for entry in entries
-                    if (entry.name in KALDI_TABLES and folder.parent == root)
-                    or LEGAL.match(entry.name)
-                )
-            tables += [path for path in map(Path, found) if _is_table(path)]
-    here = {path.name for path in tables}
-    for folder, name in itertools.product(root.resolve().parents[:2], SPEAKER_TABLES):
-        if name not in here and (folder / name).is_file():
-            here.add(name)
-            tables.append(folder / name)
-    return tables
-
-
-def _is_table(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    audio_file = path.name.lower().endswith(AUDIO)
-    return path.is_file() and not hidden and not audio_file and path.stat().st_size <= LARGEST_TABLE
-
-
-class _Names:
-    """Member names of listed paths, whose suffix may differ from the suffix on disk."""
-
-    def __init__(self, packed: list[str], gone: set[str], codec: str) -> None:
-        self.by_stem = {os.path.splitext(name)[0]: member_name(name, codec) for name in packed}
-        self.kept = set(packed) if codec == "copy" else set()  # a.wav and a.flac may both be kept
-        self.gone = {os.path.splitext(name)[0] for name in gone} - self.by_stem.keys()
-        self.lost = 0  # listed recordings that are left out
-
-    def __call__(self, listed: str) -> str | None:
-        """The member, or the text itself where it is no recording of the corpus; None: left out."""
-        stem = os.path.splitext(listed)[0]
-        if stem in self.gone:
-            self.lost += 1
-            return None
-        return listed if listed in self.kept else self.by_stem.get(stem, listed)
-
-
-def _write_table(root: Path, path: Path, out: Path, names: _Names) -> dict:
-    """Write a table with the names of the members; return its part of the manifest."""
-    inside = path.is_relative_to(root)
-    relative = path.relative_to(root) if inside else Path(path.name)
-    data = path.read_bytes()
-    names.lost = 0
-    rewrite: Callable[[str, Path, _Names], str] | None = None
-    if path.name == "wav.scp":
-        rewrite = _wav_scp
-    elif path.name in KALDI_TABLES and (path.parent / "wav.scp").is_file():
-        rewrite = _kaldi_table
-    elif path.parent == root and path.name == UTTERANCES_CSV:
-        rewrite = _utterances_csv
-    elif path.parent == root and path.suffix.lower() == ".txt":
-        rewrite = _trials
-    if rewrite:
-        try:
-            data = rewrite(data.decode("utf-8-sig"), path, names).encode()
-        except UnicodeDecodeError:
-            say(f"{path} is not UTF-8; copied as it is")
-    with files.atomic(out / relative, "wb") as file:
-        file.write(data)
-    table = {"name": relative.as_posix(), "bytes": len(data)}
-    table["sha256"] = hashlib.sha256(data).hexdigest()
-    if rewrite is _trials and names.lost:
-        table["left_out_recordings"] = names.lost
-    return table
-
-
-def _wav_scp(text: str, path: Path, names: _Names) -> str:
-    lines = []
-    for line in text.splitlines():
-        line = line.strip()
-        value = line.split(maxsplit=1)[1:]
-        member = names(value[0]) if value else ""
-        if member is None:
-            continue
-        lines.append(line.removesuffix(value[0]) + member if value else line)
-    return _joined(lines)
-
-
-def _joined(lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _kaldi_table(text: str, path: Path, names: _Names) -> str:
-    """A table without the utterances whose recordings are left out."""
-    scp = (path.parent / "wav.scp").read_text(encoding="utf-8-sig")
-    pairs = [line.split(maxsplit=1) for line in scp.splitlines() if line.strip()]
-    gone = {key for key, *value in pairs if value and names(value[0].strip()) is None}
-    if not gone or path.name not in ("utt2spk", "text", "spk2utt"):
-        return text
-    lines = []
-    for line in text.splitlines():
-        key, *rest = line.split()
-        if path.name != "spk2utt":
-            if key not in gone:
-                lines.append(line)
-        elif kept := [utterance for utterance in rest if utterance not in gone]:
-            lines.append(line if kept == rest else f"{key} {' '.join(kept)}")
-    return _joined(lines)
-
-
-def _utterances_csv(text: str, path: Path, names: _Names) -> str:
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    if not rows or "path" not in rows[0]:
-        return text
-    column = rows[0].index("path")
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows[1:]:
-        member = names(row[column]) if len(row) > column else ""
-        if member is not None:
-            writer.writerow([*row[:column], member, *row[column + 1 :]] if member else row)
-    return file.getvalue()
-
-
-def _trials(text: str, path: Path, names: _Names) -> str:
-    """A trial list with the names of the members; trials of left-out recordings stay, or the list
-    would not be the published one. Another text is returned unchanged.
-    """
-    lines = []
-    for line in text.splitlines():
-        cells = fields(line)
-        if len(cells) != 3 or not (cells[0] in VOXCELEB or cells[-1] in KALDI):
-            return text
-        sides = (0, 1) if cells[-1] in KALDI else (1, 2)
-        for side in sides:
-            cells[side] = names(cells[side]) or cells[side]
-        lines.append(("\t" if "\t" in line else " ").join(cells))
-    return _joined(lines)
 
 
 # Reports

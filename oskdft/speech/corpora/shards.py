@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -27,7 +26,7 @@ AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 HEADER_BYTES = 1 << 14  # of one member, extensions for long names included
 NAME_BYTES = 4_096  # longest path of Linux
 PADDING_BYTES = 1 << 20  # zeros after the last member
-WHOLE_BYTES = 1 << 18  # a member up to this size is read at once
+HEAD_BYTES = 1 << 10  # of a recording, read when it is opened
 THREADS = 8  # shards indexed at once: a cold disk is waited for
 OPEN_SHARDS = 64  # files kept open
 COMPRESSED = {
@@ -89,21 +88,20 @@ class Shards:
         """Size of a recording, and the time of change [ns] of its shard."""
         return int(self.size[row]), int(self.status[self.shard[row], 1])
 
-    def open(self, row: int) -> tuple[BinaryIO, str]:
+    def open(self, row: int) -> tuple["Member", str]:
         """A recording as a file object, and its path and shard for messages.
 
         Raises:
-            ValueError: the shard changed since it was indexed, or cannot be read.
+            ValueError: an empty recording, or a shard that is absent or changed since it was indexed.
         """
         shard = self.shard[row]
         path = os.path.join(self.root, self.shards[shard])
         name = f"{os.path.join(self.root, _name(self[row]))} (in {self.shards[shard]})"
         file = _opened(path, *self.status[shard].tolist())
         file.require_unchanged()
-        offset, size = int(self.offset[row]), int(self.size[row])
-        if size <= WHOLE_BYTES:  # faster than many short reads
-            return io.BytesIO(os.pread(file.number, size, offset)), name
-        return _Member(file, offset, size), name
+        if not self.size[row]:
+            raise ValueError(f"{name} is empty; pack the shard again")
+        return Member(file, int(self.offset[row]), int(self.size[row])), name
 
 
 def sort_key(name: str) -> bytes:
@@ -147,35 +145,61 @@ class _Shard:
 _opened = functools.lru_cache(maxsize=OPEN_SHARDS)(_Shard)
 
 
-class _Member(io.RawIOBase):
-    """Bytes offset to offset + size of a shard as a file."""
+class Member:
+    """Bytes offset to offset + size of a shard as a file that is read.
+
+    A WAV header is read in twelve pieces: they come from ``head``. No `io.RawIOBase`, which takes
+    a tenth of the time of a crop.
+    """
+
+    __slots__ = ("file", "head", "offset", "position", "shard", "size")
 
     def __init__(self, shard: _Shard, offset: int, size: int) -> None:
-        self.shard = shard
+        self.shard = shard  # stays open
+        self.file = shard.number
         self.offset = offset
         self.size = size
         self.position = 0
+        self.head = os.pread(self.file, min(size, HEAD_BYTES), offset)
 
-    def readable(self) -> bool:
-        return True
+    def __enter__(self) -> "Member":
+        return self
 
-    def seekable(self) -> bool:
-        return True
+    def __exit__(self, *error: object) -> None:
+        """Nothing: the shard is shared."""
 
     def tell(self) -> int:
+        """Next byte to be read, from 0 on."""
         return self.position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = (0, self.position, self.size)[whence]
-        self.position = max(start + offset, 0)
+        """Move as `io.IOBase.seek` does."""
+        if whence == os.SEEK_CUR:
+            offset += self.position
+        elif whence == os.SEEK_END:
+            offset += self.size
+        self.position = max(offset, 0)
         return self.position
 
     def readinto(self, buffer: memoryview) -> int:
-        count = max(min(len(buffer), self.size - self.position), 0)
-        target = memoryview(buffer)[:count]
-        count = os.preadv(self.shard.number, [target], self.offset + self.position)
-        self.position += count
-        return count
+        """Fill the buffer from the position on; returns the number of bytes read."""
+        start = self.position
+        end = start + len(buffer)
+        if end > self.size:
+            end = max(self.size, start)
+            buffer = memoryview(buffer)[: end - start]
+        if end <= HEAD_BYTES:
+            buffer[:] = self.head[start:end]
+        else:
+            end = start + os.preadv(self.file, (buffer,), self.offset + start)
+        self.position = end
+        return end - start
+
+    def read(self, count: int = -1) -> bytes:
+        """At most ``count`` bytes from the position on; -1 reads to the end."""
+        left = max(self.size - self.position, 0)
+        data = bytearray(left if count < 0 else min(count, left))
+        return bytes(data[: self.readinto(data)])
 
 
 _indexed: dict[str, Shards] = {}  # roots with shards, as absolute paths
@@ -369,13 +393,13 @@ def _refuse_doubles(shards: Shards, folder: str) -> None:
                 )
 
 
-def open_recording(path: str | Path) -> tuple[str | BinaryIO, str]:
+def open_recording(path: str | Path) -> tuple[str | Member, str]:
     """What a decoder opens for a path: the path of a plain file, or a file object in a shard.
 
     Returns:
         (path or file object, name for messages: the path, and the shard where it is in one).
     Raises:
-        ValueError: a shard that is no sound tar archive, or changed since it was indexed.
+        ValueError: as `shards_of` and `Shards.open`.
 
     >>> open_recording("/no/such/file.wav")
     ('/no/such/file.wav', '/no/such/file.wav')
