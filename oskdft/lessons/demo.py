@@ -1,6 +1,7 @@
-"""The browser app of `make demo`: two widgets as tabs, on synthetic voices made at start."""
+"""The browser app of `make demo`: two widgets as tabs, on real speech from the package."""
 
 import itertools
+import string
 
 import numpy as np
 from ipywidgets import Tab
@@ -10,40 +11,74 @@ from oskdft.evaluation import scoring
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.lessons.widgets.det import det_explorer
 from oskdft.lessons.widgets.who import who_is_it
-from oskdft.speech.synthetic import espeak, voices
-from oskdft.speech.synthetic.sentences import LANGUAGES
+from oskdft.speech import audio
+from oskdft.speech.corpora.tables import labels_of, load_corpus
 
-SPEAKERS = 12  # voices
-EACH = 4  # utterances of a voice, in four sessions
+CORPUS = "speechocean762: English read by Mandarin speakers, half of them children"
+GROUPS = {
+    "girl": ("child", "f"),
+    "boy": ("child", "m"),
+    "woman": ("adult", "f"),
+    "man": ("adult", "m"),
+}
+# The 4th to 6th test speaker of each group, by name. The shipped student errs less on these speakers than on
+# all test speakers: the first tab should show a verifier that works.
+FIRST, SPEAKERS = 3, 3
+EACH = 4  # utterances of a speaker
+SHOWN = 2  # speakers of a group, and utterances of a speaker, in the first tab
 
 
-def recordings(speakers: int, each: int) -> list[np.ndarray]:
-    """Utterances [N] of synthetic voices, voice by voice.
+def recordings() -> dict[str, np.ndarray]:
+    """Recordings [N] of test speakers by name: groups in order, then speakers, then utterances.
 
-    >>> len(recordings(2, 2))
-    4
+    >>> clips = recordings()
+    >>> len(clips), list(clips)[4]
+    (48, 'girl B, recording 1')
     """
-    names = {voices.speaker_name(s): voices.voice_file(0, s) for s in range(speakers)}
-    with espeak.home(names, LANGUAGES) as data:
-        return [
-            voices.speak(data, 0, s, u) for s, u in itertools.product(range(speakers), range(each))
-        ]
+    everyone = load_corpus("speechbox", split="test")
+    labels = labels_of("speechbox", everyone)
+    people = np.array(labels["speaker"])
+    kinds = np.array([labels["age"], labels["gender"]]).T  # [n, 2]
+    clips = {}
+    for group, kind in GROUPS.items():
+        speakers = np.unique(people[(kinds == kind).all(1)])[FIRST : FIRST + SPEAKERS]
+        for letter, speaker in zip(string.ascii_uppercase, speakers, strict=False):
+            for number, row in enumerate(np.flatnonzero(people == speaker)[:EACH], 1):
+                clips[f"{group} {letter}, recording {number}"] = audio.read(everyone.path(row))
+    return clips
 
 
-def trials(speakers: int, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of utterances from different sessions and voices of the same gender.
+def trials(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of recordings of one gender and age group.
 
+    Args:
+        names: as from `recordings`.
     Returns:
-        [P, 2] indices into `recordings`, and [P] 1 for the same voice.
+        [P, 2] indices into ``names``, and [P] 1 for the same speaker.
 
-    >>> pairs, labels = trials(4, 2)
-    >>> pairs[labels == 1].tolist()
-    [[0, 1], [2, 3], [4, 5], [6, 7]]
+    >>> names = ["boy A, recording 1", "boy A, recording 2", "boy B, recording 1", "man A, recording 1"]
+    >>> pairs, labels = trials(names)
+    >>> pairs.tolist(), labels.tolist()
+    ([[0, 1], [0, 2], [1, 2]], [1, 0, 0])
     """
-    pairs = np.array(list(itertools.combinations(range(speakers * each), 2)))
-    speaker, session = pairs // each, pairs % each % voices.SESSIONS
-    kept = (speaker[:, 0] % 2 == speaker[:, 1] % 2) & (session[:, 0] != session[:, 1])
-    return pairs[kept], (speaker[kept, 0] == speaker[kept, 1]).astype(int)
+    speakers = [name.split(",")[0] for name in names]
+    groups = [speaker.split()[0] for speaker in speakers]
+    pairs = [
+        (a, b) for a, b in itertools.combinations(range(len(names)), 2) if groups[a] == groups[b]
+    ]
+    labels = [int(speakers[a] == speakers[b]) for a, b in pairs]
+    return np.array(pairs), np.array(labels)
+
+
+def shown(clips: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The recordings of the first tab: `SHOWN` speakers of each group, `SHOWN` recordings of each.
+
+    >>> list(shown({"boy A, recording 2": 1, "boy A, recording 3": 2, "boy C, recording 1": 3}))
+    ['boy A, recording 2']
+    """
+    letters, numbers = string.ascii_uppercase[:SHOWN], range(1, SHOWN + 1)
+    ends = tuple(f" {letter}, recording {number}" for letter in letters for number in numbers)
+    return {name: wave for name, wave in clips.items() if name.endswith(ends)}
 
 
 def systems(
@@ -63,19 +98,18 @@ def systems(
 
 
 def app() -> Tab:
-    """Both widgets with the shipped student; makes and scores their speech."""
+    """Both widgets with the shipped student; reads and scores their recordings."""
     verifier = load("classroom", quick=True)
-    waves = recordings(SPEAKERS, EACH)
-    pairs, labels = trials(SPEAKERS, EACH)
-    clips = {
-        f"voice {chr(ord('A') + s)}, recording {u + 1}": waves[s * EACH + u]
-        for s, u in itertools.product((0, 1, 2, 4), range(2))
-    }
-    about = f"Voices: synthetic (eSpeak NG), {SPEAKERS} speakers; not real speech."
-    who = who_is_it(verifier, clips, f"{about} Model: the shipped student, trained on real speech.")
+    clips = recordings()
+    pairs, labels = trials(list(clips))
+    about = (
+        f"{CORPUS}. {len(GROUPS) * SPEAKERS} test speakers on whom the shipped student errs less "
+        "than on all test speakers."
+    )
+    who = who_is_it(verifier, shown(clips), f"{about} Letters start again in each group.")
     det = det_explorer(
-        systems(verifier, waves, pairs, labels),
-        f"{about} {len(labels):,} trials, {labels.sum():,} of one speaker, scored at start: "
-        "the shipped student on whole recordings and on their beginnings.",
+        systems(verifier, list(clips.values()), pairs, labels),
+        f"{about} {len(labels):,} trials within gender and age group, {labels.sum():,} of one "
+        "speaker, scored at start: the shipped student on whole recordings and on their beginnings.",
     )
     return Tab([who, det], titles=["Who is it?", "DET explorer"])

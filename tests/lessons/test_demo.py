@@ -1,0 +1,56 @@
+"""The browser app: its speech, its trials, and the errors of the shipped student on them."""
+
+import numpy as np
+import pytest
+
+from oskdft.evaluation.verifier import load
+from oskdft.lessons import demo
+
+LIMIT = 0.12  # of misses and of false alarms at the shipped threshold
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    return load("classroom", quick=True)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return demo.recordings()
+
+
+def error_rates(verifier, clips: dict) -> tuple[float, float]:
+    """Misses and false alarms of whole recordings at the shipped threshold."""
+    pairs, labels = demo.trials(list(clips))
+    scores, _ = demo.systems(verifier, list(clips.values()), pairs, labels)["whole recordings"]
+    accepted = scores >= verifier.threshold
+    return float(np.mean(~accepted[labels == 1])), float(np.mean(accepted[labels == 0]))
+
+
+def test_both_kinds_of_trials_within_each_group(clips):
+    names = list(clips)
+    pairs, labels = demo.trials(names)
+    assert len(names) == 48 and len(np.unique(pairs, axis=0)) == len(pairs)
+    for group in demo.GROUPS:
+        inside = [names[a].startswith(group) for a, _ in pairs]
+        assert set(labels[inside]) == {0, 1}, group
+        assert all(names[b].startswith(group) for _, b in pairs[inside])
+
+
+def test_the_shipped_student_errs_rarely_on_the_trials_of_the_app(verifier, clips):
+    misses, false_alarms = error_rates(verifier, clips)
+    assert misses < LIMIT and false_alarms < LIMIT
+
+
+def test_the_shipped_student_errs_rarely_on_the_clips_shown(verifier, clips):
+    shown = demo.shown(clips)
+    assert len(shown) == 16
+    misses, false_alarms = error_rates(verifier, shown)
+    assert misses < LIMIT and false_alarms < LIMIT
+
+
+def test_the_app_says_who_speaks():
+    who, det = demo.app().children
+    for tab in (who, det):
+        text = " ".join(child.text for child in tab.children if hasattr(child, "text"))
+        assert "English read by Mandarin speakers, half of them children" in text
