@@ -74,7 +74,7 @@ def run(quick: bool) -> dict:
     }
     comparisons = [
         measure.limit(
-            f"VoxCeleb2 as FLAC in {allowed:.0f} h, {cores} cores ({np.median(hours[cores]):.2f} h)",
+            f"VoxCeleb2 as FLAC in {allowed:.0f} h, cores: {cores} ({np.median(hours[cores]):.2f} h)",
             allowed,
             hours[cores],
         )

@@ -100,4 +100,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    runpy.run_module("oskdft.commands.cli", run_name="__main__")
+    runpy.run_module("oskdft", run_name="__main__")

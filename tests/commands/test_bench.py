@@ -183,6 +183,7 @@ def test_every_turn_holds_every_row():
     assert order == list("ab") * 4 and [len(v) for v in taken.values()] == [3, 3]
 
 
+@pytest.mark.slow
 def test_bench_finds_and_runs_what_there_is(monkeypatch, tmp_path):
     assert {"training", "pipeline", "scoring"} <= set(bench.names())
     assert not set(bench.NO_BENCHMARKS) & set(bench.names())
@@ -234,6 +235,7 @@ GPU_PARTS = ("training", "positions", "embedding", "deployment", "pipeline")
 
 
 @pytest.mark.parametrize("failing", [[], ["deployment"], list(GPU_PARTS)], ids=str)
+@pytest.mark.slow
 def test_gpu_script_succeeds_when_all_its_parts_do(tmp_path, failing):
     """With a stub in the place of each benchmark, which writes its result and then ends as told."""
     for name in ("run_gpu.sh", "measure.py"):

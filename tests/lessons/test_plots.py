@@ -243,6 +243,7 @@ def test_unknown_plot_is_refused():
         store.draw("pie", {})
 
 
+@pytest.mark.slow
 def test_check_accepts_what_was_saved(tmp_path):
     for name in EXAMPLES:
         store.save(name, tmp_path, name, EXAMPLES[name], "")

@@ -100,6 +100,7 @@ def test_equals_are_not_told_apart(listed):
 
 
 @pytest.mark.parametrize("strategy", ["os-kdft", "postcomp"])
+@pytest.mark.slow
 def test_a_remembering_teacher_changes_nothing_but_the_work(lesson, tmp_path, strategy):
     """Same weights with and without; the second run hears what the first one heard and asks no more."""
     cfg = lesson.cfg.override({"strategy": strategy} | sweep.short(lesson.cfg))

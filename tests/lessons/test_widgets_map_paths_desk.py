@@ -228,6 +228,7 @@ def pressable(desk) -> list[str]:
     return [button.description for button in buttons if not button.disabled]
 
 
+@pytest.mark.slow
 def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
     monkeypatch.setattr("oskdft.lessons.widgets.desk.LOOK_EVERY_S", 0.02)
     desk = training_desk(lesson, LONG_ENOUGH)
@@ -261,6 +262,7 @@ def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
     assert "data:image/png;base64," in again.still()["text/html"]
 
 
+@pytest.mark.slow
 def test_desk_says_why_a_run_fails(lesson, monkeypatch):
     """The folder holds a run of another configuration: refused by the process, said in a line."""
     monkeypatch.setattr("oskdft.lessons.widgets.desk.LOOK_EVERY_S", 0.02)
@@ -289,6 +291,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_training_ends_with_a_kernel_that_is_killed(lesson, tmp_path):
     """SIGKILL gives the parent no time to say goodbye; the run is saved and ends all the same."""
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"

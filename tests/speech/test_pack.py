@@ -157,6 +157,7 @@ def test_files_that_cannot_be_packed_are_left_out_by_name(packed: Path):
     assert manifest["left_out"] == {"unreadable": 4, "stereo": 1, "layout": 1}
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_ends_with_the_files_of_an_uninterrupted_run(
     vox: Path, packed: Path, tmp_path: Path
 ):
@@ -452,6 +453,7 @@ def test_nothing_to_pack_is_an_error_that_names_a_file(tmp_path: Path):
         pack("folder", tmp_path / "root", tmp_path / "out", processes=1)
 
 
+@pytest.mark.slow
 def test_the_result_is_a_corpus_and_can_be_packed_again(packed: Path, mixed: Path, tmp_path: Path):
     report = check("voxceleb2", packed, full=True)
     assert report.ok and (report.speakers, report.utterances) == (6, 36)
