@@ -56,7 +56,7 @@ def one(out: Path, job: tuple[str, str, int, int], changes: list[str], threads: 
     teacher, strategy, labelled, seed = job
     folder = out / f"{teacher}_{strategy}_{labelled or 'all'}_{seed}"
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "oskdft.commands.cli"]
+    command = [sys.executable, "-m", "oskdft"]
 
     def call(*words: str) -> str:
         with open(folder.with_suffix(".log"), "a", encoding="utf-8") as log:

@@ -59,7 +59,7 @@ def run(quick: bool) -> dict:
         for path in pair:
             audio.write(path, rng.normal(0, 0.1, 3 * config.SAMPLE_RATE))
         model, title = model_for(folder)
-        verify = [sys.executable, "-m", "oskdft.commands.cli", "verify", *pair, "--model", model]
+        verify = [sys.executable, "-m", "oskdft", "verify", *pair, "--model", model]
         verify += ["--device", "cpu", "--json"]
         starts = {
             "importing torch and transformers": [sys.executable, "-c", LIBRARIES],
