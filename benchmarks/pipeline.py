@@ -3,7 +3,7 @@
     python benchmarks/pipeline.py [--json] [--quick]
 
 Random 2-s crops, augmented as in release P (noise, rooms, clipping, easing) or with every step on every
-crop. speechocean762, noise/ and rir/ of $OSKDFT_DATA where they are, else files made on the spot. The
+crop. Speech: speechbox. Noise: noise/ and rir/ of $OSKDFT_DATA where they are, else files made on the spot. The
 steps are those of `training.py`, with random weights: bf16 and fused attention on a GPU, float32 on a
 CPU. `per_s` of a step over `per_s` of one worker is the number of workers that the step keeps busy.
 """
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import embedding
 import measure
 import numpy as np
 from training import Case, Trainer
@@ -25,7 +24,7 @@ from oskdft import config
 from oskdft.config import AugmentConfig
 from oskdft.speech import audio
 from oskdft.speech.augment import Augment
-from oskdft.speech.corpora import layouts, tables
+from oskdft.speech.corpora import tables
 from oskdft.speech.dataset import SpeakerDataset, loader
 
 RATE = config.SAMPLE_RATE
@@ -51,20 +50,22 @@ def make_noise(folder: Path, count: int, seconds: float, decay_s: float = 0.0) -
 
 
 def sources(folder: Path, made: bool) -> tuple[tables.Utterances, AugmentConfig]:
-    """Speech, and release P's augmentation: real recordings where they are, unless ``made``."""
-    data = Path(os.environ.get("OSKDFT_DATA", ""))
-    names = ("speechocean762", "noise", "rir")
-    if not made and os.environ.get("OSKDFT_DATA") and all((data / n).is_dir() for n in names):
-        table = tables.load_corpus("speechocean762", data / names[0], "train")
-        return table, AugmentConfig(noise_root=str(data / names[1]), rir_root=str(data / names[2]))
+    """Speech, and release P's augmentation.
+
+    ``made``: four recordings; noise is made even where real noise is.
+    """
+    table = tables.load_corpus("speechbox", split="train")
+    data = os.environ.get("OSKDFT_DATA", "")
+    noise, rooms = Path(data, "noise"), Path(data, "rir")
+    if not made and data and noise.is_dir() and rooms.is_dir():
+        return table, AugmentConfig(noise_root=str(noise), rir_root=str(rooms))
+    if made:
+        table = tables.few(table, speakers=2, each=2)
     count = 2 if made else 10
     for category in ("noise", "speech", "music"):
         make_noise(folder / "noise" / category, count, 20.0)
     make_noise(folder / "rir", count, 0.5, decay_s=0.1)
-    embedding.recordings(folder / "speech", 2 * count, 2.0, 10.0)
-    rows = [(name, name, "", np.nan) for name in layouts.audio_below(folder / "speech")]
-    config = AugmentConfig(noise_root=str(folder / "noise"), rir_root=str(folder / "rir"))
-    return tables.Utterances.from_rows(folder / "speech", rows), config
+    return table, AugmentConfig(noise_root=str(folder / "noise"), rir_root=str(folder / "rir"))
 
 
 def loading(data: SpeakerDataset, batch: int, batches: int, workers: int) -> float:

@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--json] [--quick]
 
-Two recordings of 3 s. Each start is a new process; files are in the system's cache. The model is the
-shipped student, or one of its size with random weights where none is shipped.
+Two recordings of speechbox, cut to 3 s. Each start is a new process; files are in the system's cache. The
+model is the shipped student, or one of its size with random weights where none is shipped.
 """
 
 import subprocess
@@ -19,6 +19,7 @@ import oskdft
 from oskdft import config
 from oskdft.lessons.costs import multiply_adds
 from oskdft.speech import audio
+from oskdft.speech.corpora.tables import load_corpus
 from oskdft.storage.model_folder import annotate, save_model
 from oskdft.utils.files import ASSETS
 
@@ -50,14 +51,20 @@ def further_pair(model: str, pair: list[str], quick: bool) -> dict:
     return measure.row("a further pair", taken, multiply_adds=count, peak=peak, times_s=taken)
 
 
+def recordings(seconds: float) -> list[np.ndarray]:
+    """The first two test recordings of speechbox that are long enough, cut to ``seconds``."""
+    test = load_corpus("speechbox", split="test").measured()
+    rows = np.flatnonzero(test.seconds >= seconds)[:2]
+    return [audio.read(test.path(row), 0, round(seconds * config.SAMPLE_RATE)) for row in rows]
+
+
 def run(quick: bool) -> dict:
     """All rows and comparisons."""
-    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pair = [str(folder / f"{i}.wav") for i in range(2)]
-        for path in pair:
-            audio.write(path, rng.normal(0, 0.1, 3 * config.SAMPLE_RATE))
+        for path, wave in zip(pair, recordings(3.0), strict=True):
+            audio.write(path, wave)
         model, title = model_for(folder)
         verify = [sys.executable, "-m", "oskdft", "verify", *pair, "--model", model]
         verify += ["--device", "cpu", "--json"]

@@ -88,7 +88,6 @@ def test_config_prints_every_setting(oskdft):
         ["score"],
         ["sizes", "--jsn"],
         ["evaluate", "--model", "m"],
-        ["data", "make", "synthetic", "--out", "x", "--speakers", "many"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(oskdft, words):
@@ -126,7 +125,6 @@ def test_wrong_usage_is_exit_code_2(oskdft, words):
         ("embed a.wav --out OUT --model OUT", "OUT is no model"),
         ("data check libri", "'libri' is not a known corpus; did you mean librispeech?"),
         ("data get libri", "'libri' is not a known corpus"),
-        ("data make librispeech --out OUT", "cannot be made; only synthetic can"),
         ("data check librispeech --root OUT", "librispeech: OUT is not a folder; correct the root"),
         ("score OUT", "OUT: no such score file; correct the path"),
     ],
@@ -222,23 +220,20 @@ def test_embed_writes_an_archive_or_names_the_target(oskdft, model_folder, recor
     assert (code, out) == (1, "") and f"free some space or write elsewhere: '{below}'" in err
 
 
-def test_data_list_and_make_print_one_object(oskdft, tmp_path, monkeypatch):
+def test_data_list_and_check_print_one_object(oskdft, recordings, tmp_path, monkeypatch):
     monkeypatch.delenv("OSKDFT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     rows = parsed(oskdft("data", "list", "--json"))["corpora"]
     assert {"name", "licence", "size", "here", "how_to"} <= rows[0].keys()
-    assert not any(row["here"] for row in rows)
+    assert [row["name"] for row in rows if row["here"]] == ["speechbox"]
     assert "oskdft data get speechocean762" in oskdft("data", "list")[1]
-    size = ["--speakers", 4, "--utterances", 2, "--json"]
-    made = parsed(oskdft("data", "make", "synthetic", "--out", tmp_path / "voices", *size))
-    assert made["speakers"] == 4 and made["utterances"] == 2
-    checked = parsed(oskdft("data", "check", "synthetic", "--root", tmp_path / "voices", "--json"))
+    checked = parsed(oskdft("data", "check", "folder", "--root", recordings, "--json"))
     assert checked["ok"] is True and checked["versions"] == provenance.versions()
 
 
 def test_train_prints_its_report(oskdft, tmp_path):
     words = ["train", "--profile", "smoke", "--strategy", "student-ft", "--out", tmp_path / "run"]
-    words += [f"data.root={tmp_path / 'voices'}", "device=cpu", "train.epochs=1", "--json"]
+    words += ["device=cpu", "train.epochs=1", "--json"]
     report = parsed(oskdft(*words))
     assert report == json.loads((tmp_path / "run/report.json").read_text())
     assert report["config"]["strategy"] == "student-ft" and len(report["validations"]) == 1

@@ -144,17 +144,27 @@ def test_same_label_counts_neighbours_without_the_point_itself():
     assert probes.same_label(points, list("aabb"), 3, "euclidean") == pytest.approx(1 / 3)
 
 
-def test_labels_of_synthetic_voices(tmp_path):
-    rows = ["path,speaker,session,gender,language,split,seconds,text"]
-    rows += [f"s{n}/ses0/{n}.flac,s{n},ses0,{'mf'[n]},en,train,1.0,A word." for n in (1, 0)]
-    (tmp_path / "utterances.csv").write_text("\n".join(rows) + "\n")
-    made = tables.Utterances.from_rows(
-        tmp_path, [(f"s{n}/ses0/{n}.flac", f"s{n}", "ses0", 1.0) for n in (0, 1)]
-    )
-    assert tables.labels_of("synthetic", made) == {
-        "speaker": ["s0", "s1"], "gender": ["m", "f"], "session": ["s0/ses0", "s1/ses0"],
-        "language": ["en", "en"], "text": ["A word.", "A word."],
+def test_labels_of_kaldi_tables(tmp_path):
+    """A kind that one utterance lacks is left out; sessions are named with their speaker."""
+    lines = {
+        "spk2gender": ["s0\tm", "s1\tf"],
+        "spk2age": ["s0\t9", "s1\t30"],
+        "text": ["u0\tA WORD", "u1\tWORDS"],
+        "phones": ["u0\tAH0_S"],
+    }
+    (tmp_path / "train").mkdir()
+    for name, table in lines.items():
+        (tmp_path / "train" / name).write_text("\n".join(table) + "\n")
+    rows = [(f"WAVE/s{n}/u{n}.wav", f"s{n}", "", 1.0) for n in (0, 1)]
+    labels = {
+        "speaker": ["s0", "s1"], "gender": ["m", "f"], "age": ["child", "adult"], "text": ["A WORD", "WORDS"],
     }  # fmt: skip
+    read = tables.Utterances.from_rows(tmp_path, rows)
+    assert tables.labels_of("speechocean762", read) == labels
+    with_sessions = [(path, who, "day", seconds) for path, who, _, seconds in rows]
+    read = tables.Utterances.from_rows(tmp_path, with_sessions)
+    sessions = {"session": ["s0/day", "s1/day"]}
+    assert tables.labels_of("speechocean762", read) == labels | sessions
 
 
 @pytest.mark.parametrize("family", FAMILIES)

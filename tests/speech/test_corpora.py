@@ -226,28 +226,6 @@ def test_a_table_without_a_speaker_is_named(root: Path):
         load_corpus("speechocean762", root)
 
 
-def synthetic(root: Path) -> None:
-    put(root, "s01/a.flac", "s02/b.flac")
-    text(
-        root / "utterances.csv",
-        "path,speaker,session,gender,language,split,seconds,text",
-        's01/a.flac,s01,2,m,de,train,0.75,"so, so"',
-        "s02/b.flac,s02,1,f,en,test,0.75,well",
-    )
-
-
-def test_synthetic(root: Path):
-    synthetic(root)
-    t = load_corpus("synthetic", root)
-    assert rows(t) == [("s01/a.flac", "s01", "2"), ("s02/b.flac", "s02", "1")]
-    assert t.seconds.tolist() == [0.75, 0.75]
-    assert load_corpus("synthetic", root, "test").speakers == ["s02"]
-    assert layouts.speaker_info("synthetic", root)["s01"] == {"gender": "m"}
-    text(root / "utterances.csv", "path,speaker", "s01/a.flac,s01")
-    with pytest.raises(ValueError, match="lacks the columns seconds, session, split"):
-        load_corpus("synthetic", root)
-
-
 def test_genders_of_librispeech_and_voxceleb(root: Path):
     text(
         root / "SPEAKERS.TXT",
@@ -306,7 +284,7 @@ def test_find_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert catalogue.find_root("rirs_noises") == tmp_path / "disk" / "RIRS_NOISES"
     assert catalogue.find_root("musan", tmp_path) == tmp_path
     here = {row["name"]: row["here"] for row in catalogue.list_corpora()}
-    assert here["musan"] and here["rirs_noises"] and not here["voxceleb2"]
+    assert here["speechbox"] and here["musan"] and here["rirs_noises"] and not here["voxceleb2"]
     with pytest.raises(FileNotFoundError, match="--root"):
         catalogue.find_root("folder")
 

@@ -13,7 +13,7 @@ import peak_memory
 import pytest
 import soundfile
 import yaml
-from bad_inputs import BAD, ROW, wav
+from bad_inputs import BAD, wav
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +64,6 @@ READERS = {
     "spk2gender": speechocean762,
     "SPEAKERS.TXT": speakers("librispeech"),
     "vox1_meta.csv": speakers("voxceleb1"),
-    "utterances.csv": lambda path: list(layouts.READERS["synthetic"](path.parent, "", [])),
     "audio": audio.read,
     "headerless audio": audio.read,
     "safetensors": tensors.load_tensors,
@@ -206,7 +205,6 @@ TABLES = {  # of a corpus: what its first line says
     "utt2spk": "",
     "spk2age": "",
     "spk2gender": "",
-    "utterances.csv": ROW,
     "SPEAKERS.TXT": ";ID |SEX|SUBSET\n",
     "vox1_meta.csv": "VoxCeleb1 ID\tVGGFace1 ID\tGender\n",
 }

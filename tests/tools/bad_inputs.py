@@ -35,7 +35,6 @@ def promising_flac() -> bytes:
     return bytes(data)
 
 
-ROW = "path,speaker,session,split,seconds\n"
 BAD = [
     # settings, in a file
     ("yaml", "a: [", "is not valid YAML .*mend it there"),
@@ -85,10 +84,10 @@ BAD = [
     ("wav.scp", "one a.wav\n", "utt2spk lacks one of wav.scp; add it"),
     ("wav.scp", b"\xff a.wav\n", "wav.scp is not UTF-8 text"),
     ("spk2age", "anna old\n", "spk2age: 'old' of anna is no age in years"),
-    ("utterances.csv", "path,speaker\n", "lacks the columns seconds, session, split"),
-    ("utterances.csv", f"{ROW}a.wav,a,1,train,long\n", "'long' is no length in seconds"),
-    ("utterances.csv", f"{ROW}a.wav\n", "has a line with too few columns"),
-    ("utterances.csv", f"{ROW}{'x' * 200_000},a,1,train,1\n", "is not valid CSV"),
+    ("utt2spk", "one\n", "utt2spk, line 1: 'one' has no value; expected a key and a value"),
+    ("spk2gender", "anna\n", "spk2gender, line 1: 'anna' has no value"),
+    ("spk2age", f"{'x' * 200_000}\n", "spk2age, line 1: .* has no value"),
+    ("spk2age", "anna -3\n", "spk2age: '-3' of anna is no age in years"),
     # recordings
     ("audio", b"", "is empty; copy or download it again"),
     ("audio", b"no audio at all", "cannot be read .*not audio or damaged"),

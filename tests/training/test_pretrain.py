@@ -26,7 +26,7 @@ from oskdft.training.pretraining.objectives import PretrainConfig, load_recipe, 
 
 TINY = PretrainConfig(
     name="tiny", width=16, layers=2, heads=2, cnn=8, steps=4, utterances=3, crop_s=0.5, warmup=0.25,
-    clusters=4, relabel_at=0.5, relabel_layer=1, contrast_layer=1, synthetic_speakers=0,
+    clusters=4, relabel_at=0.5, relabel_layer=1, contrast_layer=1,
 )  # fmt: skip
 FAMILIES = ("hubert", "wav2vec2")
 RATES = {"cnn": 0.4, "1": 0.3}

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 
 from oskdft import config
-from oskdft.speech.synthetic import corpus
 from oskdft.storage import tensors
 from oskdft.training import run_folder
 from oskdft.utils import provenance
@@ -70,8 +69,6 @@ class Runs:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, np.random.default_rng(seed)
-        self.voices = folder / "voices"
-        corpus.make_corpus(self.voices, speakers=8, utterances=6, seed=3, workers=1)
         self.server = multiprocessing.get_context("forkserver")
         self.server.set_forkserver_preload(
             ["oskdft.training.train", "oskdft.commands.cli", "faults.inject"]
@@ -83,7 +80,7 @@ class Runs:
     def words(self, variant: str, out: Path) -> list[str]:
         """Arguments of `oskdft` that start or resume a run."""
         resume = ["--resume"] if (out / "config.yaml").is_file() else []
-        settings = [*RUN, *VARIANTS[variant], f"data.root={self.voices}"]
+        settings = [*RUN, *VARIANTS[variant]]
         return ["train", "--profile", "smoke", "--out", str(out), *resume, *settings]
 
     def reference(self, variant: str) -> Path:
@@ -282,7 +279,7 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
         "--master-port",
         str(port),
         "-m",
-        "oskdft.commands.cli",
+        "oskdft",
     ]
     # long enough to be hit, with a log that needs no rounding to be compared
     words = [*runs.words("os-kdft", out), "train.epochs=12"]
