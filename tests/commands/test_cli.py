@@ -162,7 +162,7 @@ def test_score_reads_both_forms(oskdft, tmp_path, text):
     [
         ("1 0.9\n0\n", "line 2: '0' has 1 fields"),
         ("1 0.9\n1 0.8\n", "labels has no non-target trial"),
-        ("1 0.9\n0 nan\n", "score nan"),
+        ("1 0.9\n0 nan\n", "score 'nan'"),
         ("", "holds no scores; give lines of label and score"),
     ],
 )
