@@ -6,18 +6,20 @@ States are lists of [T, C], one per layer: first the CNN's output, then hidden s
 Letters: n utterances, m frames, F columns of a table, D width of the encoder.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from oskdft.evaluation.metrics import eer
 from oskdft.evaluation.scoring import score_trials
@@ -29,7 +31,15 @@ FRAME_MS = 20.0  # time between frames
 HOP = 320  # the same in samples
 BANDS = 40  # of `mel_states`
 FOLDS = 4  # of the cross-validation of probes; fewer where there are fewer groups
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+PHONES = (  # ARPAbet without stress; number 0 of the phone probe is the blank
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH",
+    "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V",
+    "W", "Y", "Z", "ZH",
+)  # fmt: skip
+HELD_SPEAKERS = 4  # the phone probe holds one speaker in four out
+PHONE_STEPS = 80  # L-BFGS steps of the phone probe
+PHONE_DECAY = 1e-3  # weight of the squared norm in the loss of the phone probe
+BLANK_LOGIT = 4.0  # at the start: most frames emit no new phone
 
 
 @torch.no_grad()
@@ -194,45 +204,98 @@ def probe(table: np.ndarray, labels: Sequence, groups: Sequence) -> tuple[float,
     return float(accuracy_score(labels, guess)), float(most_frequent / len(labels))
 
 
-def letter_shares(texts: Sequence[str]) -> np.ndarray:
-    """Share of each letter a to z in n sentences, [n, 26]; other characters are left out.
+def phone_numbers(phones: str) -> list[int]:
+    """Numbers 1 to 39 of ARPAbet phones; stress digits and position marks (_B, _I, _E, _S) are dropped.
 
-    >>> letter_shares(["Abba!"])[0, :3].tolist()
-    [0.5, 0.5, 0.0]
+    Raises:
+        ValueError: an unknown phone.
+
+    >>> phone_numbers("K_B EH0_I T_E AH")
+    [20, 11, 31, 3]
     """
-    counts = np.array([[text.lower().count(letter) for letter in LETTERS] for text in texts], float)
-    return counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [re.sub(r"\d?(_[BIES])?$", "", phone) for phone in phones.split()]
+    unknown = sorted(set(names) - set(PHONES))
+    if unknown:
+        raise ValueError(f"unknown phone {unknown[0]!r}; the probe reads ARPAbet phones")
+    return [1 + PHONES.index(name) for name in names]
 
 
-def probe_content(
-    table: np.ndarray, texts: Sequence[str], languages: Sequence[str], groups: Sequence
-) -> float:
-    """Variance of the letters of a sentence that a linear map explains on groups it was not fitted on.
+def phone_error_rates(
+    states: Callable[[np.ndarray], Iterable[Tensor]],
+    waves: Sequence[np.ndarray],
+    phones: Sequence[str],
+    speakers: Sequence,
+) -> list[float]:
+    """Phone error rate of a linear CTC probe on each layer's frozen frames, on speakers held out.
 
-    Ridge regression of letter shares. The mean of each language is subtracted from both sides, so
-    recognising the language explains nothing.
+    The frames of an utterance are standardised with the training frames' mean and deviation. The probe
+    starts at zero weights, so that nothing is drawn.
 
     Args:
-        table: [n, F]. texts, languages: [n]. groups: [n], each held out as a whole.
+        states: as for `pooled`. waves: n utterances [N].
+        phones: [n] phones of each utterance with blanks between, see `phone_numbers`.
+        speakers: [n]; of their sorted names, every fourth from the first on is held out.
     Returns:
-        Explained share of the variance over all letters, at most 1; the mean explains 0.
+        Edit distance per phone of greedy decoding, one rate per layer; 1 where nothing is decoded,
+        more where phones are invented.
     Raises:
-        ValueError: fewer than two groups.
+        ValueError: fewer than two speakers, or an unknown phone.
+    Source: Graves et al. 2006 (CTC); SUPERB, Yang et al. 2021 (phone recognition from frozen states).
 
-    >>> texts, table = ["aa", "bb"] * 4, np.array([[0.0], [1.0]] * 4)
-    >>> probe_content(table, texts, ["en"] * 8, [0, 0, 1, 1, 2, 2, 3, 3]) > 0
-    True
+    >>> waves = [np.repeat(np.eye(2, dtype=np.float32)[[0, 1, 0]], 4, axis=0)] * 4
+    >>> phone_error_rates(lambda wave: [torch.from_numpy(wave)], waves, ["AA B AA"] * 4, list("abcd"))
+    [0.0]
     """
-    target = letter_shares(texts)  # [n, 26]
-    table = standardised_columns(table)
-    for language in np.unique(languages):
-        rows = np.asarray(languages) == language
-        target[rows] -= target[rows].mean(0)
-        table[rows] -= table[rows].mean(0)
-    split = GroupKFold(min(FOLDS, len(np.unique(groups))))
-    model = RidgeCV(alphas=np.logspace(1, 6, 11))
-    guess = cross_val_predict(model, table, target, groups=np.asarray(groups), cv=split)
-    return float(r2_score(target, guess, multioutput="variance_weighted"))
+    held = np.isin(speakers, np.unique(speakers)[::HELD_SPEAKERS])
+    if held.all():
+        raise ValueError("one speaker; the phone probe needs one to train on and one to hold out")
+    numbers = [torch.tensor(phone_numbers(text)) for text in phones]
+    train, test = ([numbers[i] for i in np.flatnonzero(rows)] for rows in (~held, held))
+    rates = []
+    for layer in zip(*([x.float().cpu() for x in states(wave)] for wave in waves), strict=True):
+        seen = torch.cat([layer[i] for i in np.flatnonzero(~held)])
+        mean, deviation = seen.mean(0), seen.std(0) + 1e-8
+        rows = [(x - mean) / deviation for x in layer]  # each [T, C]
+        linear = _fit_phones([rows[i] for i in np.flatnonzero(~held)], train)
+        rates.append(_phone_error_rate(linear, [rows[i] for i in np.flatnonzero(held)], test))
+    return rates
+
+
+def _fit_phones(rows: list[Tensor], numbers: list[Tensor]) -> nn.Linear:
+    """Linear map from frames to logits of blank and phones, fitted with CTC by L-BFGS."""
+    linear = nn.utils.skip_init(nn.Linear, rows[0].shape[1], 1 + len(PHONES))
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    linear.bias.data[0] = BLANK_LOGIT
+    padded, targets = pad_sequence(rows), torch.cat(numbers)  # [T, n, C], [phones of all]
+    frame_counts, phone_counts = ([len(x) for x in each] for each in (rows, numbers))
+    ctc = nn.CTCLoss(zero_infinity=True)  # 0 where an utterance has fewer frames than phones
+    optimiser = torch.optim.LBFGS(
+        linear.parameters(), max_iter=PHONE_STEPS, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        logs = linear(padded).log_softmax(-1)
+        loss = ctc(logs, targets, frame_counts, phone_counts)
+        loss = loss + PHONE_DECAY * linear.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return linear
+
+
+@torch.no_grad()
+def _phone_error_rate(linear: nn.Linear, rows: list[Tensor], numbers: list[Tensor]) -> float:
+    """Edit distance of greedy decoding over the number of phones."""
+    from torchaudio.functional import edit_distance  # heavy
+
+    errors = 0
+    for frames_of_utterance, target in zip(rows, numbers, strict=True):
+        best = torch.unique_consecutive(linear(frames_of_utterance).argmax(-1))
+        errors += edit_distance(target.tolist(), best[best > 0].tolist())
+    return errors / sum(map(len, numbers))
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:

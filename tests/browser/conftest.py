@@ -33,7 +33,7 @@ def chromium() -> Iterator:
 
 @pytest.fixture(scope="package")
 def out(tmp_path_factory) -> Path:
-    """Where the notebooks put runs and voices."""
+    """Where the notebooks put runs and figures."""
     return tmp_path_factory.mktemp("out")
 
 

@@ -15,7 +15,7 @@ from oskdft.lessons.widgets.uploads import USED_S
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """A WAV file of a (synthetic) voice."""
+    """A WAV file of hum."""
     path = tmp_path_factory.mktemp("voice") / "my voice.wav"
     soundfile.write(path, demo.recordings(1, 1)[0], 16_000)
     return path

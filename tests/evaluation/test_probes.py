@@ -68,18 +68,48 @@ def test_probe_needs_two_labels_and_two_groups(labels, groups):
         probes.probe(np.zeros((4, 1)), labels, groups)
 
 
-def test_content_probe_reads_letters_but_not_the_language():
+def spoken(texts: list[str]) -> list[np.ndarray]:
+    """Frames of utterances in which each phone lasts six frames: a column per phone, and noise."""
     random = rng()
-    texts = ["".join(random.choice(list("abcd"), 30)) for _ in range(60)]
-    languages, groups = ["x", "y"] * 30, np.repeat(range(6), 10)
-    shares = probes.letter_shares(texts)
-    assert shares.sum(1) == pytest.approx(np.ones(60)) and not shares[:, 4:].any()
-    assert probes.probe_content(shares, texts, languages, groups) > 0.9
-    only_language = np.array([[name == "x"] for name in languages], float)
-    other = [
-        t if name == "x" else t.replace("a", "e") for t, name in zip(texts, languages, strict=True)
-    ]
-    assert probes.probe_content(only_language, other, languages, groups) < 0.05
+    rows = [np.repeat(np.eye(40)[probes.phone_numbers(text)], 6, axis=0) for text in texts]
+    return [(row + 0.1 * random.normal(size=row.shape)).astype(np.float32) for row in rows]
+
+
+def test_phone_probe_reads_phones_where_there_are_some():
+    random, names = rng(), np.array(["AA", "B", "CH", "D"])
+    # no phone follows itself: a linear map of single frames cannot tell AA AA from a long AA
+    steps = random.integers(1, 4, (24, 8)).cumsum(axis=1) % 4
+    texts = [" ".join(names[row]) for row in steps]
+    speakers = np.repeat(list("abcdefgh"), 3)
+    clear, other = spoken(texts), spoken(texts[::-1])
+    layers = {
+        id(wave): [torch.from_numpy(wave), torch.from_numpy(wrong)]
+        for wave, wrong in zip(clear, other, strict=True)
+    }
+    rates, again = (
+        probes.phone_error_rates(lambda wave: layers[id(wave)], clear, texts, speakers)
+        for _ in range(2)
+    )
+    assert rates[0] < 0.05 and rates[1] > 0.5
+    assert again == rates, "nothing is drawn"
+
+
+def test_phone_probe_is_tested_on_speakers_that_it_was_not_fitted_on():
+    """The speaker held out says other phones in the same frames: everything is wrong."""
+    texts = ["AA B AA B"] * 8
+    waves = spoken(texts)
+    texts[:2] = ["CH D CH D"] * 2
+    (rate,) = probes.phone_error_rates(
+        lambda wave: [torch.from_numpy(wave)], waves, texts, np.repeat(list("abcd"), 2)
+    )
+    assert rate == 1.0
+
+
+def test_phone_probe_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="one speaker"):
+        probes.phone_error_rates(probes.mel_states, speech(2), ["AA", "B"], ["a", "a"])
+    with pytest.raises(ValueError, match="unknown phone 'QQ'"):
+        probes.phone_numbers("AA0_B QQ1_E")
 
 
 def test_cka_ignores_rotation_and_scale_but_not_content():

@@ -14,11 +14,10 @@ import soundfile
 from bad_inputs import lecture
 
 from oskdft.evaluation import metrics, verifier
+from oskdft.lessons import demo
 from oskdft.lessons.widgets import uploads
 from oskdft.lessons.widgets.det import COSTS, PRIORS, det_explorer, effective_prior
 from oskdft.lessons.widgets.who import NOISES, ROOMS, disturb, who_is_it
-from oskdft.speech.synthetic import espeak, voices
-from oskdft.speech.synthetic.sentences import LANGUAGES
 
 RATE = 16_000
 
@@ -30,17 +29,19 @@ def model():
 
 @pytest.fixture(scope="module")
 def clips():
-    """Two recordings of one synthetic voice, one of another."""
-    names = {voices.speaker_name(s): voices.voice_file(0, s) for s in (0, 4)}
-    with espeak.home(names, LANGUAGES) as data:
-        return {
-            f"{s}-{u}": voices.speak(data, 0, s, u)[: 2 * RATE] for s, u in ((0, 0), (0, 1), (4, 0))
-        }
+    """Two recordings of a girl, one of a man."""
+    recordings = demo.recordings()
+    places = {
+        "0-0": "girl A, recording 1",
+        "0-1": "girl A, recording 2",
+        "4-0": "man A, recording 1",
+    }
+    return {name: recordings[place][: 2 * RATE] for name, place in places.items()}
 
 
 @pytest.fixture
 def who(model, clips):
-    return who_is_it(model, clips, "synthetic voices")
+    return who_is_it(model, clips, demo.CORPUS)
 
 
 @pytest.fixture(scope="module")
