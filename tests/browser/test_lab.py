@@ -15,9 +15,9 @@ from oskdft.lessons.widgets.uploads import USED_S
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """A WAV file of hum."""
+    """A WAV file of a voice."""
     path = tmp_path_factory.mktemp("voice") / "my voice.wav"
-    soundfile.write(path, demo.recordings(1, 1)[0], 16_000)
+    soundfile.write(path, next(iter(demo.recordings().values())), 16_000)
     return path
 
 
