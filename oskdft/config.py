@@ -8,7 +8,7 @@ import dataclasses
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -115,6 +115,9 @@ BUNDLES: dict[str, Switches] = {
 class DataConfig:
     """Corpora, crops and development speakers."""
 
+    # Settings of earlier versions; a stored configuration may hold them, they have no effect.
+    RETIRED: ClassVar[tuple[str, ...]] = ("speakers", "utterances")
+
     corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, or "folder"')
     root: str = setting("", "its folder; empty: $OSKDFT_DATA/CORPUS, then data/CORPUS", source=OURS)
     crop_s: float = setting(2.0, "length of a training crop", "s", above=0)
@@ -124,10 +127,10 @@ class DataConfig:
     labelled_speakers: int = setting(
         0, "training speakers whose labels are used; 0: all", source=OURS, least=0
     )
-    speakers: int = setting(
+    slice_speakers: int = setting(
         0, "a slice of the corpus: the first speakers of each split; 0: all", source=OURS, least=0
     )
-    utterances: int = setting(
+    slice_utterances: int = setting(
         0, "a slice of the corpus: the first utterances of each; 0: all", source=OURS, least=0
     )
     trials: str = setting("", "test list; empty: the list of the corpus", source=OURS)

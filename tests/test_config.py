@@ -162,3 +162,12 @@ def test_bounds_of_a_setting_are_checked_in_every_field_that_has_some():
 def test_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.Config().seed = 1
+
+
+def test_settings_of_earlier_versions_are_read_and_have_no_effect():
+    """`data.speakers` and `data.utterances` set the size of a corpus that was generated."""
+    stored = config.to_dict(config.load("desk"))
+    stored["data"] |= {"speakers": 60, "utterances": 20}
+    assert config.from_dict(stored) == config.load("desk")
+    with pytest.raises(ValueError, match=r"unknown setting data\.speakers; did you mean"):
+        config.load("desk").override({"data.speakers": 60})

@@ -125,7 +125,7 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
     if not cfg.data.trials and not (name and path.is_file()):
         return None, folder
     trials = read_trials(path, folder)
-    if cfg.data.speakers or cfg.data.utterances:
+    if cfg.data.slice_speakers or cfg.data.slice_utterances:
         used = set(a_slice(cfg, load_corpus(cfg.data.corpus, root, "test")).names())
         inside = np.array([name in used for name in trials.paths])
         trials = trials.select(inside[trials.enrol] & inside[trials.test])
@@ -133,8 +133,8 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
 
 
 def a_slice(cfg: Config, utterances: Utterances) -> Utterances:
-    """The first data.speakers speakers, and of each the first data.utterances utterances; 0: all."""
-    speakers, each = cfg.data.speakers, cfg.data.utterances
+    """The first data.slice_speakers speakers, of each the first data.slice_utterances; 0: all."""
+    speakers, each = cfg.data.slice_speakers, cfg.data.slice_utterances
     if not (speakers or each):
         return utterances
     return few(utterances, speakers or len(utterances.speakers), each or len(utterances))

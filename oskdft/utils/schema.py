@@ -28,7 +28,8 @@ def build(cls: type, tree: Any, prefix: str = "") -> Any:
 
     Args:
         cls: its fields have types int, float, bool, str, Literal, tuple or a dataclass.
-        tree: {name: value}, for a dataclass inside it a dict again.
+        tree: {name: value}, for a dataclass inside it a dict again; names in ``cls.RETIRED`` are
+            skipped.
         prefix: dotted name of ``tree`` in messages, with the dot.
     Raises:
         ValueError: an unknown name, or a value of another type.
@@ -43,6 +44,7 @@ def build(cls: type, tree: Any, prefix: str = "") -> Any:
     if not isinstance(tree, dict):
         where = f"{prefix[:-1]} is" if prefix else "the configuration is"
         raise ValueError(f"{where} {tree!r}; write `key: value` lines")
+    tree = {key: value for key, value in tree.items() if key not in getattr(cls, "RETIRED", ())}
     hints = typing.get_type_hints(cls)
     unknown = [key for key in tree if key not in hints]
     if unknown:

@@ -162,7 +162,7 @@ def test_profile_smoke_has_trials_of_both_kinds():
 
 @pytest.mark.parametrize(("speakers", "each"), [(3, 2), (0, 2), (3, 0), (500, 500)])
 def test_a_slice_holds_the_first_speakers_and_utterances(speakers, each):
-    changes = {"data.speakers": speakers, "data.utterances": each}
+    changes = {"data.slice_speakers": speakers, "data.slice_utterances": each}
     cfg = config.load("smoke").override(changes)
     part = protocol.a_slice(cfg, split("train"))
     most, most_each = SIZES["train"]
@@ -174,7 +174,7 @@ def test_a_slice_holds_the_first_speakers_and_utterances(speakers, each):
 
 @pytest.mark.parametrize(("speakers", "each"), [(12, 4), (0, 4), (12, 0)])
 def test_a_slice_of_the_test_list_holds_all_trials_of_its_recordings(speakers, each):
-    changes = {"data.speakers": speakers, "data.utterances": each}
+    changes = {"data.slice_speakers": speakers, "data.slice_utterances": each}
     cfg = config.load("smoke").override(changes)
     trials, root = protocol.read_test_list(cfg, BOX)
     used = set(protocol.a_slice(cfg, split("test")).names())
@@ -190,7 +190,7 @@ def test_a_slice_of_the_test_list_holds_all_trials_of_its_recordings(speakers, e
 def test_without_a_slice_the_test_list_is_whole():
     cfg = config.load("classroom")
     trials, _ = protocol.read_test_list(cfg, BOX)
-    assert (cfg.data.speakers, cfg.data.utterances) == (0, 0)
+    assert (cfg.data.slice_speakers, cfg.data.slice_utterances) == (0, 0)
     [published] = catalogue.known("speechbox").trials
     assert len(trials) == published.trials and trials.name == published.title
 
@@ -226,14 +226,11 @@ def test_recordings_are_read_from_the_shards():
 # --- nothing else
 
 SYNTHETIC = re.compile(
-    r"(?<!w)espeak|synthetic[ -]+(voice|speech|speaker|utterance|corpus)|synthetic_speakers:|speech[./]synthetic"
-    r"|corpus[\"'=: ]+synthetic|data make|make_corpus",
+    r"(?<!w)espeak|synthetic[ -]+(voice|speech|speaker|utterance|corpus)|synthetic_speakers:"
+    r"|speech[./]synthetic|corpus[\"'=: ]+synthetic|data make|make_corpus",
     re.IGNORECASE,
 )
-RECORDS = (
-    "oskdft/assets/classroom",
-    "benchmarks/results/",
-)  # past runs, such as those of shipped weights
+RECORDS = ("oskdft/assets/classroom", "benchmarks/results/")  # of past runs, shipped weights' too
 
 
 def test_no_synthetic_voice_and_no_espeak():
