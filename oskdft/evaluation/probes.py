@@ -25,7 +25,7 @@ from oskdft.evaluation.metrics import eer
 from oskdft.evaluation.scoring import score_trials
 from oskdft.method.encoder import cnn, states_of_features
 from oskdft.method.student import Student
-from oskdft.speech.mel import mel_levels
+from oskdft.speech.mel import cepstra, mel_levels
 
 FRAME_MS = 20.0  # time between frames
 HOP = 320  # the same in samples
@@ -88,6 +88,20 @@ def mel_states(wave: np.ndarray) -> list[Tensor]:
     [(24, 40)]
     """
     return [torch.from_numpy(mel_levels(wave, BANDS, HOP, centred=False).T)]
+
+
+def mfcc_states(wave: np.ndarray) -> list[Tensor]:
+    """Baseline without a model: mel-frequency cepstral coefficients at the frame rate of the encoders.
+
+    Args:
+        wave: [N] at 16 kHz in [-1, 1].
+    Returns:
+        One "state" [T, 13].
+
+    >>> [tuple(x.shape) for x in mfcc_states(np.zeros(8000))]
+    [(24, 13)]
+    """
+    return [torch.from_numpy(cepstra(wave, HOP).T)]
 
 
 def pooled(

@@ -142,6 +142,25 @@ def test_bad_input_is_refused_by_name(name: str, change: dict, word: str):
         store.draw(name, EXAMPLES[name] | change)
 
 
+def test_baselines_are_drawn_and_named():
+    entry = scores.det_data(SCORES, LABELS) | {"mean": 0.31, "low": 0.25, "high": 0.4}
+    chance = {"mean": 0.5, "eer": 0.5, "miss": [0.0, 1.0], "false_alarm": [1.0, 0.0]}
+    baselines = {"MFCC": entry, "chance": chance}
+    alone, beside = (
+        scores.intervals(RESULTS, baselines=given).axes[0] for given in (None, baselines)
+    )
+    assert len(beside.lines) == len(alone.lines) + 2 and len(beside.patches) == 1
+    assert beside.figure.alt.endswith(
+        "Without training: MFCC 31.00 % (25.00 to 40.00) and chance 50.00 %."
+    )
+    systems = {"ours": scores.det_data(SCORES, LABELS)}
+    figure = scores.det(systems, baselines)
+    assert "Without training: MFCC" in figure.alt and "chance 50.00 %." in figure.alt
+    assert figure.axes[0].get_xlim()[1] > 0, "chance, 50 %, is inside the axes"
+    figure = results.layers({"teacher": [0.3, 0.2]}, "EER", "min", {"MFCC": entry, "chance": 0.5})
+    assert figure.alt.endswith("MFCC 31.0 % (25.0 to 40.0); chance 50.0 %.")
+
+
 def test_alternative_text_names_the_lowest_curve():
     good, bad = scores.det_data(SCORES, LABELS), scores.det_data(-SCORES, LABELS)
     for systems in ({"first": good, "second": bad}, {"second": bad, "first": good}):

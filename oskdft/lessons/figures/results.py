@@ -257,14 +257,15 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
 @styled
 def layers(
     probes: dict[str, list[float]], ylabel: str, best: str = "max",
-    baselines: dict[str, float] | None = None,
+    baselines: dict[str, float | dict] | None = None,
 ) -> Picture:  # fmt: skip
     """One line per probe over the layers, in per cent; the best layer of each is ringed.
 
     Args:
         probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: the quantity.
         best: "max" or "min", the better end.
-        baselines: name -> a fraction that belongs to no layer, drawn as a horizontal line.
+        baselines: name -> a fraction that belongs to no layer, or {"mean", "low", "high"}; drawn as a
+            horizontal line with its interval.
 
     >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
     'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %); guessing 10.0 %.'
@@ -283,9 +284,14 @@ def layers(
         phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
     sentences = [joined(phrases)]
     for index, (name, value) in enumerate((baselines or {}).items(), len(probes)):
-        colour = COLOURS[index % len(COLOURS)]
-        ax.axhline(100 * value, color=colour, ls=(0, (6, 2, 1, 2)), label=plain(name))
-        sentences.append(f"{name} {100 * value:.1f} %")
+        colour, interval = COLOURS[index % len(COLOURS)], ""
+        rates = value if isinstance(value, dict) else {"mean": value}
+        if rates.get("low") is not None:
+            low, high = 100 * rates["low"], 100 * rates["high"]
+            ax.axhspan(low, high, color=colour, alpha=0.12, lw=0)
+            interval = f" ({low:.1f} to {high:.1f})"
+        ax.axhline(100 * rates["mean"], color=colour, ls=(0, (6, 2, 1, 2)), label=plain(name))
+        sentences.append(f"{name} {100 * rates['mean']:.1f} %{interval}")
     last = max(len(values) for values in probes.values()) - 1
     ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))

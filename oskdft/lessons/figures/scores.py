@@ -10,6 +10,7 @@ from oskdft.evaluation import metrics
 from oskdft.lessons.figures.style import (
     COLOURS,
     DASHES,
+    GREYS,
     Picture,
     joined,
     legend,
@@ -47,11 +48,12 @@ def det_data(scores: np.ndarray, labels: np.ndarray) -> dict:
 
 
 @styled
-def det(systems: dict[str, dict]) -> Picture:
+def det(systems: dict[str, dict], baselines: dict[str, dict] | None = None) -> Picture:
     """Detection error trade-off: miss against false-alarm rate on probit axes, in per cent.
 
     Args:
         systems: name -> {"miss": [n], "false_alarm": [n], "eer": rate}, fractions; see `det_data`.
+        baselines: the same of systems without training, drawn in grey.
     Returns:
         Figure; dots mark the EER, where a curve meets the diagonal.
     Source: Martin et al. 1997 (axes).
@@ -62,7 +64,7 @@ def det(systems: dict[str, dict]) -> Picture:
     """
     needed(systems, "systems")
     figure, ax = new(width=9.6, height=6.0)
-    det_axes(ax, systems)
+    det_axes(ax, systems, baselines or {})
     figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # the engine for square axes
     figure.legend(loc="outside right upper", title="system  (EER)", alignment="left")
     best = min(systems, key=lambda name: systems[name]["eer"])
@@ -70,12 +72,20 @@ def det(systems: dict[str, dict]) -> Picture:
         f"DET curves of {len(systems)} system{'s' * (len(systems) > 1)}. "
         f"Lowest EER: {best}, {100 * systems[best]['eer']:.2f} %."
     )
+    if baselines:
+        rates = (f"{name} {100 * system['eer']:.2f} %" for name, system in baselines.items())
+        figure.alt += f" Without training: {joined(rates)}."
     return figure
 
 
-def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
+def det_axes(
+    ax: Axes, systems: dict[str, dict], baselines: dict[str, dict] | None = None
+) -> dict[str, list[Line2D]]:
     """Draw `det` into ``ax``, square; returns the curve and the EER's dot of each system."""
-    high = min(max(0.42, *(1.4 * s["eer"] for s in systems.values())), 0.95)
+    baselines = baselines or {}
+    rooms = [1.4 * s["eer"] for s in systems.values()]
+    rooms += [1.15 * s["eer"] for s in baselines.values()]
+    high = min(max(0.42, *rooms), 0.95)
     rates = np.concatenate([[s["miss"], s["false_alarm"]] for s in systems.values()], 1)
     inner = rates[:, rates.max(0) <= high]  # inside the axes
     eers = [system["eer"] for system in systems.values() if system["eer"]]
@@ -89,6 +99,12 @@ def det_axes(ax: Axes, systems: dict[str, dict]) -> dict[str, list[Line2D]]:
         spot = ndtri(np.clip(system["eer"], low, 0.999))
         (dot,) = ax.plot(spot, spot, "o", ms=9, color=line.get_color(), mec="white", zorder=3)
         drawn[name] = [line, dot]
+    for index, (name, system) in enumerate(baselines.items()):
+        x, y = (
+            ndtri(np.clip(system[key], low / 10, 1 - low / 10)) for key in ("false_alarm", "miss")
+        )
+        look = {"color": GREYS[index % len(GREYS)], "ls": DASHES[index % len(DASHES)], "lw": 1.6}
+        ax.plot(x, y, label=plain(f"{name}  ({100 * system['eer']:.2f} %)"), zorder=1, **look)
     ends = ndtri([low, high])
     ax.plot(ends, ends, color="grey", lw=1, ls=":")
     for axis, limit, word in (
@@ -248,15 +264,33 @@ def _rows(names: list[str], extra: float) -> tuple[Picture, Axes]:
     return figure, ax
 
 
+def _reference_lines(ax: Axes, baselines: dict[str, dict]) -> str:
+    """Draw the baselines of `intervals`; returns their sentence in the alternative text."""
+    phrases = []
+    for index, (name, rates) in enumerate(baselines.items()):
+        look = {"color": GREYS[index % len(GREYS)], "zorder": 1}
+        mean, interval = 100 * rates["mean"], ""
+        if rates.get("low") is not None:
+            low, high = 100 * rates["low"], 100 * rates["high"]
+            ax.axvspan(low, high, alpha=0.12, lw=0, **look)
+            interval = f" ({low:.2f} to {high:.2f})"
+        dashes = DASHES[(index + 1) % len(DASHES)]
+        ax.axvline(mean, ls=dashes, lw=1.8, label=plain(f"{name}: {mean:.1f} %"), **look)
+        phrases.append(f"{name} {mean:.2f} %{interval}")
+    return f" Without training: {joined(phrases)}." if phrases else ""
+
+
 @styled
 def intervals(
-    results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers"
-) -> Picture:
+    results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers",
+    baselines: dict[str, dict] | None = None,
+) -> Picture:  # fmt: skip
     """Error rates with interval and seeds, best first, in per cent.
 
     Args:
         results: name -> {"mean": rate, "low": rate, "high": rate, "seeds": [rates]}, fractions;
             low and high, or seeds, may be missing. ci: name of the interval in the legend.
+        baselines: the same of systems without training, drawn as vertical lines with their interval.
 
     >>> one = {"mean": 0.05, "low": 0.04, "high": 0.06, "seeds": [0.049, 0.051]}
     >>> intervals({"worse": one | {"mean": 0.08}, "better": one}).alt
@@ -274,9 +308,10 @@ def intervals(
         _row(ax, row, line, seeds, mean, ci)
         interval = f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""
         phrases.append(f"{name} {mean:.2f} %{interval}")
+    sentence = _reference_lines(ax, baselines or {})
     ax.set_xlabel(f"{xlabel} [%]")
     legend(figure, ax)
-    figure.alt = f"{xlabel}, lowest first: {joined(phrases)}."
+    figure.alt = f"{xlabel}, lowest first: {joined(phrases)}.{sentence}"
     return figure
 
 

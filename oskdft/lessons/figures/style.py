@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 COLOURS = sns.color_palette("colorblind", 10).as_hex()
 MARKERS = "osD^vPXp<>"
+GREYS = ["#4d4d4d", "#7f7f7f", "#a6a6a6"]  # of systems without training
 DASHES = ["-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 3))]
 STYLE = {
     **sns.axes_style("ticks"),
