@@ -38,7 +38,7 @@ PHONES = (  # ARPAbet without stress; number 0 of the phone probe is the blank
 )  # fmt: skip
 HELD_SPEAKERS = 4  # the phone probe holds one speaker in four out
 PHONE_STEPS = 80  # L-BFGS steps of the phone probe
-PHONE_DECAY = 1e-3  # weight of the squared norm in the loss of the phone probe
+PHONE_DECAY = 5e-3  # weight of the squared norm in the loss of the phone probe
 BLANK_LOGIT = 4.0  # at the start: most frames emit no new phone
 
 

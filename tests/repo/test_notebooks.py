@@ -18,7 +18,7 @@ NAMES = (
 )  # fmt: skip
 SOLUTIONS = tuple(f"solutions/{name[:2]}_solutions" for name in NAMES)
 COMMON = {
-    "profile": '"smoke"', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
+    "profile": '""', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
     "save_figures": "False",
 }  # fmt: skip
 TAGS = {"parameters", "setup", "check", "exercise", "feedback", "figure", "solution"}
@@ -75,7 +75,7 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters(name):
-    """papermill sees them all, smoke is the default, each has a help text and is used."""
+    """papermill sees them all, each has a help text and is used."""
     assert len(cells(name, "parameters")) == 1
     known = papermill.inspect_notebook(str(path_of(name)))
     assert list(known)[: len(COMMON)] == list(COMMON)

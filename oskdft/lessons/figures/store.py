@@ -19,7 +19,7 @@ from oskdft.lessons.figures.style import Picture, style
 from oskdft.utils import provenance
 from oskdft.utils.files import atomic, read_json, write_json
 
-SMOKE = "smoke: random teacher, eight voices; these numbers carry no meaning"
+SMOKE = "smoke: random teacher, eight speakers; these numbers carry no meaning"
 DPI = 150
 DRAWN = ("plot", "data", "note")  # entries of a record that the picture depends on
 DIGITS = 6  # significant digits of stored numbers
