@@ -101,7 +101,7 @@ def test_result_without_test_trials(lesson, run, monkeypatch):
     monkeypatch.setitem(
         lesson.__dict__, "speech", dataclasses.replace(lesson.speech, test_trials=None)
     )
-    with pytest.raises(ValueError, match="synthetic has no test trials; set data.trials"):
+    with pytest.raises(ValueError, match="speechbox has no test trials; set data.trials"):
         lesson.result(run)
 
 
@@ -127,7 +127,7 @@ def test_compare_under_smoke_compares_nothing(lesson, capsys):
     printed = capsys.readouterr().out
     assert "12.00 %" not in printed and printed.count("not comparable") == 3
     trials = len(lesson.speech.test_trials)
-    label = f"{trials:,} trials of synthetic, 2 seeds"
+    label = f"{trials:,} trials of speechbox, 2 seeds"
     assert label in printed and label in read_json(lesson.out / "tables" / "04.json")["note"]
     saved = read_json(lesson.out / "tables" / "04.json")
     assert [row[1] for row in saved["rows"]] == ["0.98 %", "-76.2 %"]
