@@ -1,17 +1,20 @@
 """A trained model in use: embed, score, verify. Without torch where the model is in ONNX form."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from oskdft.config import EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.evaluation.embedding import Model
 from oskdft.speech import audio
 from oskdft.speech.quality import doubts, require_file, require_wave
 from oskdft.storage import onnx_model
 from oskdft.utils.console import say
 from oskdft.utils.files import ASSETS
+
+if TYPE_CHECKING:  # the module behind it reads corpora, which one answer does not need
+    from oskdft.evaluation.embedding import Model
 
 NAMES = ("classroom",)  # students in assets/
 
@@ -24,7 +27,7 @@ class Verifier:
             model.json.
     """
 
-    def __init__(self, model: Model, recipe: EvalConfig, described: dict) -> None:
+    def __init__(self, model: "Model", recipe: EvalConfig, described: dict) -> None:
         self.model = model
         self.recipe = recipe
         self.described = described
