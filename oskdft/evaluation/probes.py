@@ -199,7 +199,7 @@ def probe(table: np.ndarray, labels: Sequence, groups: Sequence) -> tuple[float,
     Returns:
         (accuracy, share of the most frequent label), fractions in [0, 1].
     Raises:
-        ValueError: fewer than two groups or labels.
+        ValueError: fewer than two labels that are each in two groups or more.
 
     >>> table = np.array([[0.0], [0.1], [1.0], [1.1]] * 2)
     >>> probe(table, ["a", "a", "b", "b"] * 2, [0] * 4 + [1] * 4)
@@ -207,9 +207,11 @@ def probe(table: np.ndarray, labels: Sequence, groups: Sequence) -> tuple[float,
     """
     labels, groups = np.asarray(labels), np.asarray(groups)
     count = len(np.unique(groups))
-    if count < 2 or len(np.unique(labels)) < 2:
+    shared = [name for name in np.unique(labels) if len(np.unique(groups[labels == name])) > 1]
+    if len(shared) < 2:
         raise ValueError(
-            f"{count} groups, {len(np.unique(labels))} labels; a probe needs two of each"
+            f"{count} groups, {len(np.unique(labels))} labels, {len(shared)} of them in several groups; "
+            "a probe needs two labels that are each in two groups"
         )
     split = StratifiedGroupKFold(min(FOLDS, count))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-3, max_iter=1000))

@@ -62,9 +62,16 @@ def test_probe_is_never_fitted_on_the_group_it_is_asked_about():
     assert probes.probe(table[:, None], labels, groups)[0] == 0.0
 
 
-@pytest.mark.parametrize("labels, groups", [(["a"] * 4, [0, 0, 1, 1]), (["a", "b"] * 2, [0] * 4)])
-def test_probe_needs_two_labels_and_two_groups(labels, groups):
-    with pytest.raises(ValueError, match="two of each"):
+@pytest.mark.parametrize(
+    "labels, groups",
+    [
+        (["a"] * 4, [0, 0, 1, 1]),
+        (["a", "b"] * 2, [0] * 4),
+        (["a", "a", "a", "b"], [0, 1, 2, 3]),  # held out, b leaves a alone
+    ],
+)
+def test_probe_needs_two_labels_in_two_groups_each(labels, groups):
+    with pytest.raises(ValueError, match="two labels that are each in two groups"):
         probes.probe(np.zeros((4, 1)), labels, groups)
 
 
