@@ -101,9 +101,8 @@ def evaluate(
     listed = trials if isinstance(trials, Trials) else read_trials(trials, root)
     targets = int(listed.label.sum())
     if not 0 < targets < len(listed):
-        raise ValueError(
-            f"{listed.name}: {targets} of {len(listed)} are targets; both kinds are needed"
-        )
+        source = listed.name if isinstance(trials, Trials) else trials
+        raise ValueError(f"{source}: {targets} of {len(listed)} are targets; both kinds are needed")
     others = _cohort(cohort) if cohort else None
     verifier = load(name, device)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")

@@ -127,7 +127,9 @@ def test_compare_under_smoke_compares_nothing(lesson, capsys):
     printed = capsys.readouterr().out
     assert "12.00 %" not in printed and printed.count("not comparable") == 3
     trials = len(lesson.speech.test_trials)
-    label = f"{trials:,} trials of speechbox, 2 seeds"
+    label = (
+        f"{trials:,} trials of speechbox (part of speechbox, same gender and age group), 2 seeds"
+    )
     assert label in printed and label in read_json(lesson.out / "tables" / "04.json")["note"]
     saved = read_json(lesson.out / "tables" / "04.json")
     assert [row[1] for row in saved["rows"]] == ["0.98 %", "-76.2 %"]

@@ -436,16 +436,6 @@ def test_kaldi_tables_and_trial_lists_name_the_members(tmp_path: Path):
     )
 
 
-def test_a_table_of_utterances_names_the_members(tmp_path: Path):
-    root, out = tmp_path / "root", tmp_path / "out"
-    audio.write(root / "a/1.wav", hum(0.6))
-    audio.write(root / "a/2.wav", hum(0.6))
-    (root / "a/2.wav").write_bytes(b"no sound")
-    (root / "utterances.csv").write_text('path,text\na/1.wav,"Hi, you"\na/2.wav,there\n')
-    pack("folder", root, out, processes=1)
-    assert (out / "utterances.csv").read_text() == 'path,text\na/1.flac,"Hi, you"\n'
-
-
 def test_nothing_to_pack_is_an_error_that_names_a_file(tmp_path: Path):
     (tmp_path / "root/a").mkdir(parents=True)
     (tmp_path / "root/a/1.wav").write_bytes(b"")

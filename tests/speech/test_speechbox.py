@@ -184,7 +184,7 @@ def test_a_slice_of_the_test_list_holds_all_trials_of_its_recordings(speakers, e
     expected = [line for line in expected if set(line[1:]) <= used]
     rows = zip(trials.label, trials.enrol, trials.test, strict=True)
     assert [(label, trials.paths[a], trials.paths[b]) for label, a, b in rows] == expected
-    assert root == BOX and trials.name == f"{len(expected):,} trials of {whole.name}"
+    assert root == BOX and trials.name == f"part of {whole.name}"
 
 
 def test_without_a_slice_the_test_list_is_whole():
@@ -205,7 +205,7 @@ def test_selected_trials_keep_their_recordings_and_no_others():
         ("b/2", "a/2"),
         ("b/1", "b/2"),
     ]
-    assert part.enrol.dtype == part.test.dtype == np.int32 and part.name == "2 trials of mine"
+    assert part.enrol.dtype == part.test.dtype == np.int32 and part.name == "part of mine"
     everything = trials.select(np.ones(4, bool))
     assert everything.paths == trials.paths and everything.enrol.tolist() == enrol.tolist()
     assert len(trials.select(np.zeros(4, bool))) == 0
@@ -230,7 +230,9 @@ SYNTHETIC = re.compile(
     r"|speech[./]synthetic|corpus[\"'=: ]+synthetic|data make|make_corpus",
     re.IGNORECASE,
 )
-RECORDS = ("oskdft/assets/classroom", "benchmarks/results/")  # of past runs, shipped weights' too
+RECORDS = (  # of past runs; the figures are drawn again with the next classroom batch
+    "oskdft/assets/classroom", "benchmarks/results/", "figures/",
+)  # fmt: skip
 
 
 def test_no_synthetic_voice_and_no_espeak():

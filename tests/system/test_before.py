@@ -46,11 +46,14 @@ def test_a_model_gives_the_embedding_that_it_gave(name):
 def test_a_run_folder_is_read():
     described = read_json(BEFORE / "run" / "best" / "model.json")
     cfg = config.load(str(BEFORE / "run" / "config.yaml"))
-    assert (
-        config.to_dict(cfg)
-        == described["config"]
-        == read_json(BEFORE / "run/report.json")["config"]
-    )
+    stored = described["config"]
+    assert stored == read_json(BEFORE / "run/report.json")["config"]
+    assert config.from_dict(stored) == cfg
+    retired = {name: stored["data"].pop(name) for name in config.DataConfig.RETIRED}
+    assert retired == {"speakers": 8, "utterances": 6}  # sizes of a corpus that was generated
+    now = config.to_dict(cfg)
+    assert now["data"].pop("slice_speakers") == now["data"].pop("slice_utterances") == 0
+    assert now == stored
     rows = run_folder.read_metrics(BEFORE / "run" / "metrics.csv")
     assert [row["step"] for row in rows] == [5, 10] and rows[1]["loss"] == 9.22429
     state = run_folder.last_state(BEFORE / "run")

@@ -37,7 +37,7 @@ def promising_flac() -> bytes:
 
 BAD = [
     # settings, in a file
-    ("yaml", "a: [", "is not valid YAML .*mend it there"),
+    ("yaml", "a: [", "is not valid YAML .*correct it there"),
     ("yaml", "[1, 2]", "the configuration is .1, 2.; write `key: value` lines"),
     ("yaml", "train: 3", "train is 3; write `key: value` lines"),
     ("yaml", "trian: {lr: 1}", "unknown setting trian; did you mean train"),
@@ -47,9 +47,9 @@ BAD = [
     ("yaml", f"seed: {'9' * 5000}", "is not valid YAML .*digits"),
     ("yaml", "seed: 1.5", "seed is 1.5; write a whole number"),
     ("yaml", "seed: 2001-01-01", "seed is .*; write a whole number"),
-    ("yaml", "seed: -1", "seed is -1; it must not be less than 0"),
+    ("yaml", "seed: -1", "seed is -1; it must be at least 0"),
     ("yaml", "mode: new", "mode is 'new'; choose published, corrected"),
-    ("yaml", "train: {batch: 1}", "batch normalisation needs at least 2"),
+    ("yaml", "train: {batch: 1}", "train.batch is 1; it must be at least 2"),
     ("yaml", "loss: {kd_layers: 4}", "loss.kd_layers is 4; write a list"),
     ("yaml", "model: {adapter_noise: [1]}", "model.adapter_noise has 1 entries; write 2"),
     ("yaml", BOMB, "seed is .*; write a whole number"),
@@ -72,11 +72,11 @@ BAD = [
     ),
     # score files
     ("scores", "", "holds no scores; give lines of label and score"),
-    ("scores", "1 0.5\n0 nan\n", "line 2: score nan is not finite"),
-    ("scores", "1 0.5\n0 low\n", "line 2: score 'low' is not a number"),
-    ("scores", "yes 0.5\n", "has label 'yes'; write 1 or 0"),
-    ("scores", "1 0.5\n1 a b 0.5\n", "line 2: .*the lines before had 2; use one form"),
-    ("scores", "1 a 0.5\n", "has 3 fields; write 'label score'"),
+    ("scores", "1 0.5\n0 nan\n", "line 2: .* has score 'nan', which is not a finite number"),
+    ("scores", "1 0.5\n0 low\n", "line 2: .* has score 'low', which is not a finite number"),
+    ("scores", "yes 0.5\n", "has label 'yes'; expected .*label 1 or 0"),
+    ("scores", "1 0.5\n1 a b 0.5\n", "line 2: .* has 4 fields, the lines before 2; expected"),
+    ("scores", "1 a 0.5\n", "has 3 fields; expected 'label score'"),
     ("scores", "1 0.5\n", "non-?target"),
     ("scores", b"\xff\xfe1 0.5", "is not UTF-8 text; give a score file"),
     # tables of corpora

@@ -54,7 +54,7 @@ class Trials:
         enrol, test = position.reshape(2, -1).astype(np.int32)
         label = self.label[chosen]
         paths = [self.paths[i] for i in used]
-        return Trials(label, enrol, test, paths, f"{len(label):,} trials of {self.name}")
+        return Trials(label, enrol, test, paths, f"part of {self.name}")
 
 
 def read_trials(path: str | Path, root: str | Path | None = None) -> Trials:
