@@ -286,26 +286,27 @@ def test_contrast_by_hand_with_masked_frames():
     assert again == pytest.approx(got)
 
 
-def test_test_speakers_are_never_read(monkeypatch):
+def test_test_speakers_are_never_read(tmp_path, monkeypatch):
     """Neither to train on nor to judge; development speakers only judge."""
-    heard, judged = [], []
-    monkeypatch.setattr(pretrain, "Speech", lambda paths: heard.extend(paths))
-    monkeypatch.setattr(pretrain, "noise_files", lambda _: {})
-    monkeypatch.setattr(audio, "read", lambda path: judged.append(path))
-    everyone = tables.load_corpus("speechbox", split="train")
-    test = tables.load_corpus("speechbox", split="test")
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    extra = tmp_path / "librispeech_cohort" / "14" / "1.flac"
+    extra.parent.mkdir(parents=True)
+    extra.touch()
+    trained, judged = [], []
+    monkeypatch.setattr(pretrain, "Speech", trained.extend)
+    monkeypatch.setattr(audio, "read", judged.append)
     pretrain.hear(replace(TINY, dev_speakers=15))
-    secret = set(test.names())
-    known = {everyone.root / name for name in everyone.names()}
-    assert len(judged) > 15 and set(judged) < known and set(heard) & known
-    assert not {everyone.root / name for name in secret} & {*heard, *judged}
-    assert not set(heard) & set(judged)
-    who = dict(zip(everyone.names(), everyone.speaker, strict=True))
-    speakers = [
-        {who[str(path.relative_to(everyone.root))] for path in paths if path in known}
-        for paths in (heard, judged)
-    ]
-    assert not speakers[0] & speakers[1] and len(speakers[1]) == 15
+    everyone = tables.load_corpus("speechbox", split="train")
+    speaker = {
+        everyone.path(row): everyone.speakers[label] for row, label in enumerate(everyone.speaker)
+    }
+    assert extra in trained and set(trained) - {extra} < speaker.keys()
+    assert len(judged) > 15 and set(judged) < speaker.keys(), "a recording of another split"
+    train_speakers = {speaker[path] for path in trained if path != extra}
+    dev_speakers = {speaker[path] for path in judged}
+    assert (len(train_speakers), len(dev_speakers)) == (110, 15)
+    assert not train_speakers & dev_speakers
 
 
 @pytest.mark.parametrize("name", objectives.CONFIGS)
