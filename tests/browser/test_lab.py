@@ -199,7 +199,7 @@ def test_det_systems_are_toggled_and_chosen(evaluation):
 
 
 def test_map_hover_names_and_click_plays(embeddings):
-    point = embeddings.widget.locator("button[title$='.wav'], button[title$='.flac']").nth(3)
+    point = embeddings.widget.locator("button[title$='.opus']").nth(3)
     name, picture = point.get_attribute("title"), embeddings.image()
     drawn = embeddings.widget.locator("img").bounding_box()
     assert point.locator("xpath=..").bounding_box() == pytest.approx(drawn, abs=1), "on its point"
