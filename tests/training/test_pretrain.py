@@ -290,9 +290,10 @@ def test_test_speakers_are_never_read(tmp_path, monkeypatch):
     """Neither to train on nor to judge; development speakers only judge."""
     monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    extra = tmp_path / "librispeech_cohort" / "14" / "1.flac"
-    extra.parent.mkdir(parents=True)
-    extra.touch()
+    kept, extra = (tmp_path / "librispeech_cohort" / who / "1.flac" for who in ("13", "14"))
+    for path in (kept, extra):
+        path.parent.mkdir(parents=True)
+        path.touch()
     trained, judged = [], []
     monkeypatch.setattr(pretrain, "Speech", trained.extend)
     monkeypatch.setattr(audio, "read", judged.append)
@@ -301,6 +302,7 @@ def test_test_speakers_are_never_read(tmp_path, monkeypatch):
     speaker = {
         everyone.path(row): everyone.speakers[label] for row, label in enumerate(everyone.speaker)
     }
+    assert kept not in trained, "the first of five excerpts is kept for development"
     assert extra in trained and set(trained) - {extra} < speaker.keys()
     assert len(judged) > 15 and set(judged) < speaker.keys(), "a recording of another split"
     train_speakers = {speaker[path] for path in trained if path != extra}

@@ -41,6 +41,8 @@ from oskdft.utils.process import Interrupts, explained
 
 __all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
 
+COHORT_DEV = 5  # every fifth speaker of the LibriSpeech excerpts is kept for development
+
 
 def run(recipe: PretrainConfig, out: str | Path) -> dict:
     """Pre-train on the corpora that are here, see `hear`."""
@@ -51,14 +53,15 @@ def hear(recipe: PretrainConfig) -> tuple[Speech, list[np.ndarray], Callable]:
     """Read speechbox train and the LibriSpeech cohort, noise, and the judge of the layers.
 
     Development speakers of speechbox are left out and judge every layer; test speakers are never
-    read. Cohort and noise are used where $OSKDFT_DATA has them.
+    read. Cohort (four speakers of five) and noise are used where $OSKDFT_DATA has them.
     """
     everyone = tables.load_corpus("speechbox", split="train")
     train, dev = tables.dev_split(everyone, recipe.dev_speakers, protocol.DEV_SEED)
     paths = [train.path(i) for i in range(len(train))]
     noises: list[np.ndarray] = []
     for data in catalogue.data_folders():
-        paths += sorted((data / "librispeech_cohort").glob("*/*.*"))
+        cohort = sorted((data / "librispeech_cohort").glob("*/*.*"))
+        paths += [path for number, path in enumerate(cohort) if number % COHORT_DEV]
         clips = noise_files(str(data / "noise")) if (data / "noise").is_dir() else {}
         noises += [audio.read(data / "noise" / path) for path in clips.get("noise", [])]
     alike = protocol.groups("speechbox", dev)
