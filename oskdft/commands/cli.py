@@ -102,32 +102,29 @@ def config(
     from oskdft import config as module
 
     rows = module.describe(module.load(profile))
-    show({"profile": profile, "settings": rows}, as_json, "\n".join(setting_lines(rows)))
+    show({"profile": profile, "settings": rows}, as_json, setting_table(rows))
 
 
-def setting_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Settings as aligned lines below a head; a blank line between sections.
+def setting_table(settings: list[dict[str, Any]]) -> str:
+    """Settings as an aligned table.
 
     >>> row = {"name": "data.crop_s", "value": 2.0, "unit": "s", "meaning": "length", "source": "P"}
-    >>> setting_lines([row | {"choices": [], "changed": True}])
-    ['  setting      value  unit  source  meaning', '* data.crop_s  2.0    s     P       length']
+    >>> print(setting_table([row | {"choices": [], "changed": True}]))
+      | setting     | value | unit | source | meaning
+    --+-------------+-------+------+--------+--------
+    * | data.crop_s | 2.0   | s    | P      | length
     """
-    cells = [("setting", "value", "unit", "source")]
-    for row in rows:
+    from oskdft.lessons.exercise import table
+
+    rows = [("", "setting", "value", "unit", "source", "meaning")]
+    for row in settings:
         text = row["value"] if row["value"] and isinstance(row["value"], str) else None
-        cells.append((row["name"], text or json.dumps(row["value"]), row["unit"], row["source"]))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligned = ["  ".join(map(str.ljust, columns, widths)) for columns in cells]
-    lines = [f"  {aligned[0]}  meaning"]
-    section = rows[0]["name"].rpartition(".")[0]
-    for row, columns in zip(rows, aligned[1:], strict=True):
-        if row["name"].rpartition(".")[0] != section:
-            section = row["name"].rpartition(".")[0]
-            lines.append("")
+        value = text or json.dumps(row["value"])
         choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
-        mark = "*" if row["changed"] else " "
-        lines.append(f"{mark} {columns}  {row['meaning']}{choices}")
-    return lines
+        mark = "*" if row["changed"] else ""
+        meaning = f"{row['meaning']}{choices}"
+        rows.append((mark, row["name"], value, row["unit"], row["source"], meaning))
+    return table(rows)
 
 
 @data.command("list")

@@ -8,7 +8,6 @@ Only the standard library is imported here, and a child process tries every othe
 doctor reports libraries that fail to import, even those that crash the interpreter.
 """
 
-import argparse
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -60,9 +59,8 @@ def repair() -> list[str]:
     """Set torchaudio's native extension aside if, and only if, loading it fails.
 
     Returns:
-        One line per change; empty if torchaudio loads.
+        A line about what was done, or about why nothing could be done; empty if torchaudio loads.
     Raises:
-        ValueError: torchaudio is not installed, or fails for another reason than its extension.
         OSError: the package folder cannot be written.
 
     >>> repair()  # nothing to do where torchaudio loads
@@ -71,16 +69,15 @@ def repair() -> list[str]:
     reason = _import_error("torchaudio")
     if not reason:
         return []
-    folder = _package_folder("torchaudio")
-    if folder is None:
-        raise ValueError(f"torchaudio is not installed; {REINSTALL}")
-    moved = [path.replace(path.with_name(path.name + ASIDE)) for path in _extension_files(folder)]
+    spec = importlib.util.find_spec("torchaudio")  # finds the package without importing it
+    files = _extension_files(Path(spec.origin).parent) if spec and spec.origin else []
+    moved = [path.replace(path.with_name(path.name + ASIDE)) for path in files]
     if moved and not _import_error("torchaudio"):
         names = ", ".join(path.name.removesuffix(ASIDE) for path in moved)
         return [f"torchaudio: set aside {names} (as *{ASIDE}); it now runs in pure Python"]
     for path in moved:  # they were not the reason
         path.replace(path.with_name(path.name.removesuffix(ASIDE)))
-    raise ValueError(f"torchaudio does not load ({reason}); {REINSTALL}")
+    return [f"torchaudio does not load ({reason}); {REINSTALL}"]
 
 
 def lines(findings: list[Finding]) -> list[str]:
@@ -97,29 +94,6 @@ def lines(findings: list[Finding]) -> list[str]:
         if finding.fix:
             text.append(f"{'':8}fix: {finding.fix}")
     return text
-
-
-def main() -> int:
-    """Run `python -m oskdft.commands.doctor [--fix]`; returns 1 if something required is broken."""
-    parser = argparse.ArgumentParser(
-        prog="python -m oskdft.commands.doctor", description="Check the installation."
-    )
-    parser.add_argument("--fix", action="store_true", help="repair torchaudio first, if it fails")
-    if parser.parse_args().fix:
-        try:
-            for line in repair():
-                print(line, flush=True)
-        except (ValueError, OSError) as error:
-            print(error, file=sys.stderr)
-    findings = diagnose()
-    print("\n".join(lines(findings)))
-    return int(not all(finding.ok for finding in findings))
-
-
-def _package_folder(name: str) -> Path | None:
-    """Folder of a package, without importing it; None if it is not installed."""
-    spec = importlib.util.find_spec(name)
-    return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _extension_files(folder: Path) -> list[Path]:
@@ -259,5 +233,8 @@ def _offline() -> Finding:
     return Finding("hub", True, detail)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # the same command under the name of this module
+    from oskdft.commands import cli
+
+    sys.argv.insert(1, "doctor")
+    cli.main()

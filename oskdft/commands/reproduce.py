@@ -27,8 +27,7 @@ from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, write_json
 
 NOTEBOOKS = ROOT / "notebooks"
-LIVE_S = 1.0  # between two progress lines on a terminal
-LOG_S = 60.0  # and in a log
+LOG_S = 60.0  # between two progress lines in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
 
@@ -62,7 +61,12 @@ def reproduce(
             raise ValueError(f"-p {name} has to be the same in the whole batch; use {OWN[name]}")
     values = {"profile": profile, "output_dir": str(out), "save_figures": True} | (parameters or {})
     known = {path: set(papermill.inspect_notebook(str(path))) for path in chosen}
-    _refuse_unknown(values, known)
+    everything = sorted(set().union(*known.values()))
+    for name in values:
+        if name not in everything:  # papermill only warns
+            raise ValueError(
+                f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
+            )
     with Lock(out):
         return write_report(out, profile, _run_chosen(known, values, out, resume))
 
@@ -83,8 +87,13 @@ def _run_chosen(
         used = {name: value for name, value in values.items() if name in known[path]}
         before = state.get(path.stem, {})
         if before.get("parameters") == used and before.get("source") == _digest(path):
-            other = "" if before.get("commit") == commit else _of_another(before, commit)
-            say(f"{label}: done before, {before['seconds']:.0f} s{other}")
+            done = f"{label}: done before, {before['seconds']:.0f} s"
+            if before.get("commit") != commit:  # the digest covers the notebook, not the package
+                done += (
+                    f", at commit {before.get('commit') or 'unknown'}; here is "
+                    f"{commit or 'unknown'}: to run it again, choose another --out"
+                )
+            say(done)
             continue
         say(f"{label} ...")
         began = time.monotonic()
@@ -98,45 +107,31 @@ def _run_chosen(
     return state
 
 
-def _of_another(before: dict, commit: str) -> str:
-    """Warning that the package may have changed since; the digest covers the notebook alone."""
-    return (
-        f", at commit {before.get('commit') or 'unknown'}; here is {commit or 'unknown'}: "
-        "to run it again, choose another --out"
-    )
-
-
 @contextlib.contextmanager
 def _watched(label: str, cells: int) -> Iterator[Callable]:
-    """Show which cell runs: one line redrawn on a terminal, a line a minute in a log.
+    """Print a line a minute in a log: which cell runs. On a terminal papermill draws a bar.
 
     Args:
         cells: number of cells, with the one that papermill adds for the parameters.
     Yields:
         the function that nbclient calls when a cell starts.
     """
-    live = sys.stderr.isatty()
     began = time.monotonic()
     stop = threading.Event()
     started = [0]  # indices of cells
 
     def tick() -> None:
-        while not stop.wait(LIVE_S if live else LOG_S):
-            text = f"{label}: cell {started[-1] + 1} of {cells}, {time.monotonic() - began:.0f} s"
-            if live:
-                print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-            else:
-                say(text)
+        while not stop.wait(LOG_S):
+            seconds = time.monotonic() - began
+            say(f"{label}: cell {started[-1] + 1} of {cells}, {seconds:.0f} s")
 
     ticker = threading.Thread(target=tick, daemon=True)
-    ticker.start()
+    if not sys.stderr.isatty():
+        ticker.start()
     try:
         yield lambda cell, cell_index: started.append(cell_index)
     finally:
         stop.set()
-        ticker.join()
-        if live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def select(only: list[str] | None) -> list[Path]:
@@ -155,23 +150,21 @@ def select(only: list[str] | None) -> list[Path]:
     return [path for number, path in numbers.items() if not only or number in only]
 
 
-def _refuse_unknown(values: dict[str, Any], known: dict[Path, set[str]]) -> None:
-    """Refuse a parameter that no notebook has; papermill only warns."""
-    everything = sorted(set().union(*known.values()))
-    for name in values:
-        if name not in everything:
-            raise ValueError(
-                f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
-            )
-
-
 def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) -> None:
+    """Execute a notebook into ``copy``.
+
+    The kernel is reached over sockets in a private temporary folder. Over TCP every user of the
+    machine could read the messages, and the kernel warns of that. Without a folder the sockets
+    would be made beside the notebooks, whose file system may not support them.
+    """
     copy.parent.mkdir(parents=True, exist_ok=True)
+    bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with _local_sockets() as sockets:
+        with tempfile.TemporaryDirectory(prefix="oskdft-") as folder:
+            sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
             papermill.execute_notebook(
-                str(path), str(copy), parameters, kernel_name="python3", progress_bar=False,
-                cwd=str(path.parent), on_cell_start=at_cell, config=sockets,
+                str(path), str(copy), parameters, kernel_name="python3", progress_bar=bar,
+                cwd=str(path.parent), on_cell_start=at_cell, config=TraitletsConfig(sockets),
             )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
@@ -182,17 +175,6 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
-
-
-@contextlib.contextmanager
-def _local_sockets() -> Iterator[TraitletsConfig]:
-    """Settings that connect to a kernel over sockets in a private temporary folder.
-
-    Over TCP every user of the machine could read the messages, and the kernel warns of that. Without
-    a folder the sockets would be made beside the notebooks, whose file system may not support them.
-    """
-    with tempfile.TemporaryDirectory(prefix="oskdft-") as folder:
-        yield TraitletsConfig({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def _digest(path: Path) -> str:

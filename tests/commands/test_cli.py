@@ -74,9 +74,9 @@ def test_config_prints_every_setting(oskdft):
     assert (crop["value"], crop["unit"], crop["changed"]) == (3.0, "s", True)
     code, out, _ = oskdft("config", "vox1")
     lines = [line for line in out.splitlines() if line]
-    assert code == 0 and len(lines) == len(rows) + 1
+    assert code == 0 and len(lines) == len(rows) + 2  # head and rule
     [line] = [line for line in lines if "data.crop_s" in line]
-    assert line.startswith("* ") and line.split()[2:4] == ["3.0", "s"]
+    assert line.split()[0] == "*" and line.split()[4:7] == ["3.0", "|", "s"]
     assert oskdft("config", "vox3")[2].startswith("oskdft: no profile 'vox3'; choose smoke")
 
 

@@ -54,7 +54,8 @@ def test_a_torchaudio_that_cannot_load_is_repaired(broken: Path):
 def test_a_broken_torchaudio_is_reported_with_the_fix(broken: Path):
     (broken.parent / "transformers.py").write_text("raise ImportError('torchaudio')")  # faster
     told = python(
-        "import sys; from oskdft.commands import doctor; sys.exit(doctor.main())", broken.parent
+        "import runpy; runpy.run_module('oskdft.commands.doctor', run_name='__main__')",
+        broken.parent,
     )
     assert told.returncode == 1
     text = told.stdout.splitlines()
@@ -64,29 +65,24 @@ def test_a_broken_torchaudio_is_reported_with_the_fix(broken: Path):
     assert any(line.startswith("ok      torch ") for line in text)
 
 
-def test_another_fault_leaves_the_extension_where_it_is(tmp_path: Path, monkeypatch):
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / EXTENSION).write_text("fine")
-    monkeypatch.setattr(doctor, "_import_error", lambda module: "ImportError: no torch")
-    monkeypatch.setattr(doctor, "_package_folder", lambda name: tmp_path)
-    with pytest.raises(
-        ValueError, match=r"does not load \(ImportError: no torch\); make clean setup"
-    ):
-        doctor.repair()
-    assert [path.name for path in (tmp_path / "lib").iterdir()] == [EXTENSION]
-
-
-def test_a_torchaudio_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(doctor, "_import_error", lambda module: "ModuleNotFoundError: torchaudio")
-    monkeypatch.setattr(doctor, "_package_folder", lambda name: None)
-    with pytest.raises(ValueError, match="torchaudio is not installed; make clean setup"):
-        doctor.repair()
-
-
-def test_a_torchaudio_that_loads_is_left_alone(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(doctor, "_import_error", lambda module: "")
-    monkeypatch.setattr(doctor, "_package_folder", lambda name: pytest.fail("looked for files"))
-    assert doctor.repair() == []
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        ("", "[]"),
+        (
+            "raise ImportError('no torch')",
+            "['torchaudio does not load (ImportError: no torch); make clean setup']",
+        ),
+    ],
+    ids=["loads", "another fault"],
+)
+def test_an_extension_that_is_not_at_fault_stays_where_it_is(tmp_path: Path, module, told):
+    (tmp_path / "torchaudio" / "lib").mkdir(parents=True)
+    (tmp_path / "torchaudio" / "__init__.py").write_text(module)
+    (tmp_path / "torchaudio" / "lib" / EXTENSION).write_text("fine")
+    done = python("from oskdft.commands import doctor; print(doctor.repair())", tmp_path)
+    assert done.stdout == f"{told}\n", done.stderr
+    assert [path.name for path in (tmp_path / "torchaudio/lib").iterdir()] == [EXTENSION]
 
 
 def test_a_library_that_crashes_does_not_silence_the_others(tmp_path: Path):
