@@ -21,10 +21,10 @@ from traitlets.config import Config as TraitletsConfig
 
 from oskdft import config
 from oskdft.lessons.lesson import ROOT
-from oskdft.training.run_folder import Lock
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, write_json
+from oskdft.utils.lock import Lock
 
 NOTEBOOKS = ROOT / "notebooks"
 LOG_S = 60.0  # between two progress lines in a log

@@ -15,19 +15,13 @@ from oskdft.utils.files import atomic
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
-    """Write named tensors atomically and return the file's `digest`."""
+    """Write named tensors atomically and return the SHA-256 of the file."""
     # safetensors refuses strided and shared memory, so each tensor is copied
     copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     data = save(copies, {"format": "pt"})
     with atomic(path, "wb") as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def digest(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal: safetensors notices missing bytes, but not changed bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -6,11 +6,7 @@ damaged. `last_state` skips both.
 """
 
 import csv
-import errno
-import fcntl
 import io
-import os
-import socket
 from pathlib import Path
 
 import torch
@@ -20,62 +16,12 @@ from oskdft.config import Config, differences, load, to_dict, to_yaml
 from oskdft.storage import tensors
 from oskdft.storage.tensors import load_strictly, save_tensors
 from oskdft.utils.console import say
-from oskdft.utils.files import atomic, check_room, read_json, write_json
+from oskdft.utils.files import atomic, check_room, read_json, sha256, write_json
+from oskdft.utils.lock import Lock
 
 KEPT = 2  # states to fall back on
 MODELS = 4  # best/, last/, the stage before, and one being written
-LOCK = ".lock"
 IN_A_STATE = {"stage", "step", "seconds", "rows", "validations", "window", "sha256"}
-
-
-class Lock:
-    """The right to write a run folder. The system releases it when the process ends, however it ends.
-
-    A POSIX record lock: data workers do not inherit it, network file systems know it.
-
-    Raises:
-        ValueError: another process holds it; says which. OSError: the folder cannot be written.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self.path = out / LOCK
-        out.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as held
-        try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                self.file.seek(0)
-                raise ValueError(
-                    f"{out} is being written by {self.file.read().strip() or 'another process'}; "
-                    "wait for it, or choose another --out"
-                ) from None
-            say(f"{out} cannot be locked ({error.strerror}); see that nobody else writes there")
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self.file.flush()
-
-    def check(self) -> None:
-        """Raise FileNotFoundError if the folder was removed, replaced or unmounted meanwhile."""
-        try:
-            there = os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno()))
-        except OSError:
-            there = False
-        if not there:
-            raise FileNotFoundError(
-                f"{self.path.parent} has vanished (moved, removed or unmounted); the run stops "
-                "here; bring the folder back and go on with --resume"
-            )
-
-    def __enter__(self) -> "Lock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Release the lock."""
-        self.file.close()
 
 
 def claim(out: Path, cfg: Config, resume: bool) -> Lock:
@@ -177,7 +123,7 @@ def _read_state(path: Path) -> dict:
     if not isinstance(state, dict) or not state.keys() >= IN_A_STATE:
         raise ValueError(f"{path} is no state of a run")
     state["tensors"] = tensors.load_tensors(weights)
-    if tensors.digest(weights) != state["sha256"]:
+    if sha256(weights) != state["sha256"]:
         raise ValueError(f"{weights} is damaged (its checksum is not that of {path.name})")
     return state
 

@@ -1,6 +1,7 @@
 """Files that are never half-written, and JSON that is read with care."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -85,6 +86,16 @@ def inside(folder: str | Path, name: str) -> Path:
     if not path.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"{path} leads out of its folder, to {path.resolve()}; put a copy there")
     return path
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    >>> sha256("/dev/null")[:8]
+    'e3b0c442'
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -59,7 +59,7 @@ SHORT = [
 LOCKING = """
 import sys
 from pathlib import Path
-from oskdft.training.run_folder import Lock
+from oskdft.utils.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()

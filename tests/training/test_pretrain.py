@@ -188,7 +188,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(whole, speech, tmp_path, c
 
 
 def test_a_second_writer_is_refused_before_it_reads_anything(tmp_path):
-    code = "import sys\nfrom pathlib import Path\nfrom oskdft.training.run_folder import Lock\n"
+    code = "import sys\nfrom pathlib import Path\nfrom oskdft.utils.lock import Lock\n"
     code += f"lock = Lock(Path({str(tmp_path)!r}))\nprint('locked', flush=True)\nsys.stdin.read()"
     first = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,8 +1,8 @@
-"""Pack a corpus into tar shards: decode, encode, write shards, tables and a manifest.
+"""Pack a corpus into tar shards with its tables and a manifest: what is packed, and how it resumes.
 
-A plan fixes the members of each shard before the first recording is encoded. Shards are written one
-after another, whole or not at all, and recorded; the same call therefore resumes after any end, and
-neither an interruption nor the number of processes changes a byte of the result.
+A plan fixes the members of each shard before the first recording is encoded. `pack_shards` writes
+and records the shards one after another; the same call therefore resumes after any end, and neither
+an interruption nor the number of processes changes a byte of the result.
 
 ==================  ================================================================================
 `NAME-000000.tar`   uncompressed; a member is the recording's path below the root, with the suffix
@@ -15,49 +15,41 @@ tables              Kaldi tables, trial lists, tables of speakers, licences; pat
 ==================  ================================================================================
 """
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
-import io
-import itertools
-import json
 import math
-import multiprocessing
 import os
 import re
 import shutil
-import tarfile
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import NamedTuple
 
 import soundfile
 
-from oskdft.config import SAMPLE_RATE
+from oskdft.config import SAMPLE_RATE, differences
 from oskdft.speech.corpora.catalogue import known
 from oskdft.speech.corpora.headers import remembered
+from oskdft.speech.corpora.pack_shards import is_intact, write_shards, written
 from oskdft.speech.corpora.packed_tables import Names, tables_of, write_table
-from oskdft.speech.corpora.recode import CODECS, DEFAULT_KBIT, MEDIA, Encoded, encode, member_name
+from oskdft.speech.corpora.recode import CODECS, DEFAULT_KBIT, MEDIA, member_name
 from oskdft.speech.corpora.tables import list_utterances
 from oskdft.utils import files
 from oskdft.utils.console import progress, say, some
-from oskdft.utils.process import begin_data_worker
+from oskdft.utils.lock import Lock
+from oskdft.utils.provenance import cores
 
 KBIT = range(6, 129)  # kbit/s that libopus takes for one channel of speech
 SHARD_MB = 256.0
 # Bytes a second of audio, to estimate the sizes of shards: 16-bit WAV; FLAC of speech; lossy files
 WAV_RATE, FLAC_RATE, LOSSY_RATE = 32_000, 16_000, 8_000
 TAR_BLOCK = 512
-CHUNK_FILES, CHUNK_BYTES = 32, 4 << 20  # recordings that one call of a worker encodes
-AHEAD = 3  # chunks in work or waiting to be written, for each worker
 WORK, MANIFEST, LEFT_OUT = ".pack", "manifest.json", "left_out.tsv"
 LARGEST_MANIFEST = 64 << 20  # bytes
+EXAMPLES = 3  # names of each kind of left-out recordings in a report
 KINDS = {  # kind of a recording that is left out -> meaning and fix
     "missing": "named in the tables, absent on disk; complete the corpus",
     "unreadable": "empty, cut off or not audio; copy or download them again",
@@ -77,8 +69,7 @@ class Settings:
     shard_mb: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """A recording that is in no shard: path below the root, key of `KINDS`, reason."""
 
     name: str
@@ -145,9 +136,8 @@ def pack(
         raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
     sources = _sources(settings, root, out)
     try:
-        (out / WORK).mkdir(parents=True, exist_ok=True)
-        with _locked(out):
-            manifest = _pack(settings, sources, out, processes or _cores())
+        with Lock(out / WORK):
+            manifest = _pack(settings, sources, out, processes or cores())
             shutil.rmtree(out / WORK)
     except BrokenProcessPool:
         raise ValueError(
@@ -174,27 +164,6 @@ def _settings(name: str, codec: str, kbit: int, shard_mb: float) -> Settings:
     if not 0.01 <= shard_mb <= 100_000:
         raise ValueError(f"--shard-mb is {shard_mb}; choose 0.01 to 100000")
     return Settings(name, codec, (kbit or DEFAULT_KBIT) if codec == "opus" else 0, float(shard_mb))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """The right to write ``out``; the system releases it when the process ends, however it ends."""
-    with open(out / WORK / "lock", "a", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise ValueError(
-                f"{out} is being written by another process; wait for it, or choose another --out"
-            ) from None
-        if not os.path.exists(file.name):  # the other process finished in between
-            raise ValueError(f"{out} was finished by another process just now; see {MANIFEST}")
-        yield
 
 
 # Which recordings, and in which shards
@@ -242,8 +211,8 @@ def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
     )
 
 
-def _needs_av(settings: Settings, sources: Sources) -> bool:
-    return settings.codec == "opus" or any(n.lower().endswith(MEDIA) for n in sources.names)
+def _has_media(sources: Sources) -> bool:
+    return any(name.lower().endswith(MEDIA) for name in sources.names)
 
 
 def _versions(settings: Settings, sources: Sources) -> dict[str, str]:
@@ -258,7 +227,7 @@ def _versions(settings: Settings, sources: Sources) -> dict[str, str]:
         "soundfile": soundfile.__version__,
         "libsndfile": soundfile.__libsndfile_version__,
     }
-    if _needs_av(settings, sources):
+    if settings.codec == "opus" or _has_media(sources):
         try:
             import av
         except ImportError:
@@ -292,7 +261,7 @@ def _plan(settings: Settings, sources: Sources, out: Path) -> dict:
     """The plan in ``out``, written if there is none; raises if settings or recordings changed."""
     path = out / WORK / "plan.json"
     facts = {
-        "settings": _as_dict(settings),
+        "settings": asdict(settings),
         "versions": _versions(settings, sources),
         "input": sources.digest,
     }
@@ -315,16 +284,9 @@ def _plan(settings: Settings, sources: Sources, out: Path) -> dict:
     return plan
 
 
-def _as_dict(settings: Settings) -> dict:
-    return {key: getattr(settings, key) for key in settings.__slots__}
-
-
 def _difference(before: dict, now: dict) -> str:
-    keys = [key for key in before | now if before.get(key) != now.get(key)]
-    return ", ".join(f"{key} {before.get(key)}, now {now.get(key)}" for key in keys)
-
-
-# Shards
+    changed = differences(before, now)
+    return ", ".join(f"{key} {old}, now {new}" for key, (old, new) in changed.items())
 
 
 def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> dict:
@@ -332,223 +294,46 @@ def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> di
     plan = _plan(settings, sources, out)
     for part in out.glob(".*.part"):  # of a process that was killed
         part.unlink()
-    records = _records(out)
-    todo = [shard for shard in range(len(plan["ends"])) if shard not in records]
-    if settings.codec == "copy" and any(n.lower().endswith(MEDIA) for n in sources.names):
+    if settings.codec == "copy" and _has_media(sources):
         say("m4a files are copied; training cannot read them: --codec flac or opus converts them")
+    shards = {}
+    start = 0
+    for number, end in enumerate(plan["ends"]):
+        shards[f"{settings.corpus}-{number:06}.tar"] = sources.names[start:end]
+        start = end
+    records = written(out, out / WORK)
     if records:
-        say(f"{out}: {len(records)} of {len(plan['ends'])} shards are there; the rest follows")
-    _write_shards(settings, sources, out, plan["ends"], todo, processes)
-    written = set(todo)
-    records = _records(out)
-    for shard, record in progress(records.items(), f"checking {out}"):
-        if shard not in written:
-            _verify(out, record)
-    left_out = sources.left_out + [
-        LeftOut(*entry) for shard in sorted(records) for entry in records[shard]["left_out"]
-    ]
-    return _finish(settings, sources, out, plan, [records[i] for i in sorted(records)], left_out)
-
-
-def _shard_file(settings: Settings, shard: int) -> str:
-    return f"{settings.corpus}-{shard:06}.tar"
-
-
-def _records(out: Path) -> dict[int, dict]:
-    """Records of the finished shards whose files have the recorded sizes; drops other records."""
-    path = out / WORK / "done.jsonl"
-    records: dict[int, dict] = {}
-    if path.exists():
-        for line in path.read_bytes().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:  # the process was killed while it wrote this line
-                continue
-            records[record["shard"]] = record
-    sizes = {
-        shard: (out / r["name"]).stat().st_size if (out / r["name"]).is_file() else 0
-        for shard, r in records.items()
-    }
-    records = {shard: r for shard, r in records.items() if r["bytes"] == sizes[shard]}
-    with files.atomic(path, "wb") as file:
-        for record in records.values():
-            file.write(_line(record))
-    return records
-
-
-def _line(record: dict) -> bytes:
-    return json.dumps(record).encode() + b"\n"  # ASCII, also for names that are not UTF-8
-
-
-def _write_shards(
-    settings: Settings,
-    sources: Sources,
-    out: Path,
-    ends: list[int],
-    todo: list[int],
-    processes: int,
-) -> None:
-    """Encode in ``processes`` processes, write in order."""
-    starts = [0, *ends[:-1]]
-    rows = [row for shard in todo for row in range(starts[shard], ends[shard])]
-    if not rows:
-        return
-    encoded = progress(_encoded(settings, sources, rows, processes), "packing", len(rows))
-    with contextlib.closing(encoded), open(out / WORK / "done.jsonl", "ab") as done:
-        for shard in todo:
-            count = ends[shard] - starts[shard]
-            names = sources.names[starts[shard] : ends[shard]]
-            results = zip(names, itertools.islice(encoded, count), strict=True)
-            record = {"shard": shard} | write_shard(
-                out / _shard_file(settings, shard), results, settings.codec
-            )
-            done.write(_line(record))
-            done.flush()
-            os.fsync(done.fileno())
-
-
-class _Hashed:
-    """A file that is written once from start to end, and the SHA-256 of its bytes."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self.file.write(data)
-
-    def tell(self) -> int:
-        return self.size
-
-
-def write_shard(path: Path, results: Iterable[tuple[str, Encoded]], codec: str) -> dict:
-    """Write a shard, whole or not at all, and return its record. Without members: no file."""
-    record: dict = {"name": path.name, "bytes": 0, "sha256": "", "members": 0}
-    seconds: list[float] = []
-    left_out: list[tuple[str, str, str]] = []
-    resampled = 0
-    with files.atomic(path, "wb") as file:
-        hashed = _Hashed(file)
-        with tarfile.open(fileobj=hashed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for name, encoded in results:
-                if encoded.kind:
-                    left_out.append((name, encoded.kind, encoded.reason))
-                    continue
-                member = tarfile.TarInfo(member_name(name, codec))  # owner 0, mode 0644, time 0
-                member.size = len(encoded.data)
-                tar.addfile(member, io.BytesIO(encoded.data))
-                seconds.append(encoded.seconds)
-                resampled += encoded.resampled
-    if seconds:
-        record |= {"bytes": hashed.size, "sha256": hashed.sha256.hexdigest()}
-    else:
-        path.unlink()
-    record["members"] = len(seconds)
-    return record | {
-        "seconds": round(math.fsum(seconds), 3),
-        "resampled": resampled,
-        "left_out": left_out,
-    }
-
-
-def _encoded(
-    settings: Settings, sources: Sources, rows: list[int], processes: int
-) -> Iterator[Encoded]:
-    """Encode recordings in processes; yield in order, with a bounded number ahead."""
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin_worker,
-    )
-    waiting: deque = deque()
-    try:
-        for chunk in _chunks(rows, sources.sizes):
-            names = [sources.names[row] for row in chunk]
-            arguments = (str(sources.root), names, settings.codec, settings.kbit)
-            waiting.append(pool.submit(_encode_chunk, *arguments))
-            if len(waiting) >= AHEAD * processes:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _chunks(rows: list[int], sizes: list[int]) -> Iterator[list[int]]:
-    chunk: list[int] = []
-    filled = 0
-    for row in rows:
-        if chunk and (len(chunk) == CHUNK_FILES or filled + sizes[row] > CHUNK_BYTES):
-            yield chunk
-            chunk, filled = [], 0
-        chunk.append(row)
-        filled += sizes[row]
-    if chunk:
-        yield chunk
-
-
-def _begin_worker() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, which resamples
-    begin_data_worker(0)  # ends with its main process, also if that is killed
-
-
-def _encode_chunk(root: str, names: list[str], codec: str, kbit: int) -> list[Encoded]:
-    return [encode(root, name, codec, kbit) for name in names]
-
-
-def _verify(out: Path, record: dict) -> None:
-    """Compare a shard with its SHA-256; a shard that differs is made again by the next call."""
-    path = out / record["name"]
-    if not record["members"] and not path.exists():
-        return
-    try:
-        with open(path, "rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == record["sha256"]
-    except FileNotFoundError:
-        same = False
-    if same:
-        return
-    if (out / WORK).is_dir():
-        path.unlink(missing_ok=True)
-        raise ValueError(f"{path} was changed since it was written; run the same command again")
-    raise ValueError(f"{path} does not fit {out / MANIFEST}; restore it, or choose another --out")
+        say(f"{out}: {len(records)} of {len(shards)} shards are there; the rest follows")
+    todo = {shard: names for shard, names in shards.items() if shard not in records}
+    codec, kbit = settings.codec, settings.kbit
+    records |= write_shards(sources.root, todo, out, out / WORK, codec, kbit, processes)
+    return _finish(settings, sources, out, plan["versions"], [records[shard] for shard in shards])
 
 
 # Tables and manifest
 
 
 def _finish(
-    settings: Settings,
-    sources: Sources,
-    out: Path,
-    plan: dict,
-    records: list[dict],
-    left_out: list[LeftOut],
+    settings: Settings, sources: Sources, out: Path, versions: dict, records: list[dict]
 ) -> dict:
     """Write tables, list of left-out recordings and manifest, which is last; return the report."""
+    left_out = list(sources.left_out)
+    for record in records:
+        left_out += [LeftOut(*entry) for entry in record["left_out"]]
     gone = {entry.name for entry in left_out}
-    packed = [name for name in sources.names if name not in gone]
+    pairs = zip(sources.names, sources.speakers, strict=True)
+    packed = {name: speaker for name, speaker in pairs if name not in gone}
     if not packed:
         first = left_out[0]
         raise ValueError(f"nothing could be packed: {first.name} {first.reason}")
-    speakers = {
-        speaker
-        for name, speaker in zip(sources.names, sources.speakers, strict=True)
-        if name not in gone
-    }
-    names = Names(packed, gone, settings.codec)
+    names = Names(list(packed), gone, settings.codec)
     paths = tables_of(sources.root, own=(MANIFEST, LEFT_OUT))
     tables = [write_table(sources.root, path, out, names) for path in paths]
     (out / LEFT_OUT).unlink(missing_ok=True)
     if left_out:
-        left_out = sorted(left_out, key=lambda entry: (entry.name, entry.kind))
         with files.atomic(out / LEFT_OUT, "wb") as file:
-            for entry in left_out:
-                cells = (entry.name, entry.kind, entry.reason)
-                file.write(("\t".join(map(_printable, cells)) + "\n").encode())
+            for entry in sorted(left_out, key=lambda entry: (entry.name, entry.kind)):
+                file.write(("\t".join(map(_printable, entry)) + "\n").encode())
     kinds = Counter(entry.kind for entry in left_out)
     shards = [record for record in records if record["members"]]
     manifest = {
@@ -559,12 +344,12 @@ def _finish(
         "kbit": settings.kbit or None,
         "shard_mb": settings.shard_mb,
         "utterances": len(packed),
-        "speakers": len(speakers),
+        "speakers": len(set(packed.values())),
         "seconds": round(math.fsum(record["seconds"] for record in shards), 3),
         "bytes": sum(record["bytes"] for record in shards),
         "resampled": sum(record["resampled"] for record in shards),
         "left_out": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
-        "versions": plan["versions"],
+        "versions": versions,
         "shards": [
             {key: record[key] for key in ("name", "bytes", "members", "seconds", "sha256")}
             for record in shards
@@ -588,26 +373,29 @@ def _finished(out: Path, settings: Settings) -> dict:
     manifest = files.read_json(out / MANIFEST, LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or not {"codec", "shards", "versions"} <= manifest.keys():
         raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
-    before = {key: manifest.get(key) or 0 for key in settings.__slots__}
-    if before != _as_dict(settings):
-        difference = _difference(before, _as_dict(settings))
+    before = {key: manifest.get(key) or 0 for key in asdict(settings)}
+    if difference := _difference(before, asdict(settings)):
         raise ValueError(f"{out} holds another pack: {difference}; choose another --out")
     for shard in progress(manifest["shards"], f"checking {out}"):
-        _verify(out, shard)
+        if not is_intact(out, shard):
+            raise ValueError(
+                f"{out / shard['name']} does not fit {out / MANIFEST}; restore it, or choose another "
+                "--out"
+            )
     say(f"{out} is complete already")
     return _report(out, manifest)
 
 
 def _report(out: Path, manifest: dict) -> dict:
     """The manifest and the first names of each kind of left-out recordings."""
-    first: dict[str, list[str]] = {}
-    if (out / LEFT_OUT).exists():
+    examples: dict[str, list[str]] = {}
+    if manifest["left_out"]:
         with open(out / LEFT_OUT, encoding="utf-8") as file:
             for line in file:
                 name, kind, _ = line.split("\t", 2)
-                first.setdefault(kind, [])
-                first[kind] += [name] if len(first[kind]) < 3 else []
-    return manifest | {"left_out_names": first}
+                examples.setdefault(kind, []).append(name)
+    examples = {kind: names[:EXAMPLES] for kind, names in examples.items()}
+    return manifest | {"left_out_names": examples}
 
 
 def summary(manifest: dict) -> dict:
