@@ -1,6 +1,7 @@
 """Plots of a model: similarity, gradients, attention, embeddings, the two paths, the input speech."""
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
@@ -14,7 +15,6 @@ from oskdft.lessons.figures.style import (
     Picture,
     joined,
     legend,
-    needed,
     new,
     plain,
     styled,
@@ -35,7 +35,6 @@ def matrix(values: list[list[float]], xlabel: str, ylabel: str, label: str) -> P
     >>> matrix([[1.0, 0.2], [0.2, 1.0]], "student layer", "teacher layer", "CKA").alt
     'CKA, rows: teacher layer, columns: student layer, 2 x 2 cells from 0.2 to 1, highest at row 0, column 0.'
     """
-    needed(values, "values")
     values = np.asarray(values, dtype=float)
     rows, columns = values.shape
     figure, ax = new(
@@ -65,7 +64,6 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
     >>> gradient_flow({"adapters": {"KD": 0.0, "FT": 2.0}, "layers": {"KD": 1.0, "FT": 2.0}}).alt
     'Gradient norms: KD reaches layers but not adapters; FT reaches everything.'
     """
-    needed(norms, "norms")
     groups, losses = list(norms), list(next(iter(norms.values())))
     for group, row in norms.items():
         if set(row) != set(losses):
@@ -114,22 +112,18 @@ def embedding_map(
     >>> embedding_map([[0, 0], [1, 1]], ["ann", "bob"]).alt
     'Map of 2 embeddings in 2 groups.'
     """
-    needed(points, "points")
-    points, labels = np.asarray(points, dtype=float), [str(label) for label in labels]
-    kinds = [str(m) for m in markers] if markers is not None else labels
-    if not len(points) == len(labels) == len(kinds):
-        raise ValueError(
-            f"{len(points)} points, {len(labels)} labels, {len(kinds)} markers; give one each"
-        )
-    names, shapes = sorted(set(labels)), sorted(set(kinds))
+    frame = pd.DataFrame(points, columns=["x", "y"]).assign(label=labels, kind=labels)
+    if markers is not None:
+        frame["kind"] = markers
+    frame = frame.astype({"label": str, "kind": str})
+    names, shapes = sorted(set(frame["label"])), sorted(set(frame["kind"]))
     colours = COLOURS if len(names) <= 10 else sns.husl_palette(len(names), l=0.55).as_hex()
     figure, ax = new(width=9.6, height=6.0)
-    for pair in sorted(set(zip(labels, kinds, strict=True))):
-        mask = np.array([both == pair for both in zip(labels, kinds, strict=True)])
+    for (label, kind), group in frame.groupby(["label", "kind"]):
         ax.scatter(
-            *points[mask].T, s=80, color=colours[names.index(pair[0])], edgecolor="white", linewidth=0.6,
-            marker=MARKERS[shapes.index(pair[1]) % len(MARKERS)],
-            label=plain(", ".join(dict.fromkeys(pair))),
+            group["x"], group["y"], s=80, color=colours[names.index(label)], edgecolor="white",
+            linewidth=0.6, marker=MARKERS[shapes.index(kind) % len(MARKERS)],
+            label=plain(label if label == kind else f"{label}, {kind}"),
         )  # fmt: skip
     ax.set(
         xticks=[],
@@ -168,35 +162,28 @@ def waves_data(clips: dict[str, np.ndarray]) -> dict[str, dict]:
             raise ValueError(f"{name} has shape {wave.shape}; give [N] samples, at least {WINDOW}")
         count = min(STRETCHES, len(wave) // 16)
         starts = np.arange(count) * len(wave) // count
+        hop = max(160, len(wave) // 200)  # [samples]; about 200 frames at most
+        mel = mel_levels(wave, MELS, hop, centred=True, range_db=80.0)  # [MELS, frames] dB
         result[name] = {
             "seconds": len(wave) / SAMPLE_RATE,
             "rate": SAMPLE_RATE,
             "low": np.minimum.reduceat(wave, starts).round(4).tolist(),
             "high": np.maximum.reduceat(wave, starts).round(4).tolist(),
-            "mel": _log_mel(wave).round().astype(int).tolist(),
+            "mel": mel.round().astype(int).tolist(),
         }
     return result
 
 
-def _log_mel(wave: np.ndarray) -> np.ndarray:
-    """Levels of mel bands in dB, [MELS, frames], about 200 frames at most."""
-    hop = max(160, len(wave) // 200)
-    return mel_levels(wave, MELS, hop, centred=True, range_db=80.0)
-
-
 @styled
-def waves(clips: dict[str, list[float] | dict]) -> Picture:
+def waves(clips: dict[str, dict]) -> Picture:
     """Waveform and log-mel picture of each clip, one column per clip.
 
     Args:
-        clips: name -> [N] samples at 16 kHz, or the entry of `waves_data` for them (smaller to store).
+        clips: as from `waves_data`.
 
-    >>> waves({"tone": np.sin(np.arange(16000) * 0.2)}).alt
+    >>> waves(waves_data({"tone": np.sin(np.arange(16000) * 0.2)})).alt
     'Waveform and log-mel picture of tone (1.00 s).'
     """
-    needed(clips, "clips")
-    raw = {name: clip for name, clip in clips.items() if not isinstance(clip, dict)}
-    clips = clips | waves_data(raw)
     figure, axes = new(
         len(clips), 2, width=max(7.0, min(4.6 * len(clips), 14)), squeeze=False, sharey="row",
         sharex="col",
@@ -255,7 +242,6 @@ def heads(distances: list[list[float]]) -> Picture:
     >>> heads([[20.0, 400.0], [100.0, 200.0]]).alt
     'Attention distance, 2 heads in each of 2 layers: lowest mean 150 ms in layer 2, highest 210 in layer 1.'
     """
-    needed(distances, "distances")
     values = np.asarray(distances, dtype=float)
     figure, ax = new()
     at = np.arange(1, len(values) + 1)
@@ -291,7 +277,6 @@ def paths(rows: list[dict]) -> Picture:
     >>> paths([row | {"layer": 1}, row | {"layer": 2}]).alt.split("; ")[1]
     'similarity to the teacher in layer 2: distillation path 0.90, verification path 0.50.'
     """
-    needed(rows, "rows")
     at = [row["layer"] for row in rows]
     figure, (left, right) = new(2, width=12.8)
     bars = left.bar(at, [row["difference"] for row in rows], color=COLOURS[4], width=0.6)

@@ -1,6 +1,7 @@
 """Plots of runs: training curves, schedules, costs, probes of layers, trustworthiness of maps."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from oskdft.lessons.figures.style import (
@@ -10,7 +11,6 @@ from oskdft.lessons.figures.style import (
     Picture,
     joined,
     legend,
-    needed,
     new,
     plain,
     styled,
@@ -25,15 +25,6 @@ LOGS = {
 }
 
 
-def _column(rows: list[dict], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns as numbers, without the rows where one is empty."""
-    for key in (x, y):
-        if not any(key in row for row in rows):
-            raise ValueError(f"no column {key!r}; there are {', '.join(rows[0])}")
-    filled = [row for row in rows if row.get(x) not in ("", None) and row.get(y) not in ("", None)]
-    return np.array([float(r[x]) for r in filled]), np.array([float(r[y]) for r in filled])
-
-
 @styled
 def curves(
     rows: list[dict], y: list[str], x: str = "step", labels: list[str] | None = None,
@@ -42,25 +33,26 @@ def curves(
     """Columns of a log as lines.
 
     Args:
-        rows: of metrics.csv, numbers or text; empty cells are left out. y: columns to draw.
+        rows: of metrics.csv; a row may lack a column. y: columns to draw.
         x: column of the x axis.
         labels: one per column. ylabel: with its unit. log: logarithmic y axis.
     Raises:
         ValueError: a column of y is missing.
 
-    >>> curves([{"step": 1, "loss": "2.0"}, {"step": 2, "loss": "1.0"}], ["loss"]).alt
+    >>> curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], ["loss"]).alt
     'Lines over step: loss from 2 to 1.'
     """
-    needed(rows, "rows")
-    needed(y, "y")
+    table = pd.DataFrame(rows)
+    if missing := [name for name in (x, *y) if name not in table]:
+        raise ValueError(f"no column {missing[0]!r}; there are {', '.join(table)}")
     figure, ax = new()
     phrases = []
     for name, label in zip(y, labels or y, strict=True):
-        at, values = _column(rows, x, name)
-        ax.plot(at, values, label=plain(label), marker="o" if len(at) < 15 else None, ms=6)
-        phrases.append(
-            f"{label} from {values[0]:.3g} to {values[-1]:.3g}" if len(at) else f"{label} empty"
-        )
+        points = table[[x, name]].dropna()
+        values = points[name].to_numpy()
+        marker = "o" if len(values) < 15 else None
+        ax.plot(points[x], values, label=plain(label), marker=marker, ms=6)
+        phrases.append(f"{label} from {values[0]:.3g} to {values[-1]:.3g}")
     ax.set(xlabel=xlabel or x, ylabel=ylabel or (y[0] if len(y) == 1 else ""))
     if log:
         ax.set_yscale("log")
@@ -79,7 +71,6 @@ def schedule(rates: dict[str, list[float]]) -> Picture:
     >>> schedule({"back-end": [1e-3, 1e-4], "student": [0.0, 1e-4]}).alt
     'Learning rate per epoch: back-end from 0.001 to 0.0001 and student 0 until epoch 1, last 0.0001.'
     """
-    needed(rates, "rates")
     figure, ax = new()
     phrases = []
     for index, (name, values) in enumerate(rates.items()):
@@ -105,20 +96,17 @@ def schedule(rates: dict[str, list[float]]) -> Picture:
 
 @styled
 def bars(
-    values: dict[str, float], unit: str, reference: dict | None = None,
-    reference_label: str = "published", xlabel: str = "",
-) -> Picture:  # fmt: skip
+    values: dict[str, float], unit: str, reference: dict | None = None, xlabel: str = ""
+) -> Picture:
     """Horizontal bars with their numbers: sizes, times, reductions.
 
     Args:
         values: name -> number, drawn in this order. unit: of all of them, shown on the axis.
-        reference: name -> a figure from another source, drawn as a black stroke over the bar.
-        reference_label: name of that source in the text.
+        reference: name -> the published figure, drawn as a black stroke over the bar.
 
     >>> bars({"teacher": 94.4, "student": 23.7}, "million parameters").alt
     'Bars in million parameters: teacher 94.4 and student 23.7.'
     """
-    needed(values, "values")
     reference = {name: value for name, value in (reference or {}).items() if name in values}
     figure, ax = new(height=1.3 + 0.55 * len(values))
     names, texts, ends = list(values), [], []
@@ -127,7 +115,7 @@ def bars(
         other = reference.get(name, value)
         if name in reference:
             ax.plot([other, other], [row - 0.42, row + 0.42], color="black", lw=3, ls="-")
-        suffix = f" ({reference_label} {other:.4g})" if name in reference else ""
+        suffix = f" (published {other:.4g})" if name in reference else ""
         texts.append(f"{value:.4g}{suffix}")
         ends.append(max(value, other, key=abs))
         ax.annotate(
@@ -186,18 +174,16 @@ def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Pi
 
 
 @styled
-def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False) -> Picture:
+def pareto(points: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     """Cost against error: a point per system, and a line through the systems that no other beats on both.
 
     Args:
-        points: name -> {"x": number, "y": number, "low": number, "high": number}; low and high are an
-            interval of y and may be missing. log: logarithmic x axis.
+        points: name -> {"x": number, "y": number}.
 
     >>> points = {"small": {"x": 1, "y": 9}, "large": {"x": 5, "y": 5}, "bad": {"x": 6, "y": 8}}
     >>> pareto(points, "size", "EER [%]").alt
     'EER [%] against size for 3 systems; nothing is better on both than small and large.'
     """
-    needed(points, "points")
     figure, ax = new()
     best = []
     for name in sorted(points, key=lambda n: (points[n]["x"], points[n]["y"])):
@@ -206,19 +192,12 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str, log: bool = False)
     front = np.array([[points[n]["x"], points[n]["y"]] for n in best])
     ax.step(*front.T, where="post", color="grey", lw=1.2, ls=":")
     for index, (name, p) in enumerate(points.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        if p.get("low") is not None and p.get("high") is not None:
-            ax.plot([p["x"], p["x"]], [p["low"], p["high"]], color=colour, lw=3, ls="-", alpha=0.5)
-        edge = "black" if name in best else "white"
-        ax.plot(p["x"], p["y"], MARKERS[index % len(MARKERS)], ms=11, color=colour, mec=edge, ls="")
-        above = (
-            10 if index % 2 == 0 else -24
-        )  # alternating, because names of neighbours would overlap
+        look = {"color": COLOURS[index % len(COLOURS)], "mec": "black" if name in best else "white"}
+        ax.plot(p["x"], p["y"], MARKERS[index % len(MARKERS)], ms=11, ls="", **look)
+        above = -24 if index % 2 else 10  # alternating: names of neighbours would overlap
         at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
         ax.annotate(plain(name), (p["x"], p["y"]), **at)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    if log:
-        ax.set_xscale("log")
     ax.margins(0.1)
     figure.alt = (
         f"{ylabel} against {xlabel} for {len(points)} systems; nothing is better on both than "
@@ -237,7 +216,6 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     >>> growth({"ours": {"x": [1, 10, 100], "y": [2, 20, 200]}}, "trials", "time [s]").alt
     'time [s] against trials, both logarithmic: ours has slope 1.00.'
     """
-    needed(series, "series")
     figure, ax = new()
     phrases = []
     for index, (name, s) in enumerate(series.items()):
@@ -270,7 +248,6 @@ def layers(
     >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
     'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %); guessing 10.0 %.'
     """
-    needed(probes, "probes")
     if best not in ("max", "min"):
         raise ValueError(f'best is {best!r}; give "max" or "min"')
     figure, ax = new()
@@ -310,7 +287,6 @@ def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
     >>> trust({"UMAP": [0.99, 0.95], "PCA": [0.8, 0.85]}, [5, 20]).alt
     'Trustworthiness for 5 to 20 neighbours: UMAP from 0.99 to 0.95 and PCA from 0.80 to 0.85.'
     """
-    needed(values, "values")
     figure, ax = new()
     for index, (name, line) in enumerate(values.items()):
         ax.plot(k, line, marker=MARKERS[index % len(MARKERS)], ms=8, label=plain(name))

@@ -62,7 +62,6 @@ def det(systems: dict[str, dict], baselines: dict[str, dict] | None = None) -> P
     >>> det({"ours": curve}).alt
     'DET curves of 1 system. Lowest EER: ours, 50.00 %.'
     """
-    needed(systems, "systems")
     figure, ax = new(width=9.6, height=6.0)
     det_axes(ax, systems, baselines or {})
     figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # the engine for square axes
@@ -296,7 +295,6 @@ def intervals(
     >>> intervals({"worse": one | {"mean": 0.08}, "better": one}).alt
     'EER, lowest first: better 5.00 % (4.00 to 6.00) and worse 8.00 % (4.00 to 6.00).'
     """
-    needed(results, "results")
     order = sorted(results, key=lambda name: results[name]["mean"])
     figure, ax = _rows(order, extra=1.7)
     phrases = []

@@ -6,6 +6,7 @@ Also how a notebook shows a figure: with its alternative text and caption.
 import base64
 import hashlib
 import html
+import inspect
 import io
 import json
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from oskdft.lessons.figures.plots import PLOTS
-from oskdft.lessons.figures.style import Picture, style
+from oskdft.lessons.figures.style import Picture, needed, style
 from oskdft.utils import provenance
 from oskdft.utils.files import atomic, read_json, write_json
 
@@ -70,6 +71,9 @@ def draw(plot: str, data: dict, note: str = "") -> Picture:
     """
     if plot not in PLOTS:
         raise ValueError(f"no plot called {plot!r}; there are {', '.join(PLOTS)}")
+    drawn = next(iter(inspect.signature(PLOTS[plot]).parameters))  # the first argument
+    if hasattr(data.get(drawn), "__len__"):
+        needed(data[drawn], drawn)
     figure = PLOTS[plot](**data)
     if note:
         figure.supxlabel(note, fontsize=12, color="#b00020")
@@ -257,8 +261,8 @@ def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:
     """
     names = {"sv": "SV", "kd_excess": "KD above its floor"}
     losses = [name for name in names if any(name in row for row in rows)]
-    data = {"rows": rows, "y": losses, "ylabel": "loss", "xlabel": "update"}
-    data["labels"] = [names[name] for name in losses]
+    labels = [names[name] for name in losses]
+    data = {"rows": rows, "y": losses, "labels": labels, "ylabel": "loss", "xlabel": "update"}
     return draw("curves", data, SMOKE if profile == "smoke" else "")
 
 

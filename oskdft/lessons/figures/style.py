@@ -1,10 +1,9 @@
 """One style for every figure: colours, sizes, legend outside, an alternative text with the picture."""
 
 import contextlib
-import functools
 import io
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import matplotlib as mpl
 import numpy as np
@@ -48,6 +47,9 @@ def style() -> Iterator[None]:
         yield
 
 
+styled = style()  # as a decorator: a function that draws in the project's style
+
+
 class Picture(Figure):
     """A Figure outside pyplot's state, with an alternative text; notebooks show both."""
 
@@ -58,17 +60,6 @@ class Picture(Figure):
             self.savefig(file, format="png", dpi=100)
             data = {"image/png": file.getvalue(), "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt}}
-
-
-def styled(function: Callable[..., Picture]) -> Callable[..., Picture]:
-    """Run a drawing function in the project's style and leave matplotlib's settings as they were."""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs) -> Picture:
-        with style():
-            return function(*args, **kwargs)
-
-    return run
 
 
 def new(
