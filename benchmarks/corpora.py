@@ -119,8 +119,8 @@ def index(members: int, root: Path) -> tuple[list, list]:
     tables = shards_of(root)
     first = time.perf_counter() - start
     assert len(tables) == len(set(names))
-    columns = (tables.ends, tables.shard, tables.offset, tables.size)
-    kept = (len(tables.text) + sum(column.nbytes for column in columns)) / len(tables)
+    columns = (tables.keys, tables.shard, tables.offset, tables.size)
+    kept = sum(column.nbytes for column in columns) / len(tables)
     start = time.perf_counter()
     for name in names[:100_000]:
         tables.find(name)

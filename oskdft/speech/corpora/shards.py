@@ -35,7 +35,7 @@ COMPRESSED = {
     b"\xfd7zXZ": "xz -d",
     b"\x28\xb5\x2f\xfd": "zstd -d",
 }
-COLUMNS = ("shards", "status", "text", "ends", "shard", "offset", "size")
+COLUMNS = ("shards", "status", "keys", "shard", "offset", "size")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,44 +45,38 @@ class Shards:
     Attributes:
         root: folder of the shards.
         shards: their file names. status: [S, 2] size and time of change [ns] of each.
-        text, ends: keys of all names one after another (bytes), and the end of each [n] int64.
+        keys: [n] bytes, `sort_key` of each name.
         shard: [n] int32, index into `shards`. offset, size: [n] int64, place in the shard in bytes.
     """
 
     root: str
     shards: list[str]
     status: np.ndarray
-    text: bytes
-    ends: np.ndarray
+    keys: np.ndarray
     shard: np.ndarray
     offset: np.ndarray
     size: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, row: int) -> bytes:
-        """Key of a row: `bisect` searches the index."""
-        return self.text[self.ends[row - 1] if row else 0 : self.ends[row]]
+        return len(self.keys)
 
     def names(self) -> Iterator[str]:
         """All names, in order."""
-        for row in range(len(self)):
-            yield _name(self[row])
+        return map(_name, self.keys)
 
     def find(self, name: str, guess: int = 0) -> int:
         """Row of a name, or -1; ``guess`` is looked at first."""
         key = sort_key(name)
-        if guess < len(self) and self[guess] == key:
+        if guess < len(self) and self.keys[guess] == key:
             return guess
-        row = bisect.bisect_left(self, key)
-        return row if row < len(self) and self[row] == key else -1
+        row = bisect.bisect_left(self.keys, key)
+        return row if row < len(self) and self.keys[row] == key else -1
 
     def has_folder(self, folder: str) -> bool:
         """Whether a recording is in this folder or below it."""
         key = os.fsencode(folder).replace(b"/", b"\0") + b"\0"
-        row = bisect.bisect_left(self, key)
-        return row < len(self) and self[row].startswith(key)
+        row = bisect.bisect_left(self.keys, key)
+        return row < len(self) and self.keys[row].startswith(key)
 
     def stat(self, row: int) -> tuple[int, int]:
         """Size of a recording, and the time of change [ns] of its shard."""
@@ -96,7 +90,7 @@ class Shards:
         """
         shard = self.shard[row]
         path = os.path.join(self.root, self.shards[shard])
-        name = f"{os.path.join(self.root, _name(self[row]))} (in {self.shards[shard]})"
+        name = f"{os.path.join(self.root, _name(self.keys[row]))} (in {self.shards[shard]})"
         file = _opened(path, *self.status[shard].tolist())
         file.require_unchanged()
         if not self.size[row]:
@@ -225,10 +219,8 @@ def shards_of(root: str | Path) -> Shards | None:
         known = _load(root)
     if known is None or known.shards != shards or not np.array_equal(known.status, status):
         known = _index(root, shards, status)
-        text = np.frombuffer(known.text, np.uint8)
-        packed = np.frombuffer(b"\0".join(map(os.fsencode, shards)), np.uint8)
         arrays = {column: getattr(known, column) for column in COLUMNS}
-        cache.save("shards", root, arrays | {"text": text, "shards": packed})
+        cache.save("shards", root, arrays | {"shards": np.array([*map(os.fsencode, shards)])})
     _refuse_doubles(known, "")
     _indexed[root] = known
     return known
@@ -253,8 +245,7 @@ def _load(root: str) -> Shards | None:
     stored = cache.load("shards", root, COLUMNS)
     if stored is None:
         return None
-    names = [os.fsdecode(name) for name in stored["shards"].tobytes().split(b"\0")]
-    return Shards(root, **stored | {"shards": names, "text": stored["text"].tobytes()})
+    return Shards(root, **stored | {"shards": [*map(os.fsdecode, stored["shards"])]})
 
 
 def _index(root: str, shards: list[str], status: np.ndarray) -> Shards:
@@ -268,20 +259,19 @@ def _index(root: str, shards: list[str], status: np.ndarray) -> Shards:
             offset += part[1]
             size += part[2]
             shard.extend([number] * len(part[0]))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    for one, other in zip(order, order[1:], strict=False):
-        if keys[one] == keys[other]:
-            first, second = shards[shard[one]], shards[shard[other]]
-            raise ValueError(
-                f"{root}: {_name(keys[one])} is in {first} and again in {second}; take one out"
-            )
-    keys.sort()
+    ordered = np.array(keys, bytes)
+    order = np.argsort(ordered, kind="stable")
+    ordered = ordered[order]
+    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(twice):
+        first, second = (shards[shard[row]] for row in order[twice[0] : twice[0] + 2])
+        name = _name(ordered[twice[0]])
+        raise ValueError(f"{root}: {name} is in {first} and again in {second}; take one out")
     return Shards(
         root=root,
         shards=shards,
         status=status,
-        text=b"".join(keys),
-        ends=np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys))),
+        keys=ordered,
         shard=np.array(shard, np.int32)[order],
         offset=np.array(offset, np.int64)[order],
         size=np.array(size, np.int64)[order],
