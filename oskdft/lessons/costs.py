@@ -4,12 +4,12 @@ Parameters and multiply-adds need a configuration only: modules are built on the
 holds shapes and computes nothing. Time is measured.
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.benchmark.utils.timer import timer
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig
 
@@ -216,6 +216,7 @@ def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> 
     Raises:
         ValueError: repeats is below 1.
 
+    >>> import time
     >>> times = median_seconds({"nothing": lambda: None, "sleep": lambda: time.sleep(0.01)}, 3)
     >>> times["sleep"] >= 0.01 > times["nothing"]
     True
@@ -228,15 +229,7 @@ def median_seconds(calls: dict[str, Callable[[], object]], repeats: int = 9) -> 
     order = np.random.default_rng(0)
     for _ in range(repeats):
         for name in order.permutation(list(calls)):  # a fixed order could follow a periodic load
-            _wait_for_gpu()
-            start = time.perf_counter()
+            start = timer()  # waits until a GPU has finished its queued work
             calls[name]()
-            _wait_for_gpu()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(timer() - start)
     return {name: float(np.median(seconds)) for name, seconds in times.items()}
-
-
-def _wait_for_gpu() -> None:
-    """Wait until a GPU has finished its queued work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -152,7 +152,12 @@ class Lesson:
             seeds: number of seeds our figures are means over; 0: no trial was scored.
         """
         head = ("quantity", "published", "source and trials", "ours")
-        note = f"ours: profile {self.cfg.name}, {self._trials(seeds) if seeds else 'no trials'}"
+        test, corpus = self.speech.test_trials, self.cfg.data.corpus
+        trials = "no trials"
+        if seeds:
+            listed = f"{len(test):,} trials of {corpus} ({test.name})" if test else "no test trials"
+            trials = f"{listed}, {seeds} seed{'s' * (seeds > 1)}"
+        note = f"ours: profile {self.cfg.name}, {trials}"
         if seeds and self.cfg.name not in ("vox1", "vox2"):
             note += "; other speech, teacher and sizes: not comparable"
         if self.smoke:
@@ -160,12 +165,6 @@ class Lesson:
         print(table([head, *rows]), note, sep="\n")
         record = {"head": head, "rows": rows, "note": note}
         write_json(self.out / "tables" / f"{self.number}.json", record)
-
-    def _trials(self, seeds: int) -> str:
-        """The trials and seeds that a rate was measured on, in words."""
-        test, corpus = self.speech.test_trials, self.cfg.data.corpus
-        trials = f"{len(test):,} trials of {corpus} ({test.name})" if test else "no test trials"
-        return f"{trials}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def setup(
@@ -222,18 +221,22 @@ def show_kept(name: str) -> None:
 
 def _train_beside(cfg: Config, out: Path) -> None:
     """Train in a process of its own and redraw the curves; stopping the cell stops the training."""
-    from IPython.display import Pretty, display
+    from IPython.display import HTML, Pretty, display
 
     worker = Worker(cfg, out)
     picture = display(Pretty("the curves appear after the first epoch"), display_id=True)
     line = display(Pretty("training starts"), display_id=True)
-    shown = 0
+    shown, running = 0, True
     worker.start()
     try:
-        while worker.state == "running":
+        while running:
             time.sleep(1)
-            shown = _redraw(picture, worker, shown)
+            running = worker.state == "running"
             line.update(Pretty(worker.last_line() or "training starts"))
+            rows = worker.rows()
+            if len(rows) > shown:
+                picture.update(HTML(as_html(learning_curves(rows, cfg.name))))
+                shown = len(rows)
     except KeyboardInterrupt:
         worker.stop()
         raise
@@ -241,18 +244,7 @@ def _train_beside(cfg: Config, out: Path) -> None:
         worker.wait()
     if worker.process.returncode:
         raise RuntimeError(f"training stopped: {worker.last_line()} (full log: {worker.log})")
-    _redraw(picture, worker, shown)
     line.update(Pretty("training is finished"))
-
-
-def _redraw(picture: Any, worker: Worker, shown: int) -> int:
-    """Redraw the curves when metrics.csv has more rows than ``shown``; returns the number of rows."""
-    from IPython.display import HTML
-
-    rows = worker.rows()
-    if len(rows) > shown:
-        picture.update(HTML(as_html(learning_curves(rows, worker.cfg.name))))
-    return len(rows)
 
 
 def _shown(path: Path) -> str:

@@ -161,9 +161,8 @@ class Explorer(Panel):
         step = float(np.ptp(scores) or 1) / STEPS
         low = float(scores.min()) - step
         high = float(scores.max()) + step
-        self.threshold.max = max(
-            self.threshold.max, high
-        )  # the slider refuses a maximum below its minimum
+        # the slider refuses a maximum below its minimum
+        self.threshold.max = max(self.threshold.max, high)
         self.threshold.min, self.threshold.max, self.threshold.step = low, high, step
         self.threshold.value = metrics.eer(scores, labels)[1]
         while ax.containers:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from ipywidgets import HTML, Box, Button, ButtonStyle, Dropdown, HBox, Layout, VBox
 from matplotlib.artist import Artist
+from sklearn.neighbors import NearestNeighbors
 
-from oskdft.evaluation.scoring import normalise
 from oskdft.lessons.figures import store
 from oskdft.lessons.figures.style import Picture, needed
 from oskdft.lessons.widgets.parts import Panel, Screen, Status, player, wav, wide
@@ -28,25 +28,19 @@ FIELD > button:hover {outline: 3px solid #b00020}
 """
 
 
-def neighbours(space: np.ndarray, index: int, k: int = NEAR) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest embeddings by cosine, nearest first: their rows [k] and cosines [k].
+def neighbours(
+    points: np.ndarray, count: int, metric: str = "cosine"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other points of each point, nearest first: distances and rows, both [n, count].
 
     Args:
-        space: [n, E] embeddings. index: row whose neighbours are returned; it is left out.
+        points: [n, E] embeddings, or places on a map. metric: of scikit-learn.
 
-    >>> rows, cosines = neighbours(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), 0, k=1)
-    >>> rows.tolist(), cosines.round(3).tolist()
+    >>> distances, rows = neighbours(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), 1)
+    >>> rows[0].tolist(), (1 - distances[0]).round(3).tolist()
     ([2], [0.707])
     """
-    unit = normalise(np.asarray(space, dtype=float))
-    return _nearest(unit @ unit[index], index, k)
-
-
-def _nearest(likeness: np.ndarray, index: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and values of the k highest entries without ``index``, highest first."""
-    rows = np.argsort(-likeness, kind="stable")
-    rows = rows[rows != index][:k]
-    return rows, likeness[rows]
+    return NearestNeighbors(n_neighbors=count, metric=metric).fit(points).kneighbors()
 
 
 class EmbeddingMap(Panel):
@@ -165,9 +159,10 @@ class EmbeddingMap(Panel):
         chosen_row = self.clip.value
         system = self.system.value
         points = self.maps[system]
-        self.near, cosines = neighbours(self.spaces[system], chosen_row, len(self.plays))
-        distances = np.linalg.norm(points - points[chosen_row], axis=1)
-        both = len(np.intersect1d(self.near, _nearest(-distances, chosen_row, len(self.plays))[0]))
+        distances, rows = neighbours(self.spaces[system], len(self.plays))
+        cosines, self.near = 1 - distances[chosen_row], rows[chosen_row]
+        on_map = neighbours(points, len(self.plays), "euclidean")[1][chosen_row]
+        both = len(np.intersect1d(self.near, on_map))
         lines, near, chosen = self.screen.moving
         spokes = np.repeat(points[self.near], 2, axis=0)
         spokes[::2] = points[chosen_row]  # chosen, neighbour, chosen, neighbour ...
@@ -175,19 +170,15 @@ class EmbeddingMap(Panel):
         near.set_data(*points[self.near].T)
         chosen.set_data(*points[[chosen_row]].T)
         about = ", ".join(str(values[chosen_row]) for values in self.labels.values())
-        text = [
-            f"{self.names[chosen_row]} ({about}).",
-            f"Nearest in the space ({system}), by cosine:",
-        ]
+        text = [f"{self.names[chosen_row]} ({about})."]
+        text.append(f"Nearest in the space ({system}), by cosine:")
+        labels = self.labels[self.colour.value]
         for rank, (row, cosine) in enumerate(zip(self.near, cosines, strict=True), 1):
-            text.append(
-                f"{rank}. {cosine:.3f} {self.names[row]} ({self.labels[self.colour.value][row]})"
-            )
+            text.append(f"{rank}. {cosine:.3f} {self.names[row]} ({labels[row]})")
             self.plays[rank - 1].description = str(rank)
             self.plays[rank - 1].tooltip = f"play {self.names[row]}"
-        text.append(
-            f"{both} of these {len(self.near)} are among the {len(self.near)} nearest on the map."
-        )
+        count = len(self.near)
+        text.append(f"{both} of these {count} are among the {count} nearest on the map.")
         self.status.say("\n".join(text))
         self.screen.draw(
             f"{self.screen.figure.alt} Marked: {self.names[chosen_row]} and its neighbours."

@@ -123,14 +123,10 @@ class TwoPaths(Panel):
         at = range(self.likeness.shape[-1])
         moving = [ax.axvline(0, color="black", lw=1.2, ls=":")]
         # line styles that show both lines where they coincide
-        for path, colour, dash, size in (
-            (PATHS[0], COLOURS[0], "--", 13),
-            (PATHS[1], COLOURS[1], "-", 8),
-        ):
-            moving += ax.plot(
-                at, np.zeros(len(at)), marker="o", mfc="none", mew=2, color=colour, label=path,
-                ls=dash, ms=size,
-            )  # fmt: skip
+        look = {"marker": "o", "mfc": "none", "mew": 2}
+        zeros = np.zeros(len(at))
+        moving += ax.plot(at, zeros, color=COLOURS[0], label=PATHS[0], ls="--", ms=13, **look)
+        moving += ax.plot(at, zeros, color=COLOURS[1], label=PATHS[1], ls="-", ms=8, **look)
         low = min(0.0, float(self.likeness.min()))
         ax.set(title="likeness to the teacher", xlabel="layer of the teacher", ylabel="mean cosine")
         ax.set(xticks=at, ylim=(low - 0.05, 1.05))
@@ -154,24 +150,18 @@ class TwoPaths(Panel):
         distilled_line.set_ydata(alike[0])
         verified_line.set_ydata(alike[int(self.adapters.value)])
         apart = np.linalg.norm(verified - distilled) / np.linalg.norm(distilled)
+        adapters = "Adapters on." if self.adapters.value else "Adapters off: both paths are one."
+        if not self.student.adapters:
+            adapters = "This student has no adapters, so both paths are one."
+        where = f"output of layer {layer}" if layer else "in front of layer 1"
         self.status.say(
-            f"{self._adapters()} State {layer} ({_name_of(layer)}): relative difference of "
+            f"{adapters} State {layer} ({where}): relative difference of "
             f"the paths {apart:.3g}; likeness to the teacher's state {layer}: distillation path "
             f"{alike[0, layer]:.3f}, verification path {alike[int(self.adapters.value), layer]:.3f}."
         )
         self.screen.draw(
             f"States of both paths, their difference, likeness to the teacher. {self.status.text}"
         )
-
-    def _adapters(self) -> str:
-        if not self.student.adapters:
-            return "This student has no adapters, so both paths are one."
-        return "Adapters on." if self.adapters.value else "Adapters off: both paths are one."
-
-
-def _name_of(layer: int) -> str:
-    """Where in the encoder a state is, in words."""
-    return f"output of layer {layer}" if layer else "in front of layer 1"
 
 
 def two_paths(student: Student, encoder: nn.Module, waves: dict[str, np.ndarray]) -> TwoPaths:

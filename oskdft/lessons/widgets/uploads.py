@@ -68,8 +68,7 @@ def _decoded(path: Path) -> Clip:
     wave = wave.mean(1)
     if info.rate != config.SAMPLE_RATE:
         wave = audio.resample(wave, info.rate, config.SAMPLE_RATE)
-    if not np.isfinite(wave).all():
-        raise ValueError(f"{path} contains NaN or infinite samples; record again")
+    wave = quality.require_wave(wave)
     if quality.is_silent(wave):
         raise ValueError(f"{path} is silent; check the microphone and record again")
     notes = {
