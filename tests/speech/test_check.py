@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from oskdft.speech import audio
-from oskdft.speech.corpora import catalogue, headers
+from oskdft.speech.corpora import catalogue
 from oskdft.speech.corpora.check import check
 from oskdft.speech.corpora.tables import load_corpus
 
@@ -207,8 +207,6 @@ def test_the_scan_is_remembered_outside_the_corpus(
 
 
 def test_an_interrupted_scan_goes_on(vox: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(headers, "CHUNK", 1)
-    monkeypatch.setattr(headers, "THREADS", 2)
     info, calls = audio.info, []
 
     def interrupted(path: Path) -> audio.AudioInfo:

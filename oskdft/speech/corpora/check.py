@@ -1,10 +1,7 @@
 """Compare a corpus with its tables, the published counts and its trial lists; list every fault."""
 
-import functools
-import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,54 +9,53 @@ import numpy as np
 from oskdft.config import SAMPLE_RATE
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.catalogue import Corpus, known
-from oskdft.speech.corpora.headers import THREADS, Headers, scan
+from oskdft.speech.corpora.headers import Headers, in_threads, scan
 from oskdft.speech.corpora.tables import Utterances, list_utterances
-from oskdft.speech.corpora.trials import read_trials
+from oskdft.speech.corpora.trials import KALDI, VOXCELEB, read_trials
 from oskdft.speech.noise import rooms_among
+from oskdft.utils import lines
 from oskdft.utils.console import progress, some
 
-FAULTS = {  # attribute of a report -> meaning and fix; training and embedding refuse such files
-    "missing": "named in the tables, absent on disk; complete the corpus",
-    "unreadable": "cannot be read; copy or download them again",
-    "stereo": "have more than one channel; make them mono",
-    "too_short": f"shorter than {quality.SHORTEST_S} s; take them out",
-    "damaged": "cut off or not finite; copy or download them again",
-    "counts": "more than was published; is another corpus in the folder?",
-    "trials": "trial lists do not fit the corpus",
-}
-DOUBTS = {  # attribute of a report -> meaning; such files are used, see `quality`
-    "other_rate": f"not at {SAMPLE_RATE} Hz; resampled at every reading",
-    "too_long": f"longer than {quality.LONGEST_WHOLE_S:.0f} s; not embedded whole",
-    "silent": "silent (peak below -60 dB of full scale)",
-    "unused_stereo": "have more than one channel and are no rooms of the augmentation",
-}
+
+def fault(meaning: str) -> list[str]:
+    """A field of `Report`: one text per file that training and embedding refuse; meaning and fix."""
+    return field(default_factory=list, metadata={"fault": meaning})
+
+
+def doubt(meaning: str) -> list[str]:
+    """A field of `Report`: one text per file that is used all the same, see `quality`."""
+    return field(default_factory=list, metadata={"doubt": meaning})
 
 
 @dataclass(slots=True)
 class Report:
-    """Findings of `check`: the attributes of `FAULTS` and `DOUBTS` hold one text per file.
-
-    `extra` (audio files outside the layout) and `notes` are no faults.
-    """
+    """Findings of `check`; `notes` are no faults."""
 
     corpus: str
     root: str
     speakers: int
     utterances: int
     hours: float = 0.0
-    missing: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    stereo: list[str] = field(default_factory=list)
-    too_short: list[str] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
-    counts: list[str] = field(default_factory=list)
-    trials: list[str] = field(default_factory=list)
-    other_rate: list[str] = field(default_factory=list)
-    too_long: list[str] = field(default_factory=list)
-    silent: list[str] = field(default_factory=list)
-    unused_stereo: list[str] = field(default_factory=list)
-    extra: list[str] = field(default_factory=list)
+    missing: list[str] = fault("named in the tables, absent on disk; complete the corpus")
+    unreadable: list[str] = fault("cannot be read; copy or download them again")
+    stereo: list[str] = fault("have more than one channel; make them mono")
+    too_short: list[str] = fault(f"shorter than {quality.SHORTEST_S} s; take them out")
+    damaged: list[str] = fault("cut off or not finite; copy or download them again")
+    counts: list[str] = fault("more than was published; is another corpus in the folder?")
+    trials: list[str] = fault("trial lists do not fit the corpus")
+    other_rate: list[str] = doubt(f"not at {SAMPLE_RATE} Hz; resampled at every reading")
+    too_long: list[str] = doubt(f"longer than {quality.LONGEST_WHOLE_S:.0f} s; not embedded whole")
+    silent: list[str] = doubt("silent (peak below -60 dB of full scale)")
+    unused_stereo: list[str] = doubt(
+        "have more than one channel and are no rooms of the augmentation"
+    )
+    extra: list[str] = doubt("other audio files are not used")
     notes: list[str] = field(default_factory=list)
+
+    def findings(self, kind: str) -> dict[str, tuple[list[str], str]]:
+        """Texts and meaning of each attribute of a kind ("fault" or "doubt") that has texts."""
+        of_kind = [f for f in fields(self) if kind in f.metadata and getattr(self, f.name)]
+        return {f.name: (getattr(self, f.name), f.metadata[kind]) for f in of_kind}
 
     @property
     def ok(self) -> bool:
@@ -68,7 +64,7 @@ class Report:
         >>> Report("folder", "/data", 1, 1).ok
         True
         """
-        return self.utterances > 0 and not any(getattr(self, fault) for fault in FAULTS)
+        return self.utterances > 0 and not self.findings("fault")
 
     def lines(self) -> list[str]:
         """The report as text, with a few examples of each finding.
@@ -82,16 +78,11 @@ class Report:
         ]
         if self.utterances == 0:
             out.append(f"empty: no audio in the expected layout: {known(self.corpus).layout}")
-        for fault, meaning in FAULTS.items():
-            if texts := getattr(self, fault):
-                examples = some(texts, len(texts))
-                out.append(f"{fault.replace('_', ' ')}: {len(texts):,} {meaning} ({examples})")
-        for doubt, meaning in DOUBTS.items():
-            if texts := getattr(self, doubt):
-                out.append(f"note: {len(texts):,} {meaning} ({some(texts, len(texts))})")
-        if self.extra:
-            examples = some(self.extra, len(self.extra))
-            out.append(f"note: {len(self.extra):,} other audio files are not used ({examples})")
+        for name, (texts, meaning) in self.findings("fault").items():
+            examples = some(texts, len(texts))
+            out.append(f"{name.replace('_', ' ')}: {len(texts):,} {meaning} ({examples})")
+        for texts, meaning in self.findings("doubt").values():
+            out.append(f"note: {len(texts):,} {meaning} ({some(texts, len(texts))})")
         out += [f"note: {note}" for note in self.notes]
         return [*out, "ok" if self.ok else "not ok"]
 
@@ -153,27 +144,22 @@ def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: He
 
 
 def _decode(report: Report, utterances: Utterances, headers: Headers) -> None:
-    """Decode the readable files in threads; a bounded number of them is in memory."""
+    """Decode the readable files in threads."""
     rows = np.flatnonzero(headers["samples"] >= 0).tolist()
-    names = (utterances.name(row) for row in rows)
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        groups = iter(lambda: list(itertools.islice(names, 64 * THREADS)), [])
-        decode = functools.partial(_damage_and_silence, utterances.root)
-        findings = (pair for group in groups for pair in pool.map(decode, group))
-        for damaged, silent in progress(findings, "decoding", len(rows)):
-            report.damaged += damaged
-            report.silent += silent
-    finally:
-        pool.shutdown(cancel_futures=True)
+    decoded = in_threads(_damage_or_silence, map(utterances.path, rows))
+    for row, (damage, is_silent) in zip(
+        rows, progress(decoded, "decoding", len(rows)), strict=True
+    ):
+        report.damaged += damage
+        report.silent += [utterances.name(row)] if is_silent else []
 
 
-def _damage_and_silence(root: Path, name: str) -> tuple[list[str], list[str]]:
+def _damage_or_silence(path: Path) -> tuple[list[str], bool]:
     try:
-        wave = audio.decode(root / name)
+        wave = audio.decode(path)
     except (ValueError, OSError) as error:
-        return [str(error)], []
-    return [], [name] if quality.is_silent(wave) else []
+        return [str(error)], False
+    return [], quality.is_silent(wave)
 
 
 def _who(corpus: Corpus) -> str:
@@ -237,5 +223,5 @@ def _trials(report: Report, root: Path) -> None:
 def _looks_like_trials(path: Path) -> bool:
     with open(path, encoding="utf-8", errors="replace") as file:
         line = file.readline(10_000)
-    fields = line.split("\t") if "\t" in line else line.split()
-    return len(fields) >= 3 and (fields[0] in "01" or fields[-1].strip() in ("target", "nontarget"))
+    cells = lines.fields(line)
+    return len(cells) >= 3 and (cells[0] in VOXCELEB or cells[-1] in KALDI)

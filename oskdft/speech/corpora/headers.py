@@ -4,7 +4,6 @@ A row of the cache is found by a hash of the recording's relative path and is va
 recording keeps its size, and the recording or its shard the time of change. Letter: n files.
 """
 
-import functools
 import hashlib
 import itertools
 import os
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from oskdft.speech.corpora import cache
 from oskdft.speech.corpora.shards import shards_of
 from oskdft.utils.console import progress
 
+T = TypeVar("T")
 THREADS = 8  # reading headers waits for the disk or the network, not for a core
-CHUNK = 256  # files that one call of a thread reads
+QUEUED = 512  # files in work or waiting for a thread
 COLUMNS = {
     "size": np.int64,  # bytes; -1: no such file
     "changed": np.int64,  # time of change [ns]
@@ -98,8 +99,10 @@ def scan(root: str | Path, names: Callable[[], Iterable[str]], total: int) -> He
     if not unread.any():
         return headers
     try:
-        jobs = itertools.compress(enumerate(names()), unread.tolist())
-        for row, header in progress(_read(Path(root), jobs), "reading headers", int(unread.sum())):
+        rows = np.flatnonzero(unread).tolist()
+        paths = (Path(root) / name for name in itertools.compress(names(), unread))
+        read = progress(in_threads(_header, paths), "reading headers", len(rows))
+        for row, header in zip(rows, read, strict=True):
             if isinstance(header, str):
                 headers.errors[row] = header
             else:
@@ -136,31 +139,28 @@ def _key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "little")
 
 
-def _read(
-    root: Path, jobs: Iterator[tuple[int, str]]
-) -> Iterator[tuple[int, audio.AudioInfo | str]]:
-    """(row, header or error) in order; at most THREADS * CHUNK files are queued."""
+def in_threads(work: Callable[[Path], T], paths: Iterator[Path]) -> Iterator[T]:
+    """The result of ``work`` for each path, in order; a bounded number of paths is in work.
+
+    >>> list(in_threads(Path.exists, iter([Path("/"), Path("/no/such")])))
+    [True, False]
+    """
     pool = ThreadPoolExecutor(THREADS)
     try:
-        while group := list(itertools.islice(jobs, THREADS * CHUNK)):
-            chunks = [group[first : first + CHUNK] for first in range(0, len(group), CHUNK)]
-            for headers in pool.map(functools.partial(_read_chunk, root), chunks):
-                yield from headers
+        while group := list(itertools.islice(paths, QUEUED)):
+            yield from pool.map(work, group)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read_chunk(root: Path, jobs: list[tuple[int, str]]) -> list[tuple[int, audio.AudioInfo | str]]:
-    return [(row, _header(root, name)) for row, name in jobs]
-
-
-def _header(root: Path, name: str) -> audio.AudioInfo | str:
+def _header(path: Path) -> audio.AudioInfo | str:
+    """The header of a file, or why it cannot be read."""
     try:
-        header = audio.info(root / name)
+        header = audio.info(path)
     except (ValueError, OSError) as error:
         return str(error)
     if header.samples <= 0:
-        return f"{root / name} holds no samples; copy or download it again"
+        return f"{path} holds no samples; copy or download it again"
     return header
 
 
