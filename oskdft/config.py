@@ -118,7 +118,7 @@ class DataConfig:
     # Settings of earlier versions; a stored configuration may hold them, they have no effect.
     RETIRED: ClassVar[tuple[str, ...]] = ("speakers", "utterances")
 
-    corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, or "folder"')
+    corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, "folder" or "kaldi"')
     root: str = setting("", "its folder; empty: $OSKDFT_DATA/CORPUS, then data/CORPUS", source=OURS)
     crop_s: float = setting(2.0, "length of a training crop", "s", above=0)
     dev_speakers: int = setting(

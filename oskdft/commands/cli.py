@@ -281,9 +281,12 @@ def verify(
 
     result = verifier.load(model, device, quick=True).verify(a, b)
     word = "same speaker" if result["same"] else "different speakers"
-    show(
-        result, as_json, f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}"
-    )
+    line = f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}, "
+    if result["probability"] is None:
+        line += "no probability: outside what this model knows"
+    else:
+        line += f"probability of the same speaker {100 * result['probability']:.1f} % (even odds)"
+    show(result, as_json, line)
 
 
 @app.command()

@@ -14,14 +14,14 @@ LEVEL = 0.95  # share of the draws inside an interval
 RocMetric = Callable[[np.ndarray, np.ndarray], float]  # of p_miss and p_fa, each [S + 1]
 
 
-def trial_speakers(trials: Trials) -> np.ndarray:
-    """Numbers of the two speakers of each trial, [P, 2], read from the labels.
+def recording_speakers(trials: Trials) -> np.ndarray:
+    """Number of the speaker of each recording [n], read from the labels.
 
     Two recordings belong to one speaker when a chain of target trials links them.
 
     >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), ["a", "b", "c"], "mine")
-    >>> trial_speakers(trials).tolist()
-    [[0, 0], [0, 1]]
+    >>> recording_speakers(trials).tolist()
+    [0, 0, 1]
     """
     from scipy.sparse import coo_array  # heavy, and `oskdft verify` does without
     from scipy.sparse.csgraph import connected_components
@@ -29,7 +29,17 @@ def trial_speakers(trials: Trials) -> np.ndarray:
     same = trials.label == 1
     links = (np.ones(same.sum()), (trials.enrol[same], trials.test[same]))
     graph = coo_array(links, shape=(len(trials.paths), len(trials.paths)))
-    _, speaker = connected_components(graph, directed=False)
+    return connected_components(graph, directed=False)[1]
+
+
+def trial_speakers(trials: Trials) -> np.ndarray:
+    """Numbers of the two speakers of each trial, [P, 2], see `recording_speakers`.
+
+    >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), ["a", "b", "c"], "mine")
+    >>> trial_speakers(trials).tolist()
+    [[0, 0], [0, 1]]
+    """
+    speaker = recording_speakers(trials)
     return np.stack([speaker[trials.enrol], speaker[trials.test]], 1)
 
 

@@ -1,13 +1,19 @@
-"""Calibration of a model on development trials: scores to log-likelihood ratios, and the threshold."""
+"""Calibration of a model on development trials: threshold, log-likelihood ratios, and its domain."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
-from oskdft.evaluation.embedding import embed_and_score
+from oskdft.evaluation.bootstrap import recording_speakers
+from oskdft.evaluation.embedding import embed_files, scores_by_policy
 from oskdft.method.model import SpeakerModel
 from oskdft.speech.protocol import Task
+from oskdft.storage.domain import Domain
 
+INSIDE = 0.98  # share of recordings of unseen speakers that lie inside the domain
+FOLDS = 10  # of speakers, for the limit of the domain
 RIDGE = 1e-4  # penalty on the squared scale; without it the scale of separable scores is infinite
 
 
@@ -45,22 +51,67 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(scale), float(regression.intercept_[0] - scale * mean)
 
 
-def calibration(model: SpeakerModel, task: Task, cfg: Config) -> dict[str, dict[str, float]]:
-    """Threshold, scale and offset of each scoring policy, from the development trials.
+def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Domain]:
+    """Calibration of each scoring policy and its domain, from the development recordings.
 
     Args:
         model: in evaluation mode. task: its ``dev_trials`` are scored.
         cfg: ``eval`` names the policies and crops.
     Returns:
-        policy ("full", "crops", "both") -> {"threshold": score at the EER, "llr_scale",
-        "llr_offset": see `calibrate`}.
+        (policy -> `fit` of its scores, see `scores_by_policy`; `fit_domain` of the embeddings).
     Raises:
         ValueError: a recording that cannot be embedded, or development trials of one class.
     """
-    trials = task.dev_trials
-    fitted = {}
-    for policy, scores in embed_and_score(model, trials, task.dev.root, cfg).items():
-        scale, offset = calibrate(scores, trials.label)
-        threshold = metrics.eer(scores, trials.label)[1]
-        fitted[policy] = {"threshold": threshold, "llr_scale": scale, "llr_offset": offset}
-    return fitted
+    trials, half_batch = task.dev_trials, cfg.switches.eval_path == "half_batch"
+    paths = [task.dev.root / path for path in trials.paths]
+    embeddings = embed_files(model, paths, cfg.eval, half_batch)
+    scores = scores_by_policy(embeddings, trials)
+    fitted = {policy: fit(scores[policy], trials.label) for policy in scores}
+    return fitted, fit_domain(embeddings.single(), recording_speakers(trials))
+
+
+def fit(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Threshold at the equal error rate, and the calibration of the scores.
+
+    Args:
+        scores, labels: [P], as for `calibrate`.
+    Returns:
+        "threshold": score at the EER; "llr_scale", "llr_offset": see `calibrate`.
+
+    >>> sorted(fit([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1]))
+    ['llr_offset', 'llr_scale', 'threshold']
+    """
+    scale, offset = calibrate(scores, labels)
+    threshold = metrics.eer(scores, labels)[1]
+    return {"threshold": threshold, "llr_scale": scale, "llr_offset": offset}
+
+
+def fit_domain(embeddings: np.ndarray, speakers: np.ndarray) -> Domain:
+    """The Gaussian of the embeddings, with the limit that `INSIDE` of unseen speakers' recordings keep.
+
+    The distances for the limit are those of each fold of speakers to the Gaussian of the others.
+
+    Args:
+        embeddings: [n, E], not normalised. speakers: [n] speaker of each.
+    Source: Ledoit and Wolf 2004 (covariance); Lee et al. 2018 (distance to the training data).
+
+    >>> embeddings = np.random.default_rng(0).normal(size=(200, 8))
+    >>> domain = fit_domain(embeddings, np.arange(200) % 20)
+    >>> domain.distance(np.zeros(8)) < domain.limit < domain.distance(np.full(8, 3.0))
+    True
+    """
+    from sklearn.model_selection import GroupKFold  # heavy
+
+    distances: list[float] = []
+    folds = GroupKFold(min(FOLDS, len(np.unique(speakers))))
+    for others, held in folds.split(embeddings, groups=speakers):
+        domain = _gaussian(embeddings[others])
+        distances += [domain.distance(embeddings[row]) for row in held]
+    return replace(_gaussian(embeddings), limit=float(np.quantile(distances, INSIDE)))
+
+
+def _gaussian(embeddings: np.ndarray) -> Domain:
+    from sklearn.covariance import LedoitWolf  # heavy
+
+    estimate = LedoitWolf().fit(embeddings.astype(np.float64))
+    return Domain(estimate.location_, np.linalg.cholesky(estimate.precision_), limit=0.0)

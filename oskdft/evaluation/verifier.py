@@ -10,6 +10,7 @@ from oskdft.evaluation import scoring
 from oskdft.speech import audio
 from oskdft.speech.quality import doubts, require_file, require_wave
 from oskdft.storage import onnx_model
+from oskdft.storage.domain import Domain, load_domain
 from oskdft.utils.console import say
 from oskdft.utils.files import ASSETS
 
@@ -24,13 +25,16 @@ class Verifier:
 
     Attributes:
         model: embeds waveforms. recipe: how the model was evaluated. described: the content of its
-            model.json.
+            model.json. domain: the speech of its calibration; None: not known.
     """
 
-    def __init__(self, model: "Model", recipe: EvalConfig, described: dict) -> None:
+    def __init__(
+        self, model: "Model", recipe: EvalConfig, described: dict, domain: Domain | None = None
+    ) -> None:
         self.model = model
         self.recipe = recipe
         self.described = described
+        self.domain = domain
 
     @property
     def threshold(self) -> float | None:
@@ -69,26 +73,73 @@ class Verifier:
         pair = scoring.normalise(np.stack([self.embed(a), self.embed(b)]))
         return float(pair[0] @ pair[1])
 
+    def probability(self, score: float, prior: float = 0.5) -> float:
+        """Calibrated probability that a score comes from one speaker, in [0, 1].
+
+        Args:
+            score: cosine. prior: probability of one speaker before the recordings are heard.
+        Raises:
+            ValueError: the model was saved without a calibration.
+
+        >>> verifier = load("classroom", quick=True)
+        >>> verifier.probability(-1.0) < 0.01 < verifier.probability(0.9) <= 1
+        True
+        """
+        fitted = self._fitted()
+        llr = fitted["llr_scale"] * score + fitted["llr_offset"] + np.log(prior / (1 - prior))
+        return float(1 / (1 + np.exp(-np.clip(llr, -500, 500))))
+
+    def outside(self, name: str, embedding: np.ndarray) -> list[str]:
+        """One line if an embedding [E] lies outside the domain of the calibration, else none.
+
+        >>> verifier = load("classroom", quick=True)
+        >>> verifier.domain = Domain(np.zeros(192), np.eye(192), limit=0.5)
+        >>> verifier.outside("tone", np.ones(192))[0][-27:]
+        '(distance 1.00, limit 0.50)'
+        """
+        if self.domain is None or self.domain.distance(embedding) <= self.domain.limit:
+            return []
+        return [
+            f"{name} is unlike the speech that the model was calibrated on (distance "
+            f"{self.domain.distance(embedding):.2f}, limit {self.domain.limit:.2f})"
+        ]
+
     def verify(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> dict:
         """Whether two recordings are of one speaker.
 
         Args:
             a, b: as for `embed`.
         Returns:
-            {"score": s, "threshold": t, "same": s >= t, "warnings": [...]}. A warning, also printed on
-            stderr, names a recording unlike those that the threshold was set on.
+            {"score": s, "threshold": t, "same": s >= t, "probability": at even odds, None where a
+            recording is unlike the speech of the calibration, "warnings": [...]}. A warning, also
+            printed on stderr, names such a recording and the reason.
         Raises:
             ValueError: the model was saved without a threshold; see also `embed`.
         """
+        fitted = self._fitted()
+        names = [name if isinstance(name, str | Path) else "wave" for name in (a, b)]
+        waves = [self._wave(source) for source in (a, b)]
+        embeddings = [self.embed(wave) for wave in waves]
+        unlike = []
+        for name, source, wave, embedding in zip(names, (a, b), waves, embeddings, strict=True):
+            unlike += _doubts(source, wave) + self.outside(str(name), embedding)
+        for warning in unlike:
+            say(f"warning: {warning}; the calibration was not checked on such speech")
+        left, right = scoring.normalise(np.stack(embeddings))
+        score = float(left @ right)
+        return {
+            "score": score,
+            "threshold": fitted["threshold"],
+            "same": score >= fitted["threshold"],
+            "probability": None if unlike else self.probability(score),
+            "warnings": unlike,
+        }
+
+    def _fitted(self) -> dict[str, float]:
+        """Threshold and calibration of the scores of whole recordings."""
         if self.threshold is None:
             raise ValueError("this model has no threshold; train it with development speakers")
-        waves = [self._wave(source) for source in (a, b)]
-        warnings = [*_doubts(a, waves[0]), *_doubts(b, waves[1])]
-        for warning in warnings:
-            say(f"warning: {warning}; the threshold was not set on such speech")
-        score = self.score(*waves)
-        same = score >= self.threshold
-        return {"score": score, "threshold": self.threshold, "same": same, "warnings": warnings}
+        return self.described["calibration"]["full"]
 
     def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
         """Samples [N] float32 at 16 kHz of a recording that is fit for use."""
@@ -126,10 +177,12 @@ def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> 
         alone or (quick and device in ("auto", "cpu") and onnx_model.installed())
     ):
         model, cfg, described = onnx_model.load_onnx(folder)
-        return Verifier(model, cfg.eval, described)
+        return Verifier(model, cfg.eval, described, load_domain(folder))
     from oskdft.method.encoder import fold_weight_norm
     from oskdft.method.model import device_of
-    from oskdft.storage.model_folder import load_model  # heavy: torch and transformers
+    from oskdft.storage.model_folder import load_model, model_folder  # heavy: torch, transformers
 
+    folder = model_folder(folder)
     model, cfg, described = load_model(folder)
-    return Verifier(fold_weight_norm(model).to(device_of(device)), cfg.eval, described)
+    model = fold_weight_norm(model).to(device_of(device))
+    return Verifier(model, cfg.eval, described, load_domain(folder))

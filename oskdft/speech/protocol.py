@@ -53,8 +53,7 @@ def prepare(cfg: Config) -> Task:
     augment = Augment(cfg.augment, cfg.seed) if is_augmented else None
     kd = kd_corpus(cfg)
 
-    everyone = load_corpus(cfg.data.corpus, root, training_split(cfg.data.corpus))
-    train, dev = dev_split(a_slice(cfg, everyone), cfg.data.dev_speakers, DEV_SEED)
+    train, dev = training_and_development(cfg, root)
     alike = groups(cfg.data.corpus, dev)
     dev_trials = make_trials(dev, DEV_SEED, DEV_TRIALS, alike)
     if cfg.data.labelled_speakers:
@@ -64,6 +63,23 @@ def prepare(cfg: Config) -> Task:
     validate(train, augment)
     test_trials, test_root = read_test_list(cfg, root)
     return Task(train, dev, dev_trials, test_trials, test_root, augment, kd)
+
+
+def training_and_development(cfg: Config, root: Path) -> tuple[Utterances, Utterances]:
+    """The utterances of training and of development speakers.
+
+    The development speakers of a corpus with Kaldi tables in dev/ are given. Others are drawn from the
+    training speakers (data.dev_speakers), the same in every run.
+    """
+    name = cfg.data.corpus
+    train = a_slice(cfg, load_corpus(name, root, training_split(name)))
+    if name == "kaldi" and (root / "dev" / "wav.scp").is_file():
+        dev = load_corpus(name, root, "dev")
+        both = sorted(set(train.speakers) & set(dev.speakers))
+        if both:
+            raise ValueError(f"{root}: speaker {both[0]} is in train/ and dev/; keep one of them")
+        return train, dev
+    return dev_split(train, cfg.data.dev_speakers, DEV_SEED)
 
 
 def kd_corpus(cfg: Config) -> Utterances | None:

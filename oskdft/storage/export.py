@@ -21,7 +21,8 @@ from torch import nn
 from oskdft.config import SAMPLE_RATE, Config, changes, to_dict
 from oskdft.method.encoder import fold_weight_norm
 from oskdft.method.model import SpeakerModel, count
-from oskdft.storage.model_folder import load_model, save_model
+from oskdft.storage.domain import load_domain
+from oskdft.storage.model_folder import load_model, model_folder, save_model
 from oskdft.storage.onnx_model import FILE, require, session
 from oskdft.utils import provenance
 from oskdft.utils.files import ASSETS, atomic, write_json
@@ -55,7 +56,9 @@ def export(name: str | Path, to: str, out: str | Path) -> dict:
     if to != "hf":
         require("onnx", "onnxruntime")
     shipped = ASSETS / str(name)
-    model, cfg, described = load_model(shipped if shipped.is_dir() else name)
+    source = model_folder(shipped if shipped.is_dir() else name)
+    model, cfg, described = load_model(source)
+    domain = load_domain(source)
     # an exported model keeps the number of its training speakers, not their names
     facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
     facts = {k: v for k, v in facts.items() if k not in ("config", "speakers")}
@@ -67,6 +70,8 @@ def export(name: str | Path, to: str, out: str | Path) -> dict:
             report |= _write_onnx(folder, model, to == "int8")
             facts |= {"exported": provenance.facts(), "check": report}
             write_json(folder / "model.json", {"config": to_dict(cfg), "speakers": []} | facts)
+        if domain:
+            domain.save(folder)
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         with atomic(folder / "README.md") as file:
             file.write(card(cfg, model, facts, report, files))

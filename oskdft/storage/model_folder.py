@@ -38,6 +38,21 @@ def annotate(folder: str | Path, facts: dict) -> None:
     write_json(path, read_json(path) | facts)
 
 
+def model_folder(folder: str | Path) -> Path:
+    """The folder itself, or the `best/` of a run folder.
+
+    Raises:
+        ValueError: neither holds a model.
+    """
+    for candidate in (Path(folder), Path(folder) / "best"):
+        if (candidate / "model.json").is_file():
+            return candidate
+    raise ValueError(
+        f"{folder} is no model: neither a run folder with best/ nor a folder with "
+        "model.json, encoder.json and model.safetensors"
+    )
+
+
 def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     """Read a folder that `save_model` wrote, or the `best/` of a run folder.
 
@@ -51,14 +66,7 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     >>> model.training, cfg.strategy
     (False, 'os-kdft')
     """
-    folder = Path(folder)
-    if not (folder / "model.json").is_file():
-        folder = folder / "best"
-    if not (folder / "model.json").is_file():
-        raise ValueError(
-            f"{folder.parent} is no model: neither a run folder with best/ nor a folder with "
-            "model.json, encoder.json and model.safetensors"
-        )
+    folder = model_folder(folder)
     cfg, described = read_described(folder)
     settings = inside(folder, "encoder.json")
     weights = inside(folder, "model.safetensors")

@@ -86,7 +86,9 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
         loaded, _, described = load_model(folder)
         if described["step"] not in fitted:
             fitted[described["step"]] = calibration(loaded, run.task, cfg)
-        annotate(folder, {"calibration": fitted[described["step"]]})
+        calibrated, domain = fitted[described["step"]]
+        annotate(folder, {"calibration": calibrated})
+        domain.save(folder)
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
     if run.seconds() >= WORTH_TUNING_S:
         say(bottleneck(waited, cfg.data.workers))

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oskdft.speech import audio
+from oskdft import config
+from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import catalogue, layouts, tables
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
@@ -477,3 +478,35 @@ def test_real_trial_list(data_root: Path):
     train = load_corpus("speechocean762", root, "train")
     assert (len(train), len(train.speakers)) == (2_500, 125) and (train.counts() == 20).all()
     assert {len(load_corpus("speechocean762", root, "test")), len(trials.paths)} == {640}
+
+
+def kaldi_corpus(root: Path, **parts: dict[str, int]) -> Path:
+    """Recordings in Kaldi tables: part -> speaker -> number of recordings."""
+    for part, speakers in parts.items():
+        names = [f"{who}-{n}" for who, count in speakers.items() for n in range(count)]
+        put(root, *(f"{name}.wav" for name in names))
+        text(root / part / "wav.scp", *(f"{name} {name}.wav" for name in names))
+        text(root / part / "utt2spk", *(f"{name} {name.split('-')[0]}" for name in names))
+    return root
+
+
+def test_kaldi_tables_give_the_development_speakers(tmp_path):
+    root = kaldi_corpus(tmp_path, train={"a": 2, "b": 2, "c": 2}, dev={"x": 3, "y": 3})
+    cfg = config.load("smoke").override(
+        {"data.corpus": "kaldi", "data.root": str(root), "data.slice_speakers": 0}
+    )
+    task = protocol.prepare(cfg)
+    assert (task.train.speakers, task.dev.speakers) == (["a", "b", "c"], ["x", "y"])
+    (root / "dev" / "wav.scp").unlink()  # without dev/, speakers of train/ are set aside
+    task = protocol.prepare(cfg)
+    assert len(task.train.speakers) == 1 and len(task.dev.speakers) == 2
+
+
+def test_kaldi_tables_that_cannot_be_used_are_refused(tmp_path):
+    root = kaldi_corpus(tmp_path, train={"a": 2, "b": 2}, dev={"b": 2, "y": 2})
+    cfg = config.load("smoke").override({"data.corpus": "kaldi", "data.root": str(root)})
+    with pytest.raises(ValueError, match=r"speaker b is in train/ and dev/; keep one"):
+        protocol.prepare(cfg)
+    text(root / "train" / "wav.scp", "a-9 sox a.wav -t wav - |")
+    with pytest.raises(ValueError, match="a-9 is a command; list recordings only"):
+        load_corpus("kaldi", root, "train")

@@ -45,7 +45,8 @@ def train(path: Path) -> None:
 
 
 def verify(path: Path) -> None:
-    described = {"calibration": {"full": {"threshold": 0.5}}}
+    fitted = {"threshold": 0.5, "llr_scale": 10.0, "llr_offset": -5.0}
+    described = {"calibration": {"full": fitted}}
     Verifier(MODEL, EvalConfig(), described).verify(path, path)
 
 

@@ -69,15 +69,6 @@ def disturb(wave: np.ndarray, snr_db: float = math.inf, echo_s: float = 0.0) -> 
     return (row / row.abs().max().clamp(min=1.0))[0].numpy()
 
 
-def probability(llr: float, prior: float) -> float:
-    """Probability of the same speaker from a log-likelihood ratio [nat] and the prior.
-
-    >>> probability(0.0, 0.5), round(probability(math.log(9), 0.1), 6)
-    (0.5, 0.5)
-    """
-    return 1 / (1 + math.exp(-np.clip(llr + math.log(prior / (1 - prior)), -500, 500)))
-
-
 @styled
 def _figure() -> tuple[Picture, np.ndarray, Axes]:
     """Axes of two waveforms over two mel pictures, and of the scale below them."""
@@ -102,7 +93,7 @@ class WhoIsIt(Panel):
         needed(clips, "clips")
         if verifier.threshold is None:
             raise ValueError("this model has no threshold; train it with development speakers")
-        self.verifier, self.fitted = verifier, verifier.described["calibration"]["full"]
+        self.verifier = verifier
         self.clips = {name: Clip(wave) for name, wave in clips.items()}
         self.embeddings = {}  # of clips as they are
         self._make_controls()
@@ -236,15 +227,15 @@ class WhoIsIt(Panel):
         name, second = self.choices[0].value, self.waves[1]
         if name not in self.embeddings:
             self.embeddings[name] = self.verifier.embed(self.waves[0])
-        pair = scoring.normalise(np.stack([self.embeddings[name], self.verifier.embed(second)]))
-        self.score = float(pair[0] @ pair[1])
-        warnings = [
-            line
-            for choice, wave in zip(self.choices, self.waves, strict=True)
-            for line in doubts(choice.description, wave, self.clips[choice.value].rate)
-        ]
-        text = "; ".join(warnings) + ": the threshold was not set on such speech"
-        self.warnings.say(text if warnings else "", bad=True)
+        embeddings = [self.embeddings[name], self.verifier.embed(second)]
+        left, right = scoring.normalise(np.stack(embeddings))
+        self.score = float(left @ right)
+        self.unlike = []  # reasons why the calibration may not hold
+        for choice, wave, embedding in zip(self.choices, self.waves, embeddings, strict=True):
+            self.unlike += doubts(choice.description, wave, self.clips[choice.value].rate)
+            self.unlike += self.verifier.outside(choice.description, embedding)
+        text = "; ".join(self.unlike) + ": the calibration was not checked on such speech"
+        self.warnings.say(text if self.unlike else "", bad=True)
         self.message.say("")
         self._judge()
 
@@ -252,12 +243,17 @@ class WhoIsIt(Panel):
         """Show decision and probability of the present score."""
         threshold, prior = self.threshold.value, self.prior.value
         same = self.score >= threshold
-        llr = self.fitted["llr_scale"] * self.score + self.fitted["llr_offset"]
+        if self.unlike:
+            chance = "No probability: outside what this model knows."
+        else:
+            probability = 100 * self.verifier.probability(self.score, prior)
+            chance = (
+                f"Calibrated probability of the same speaker: {probability:.1f} % "
+                f"(prior {100 * prior:.0f} %)."
+            )
         self.result.say(
             f"Score {self.score:.3f} {'≥' if same else '<'} threshold {threshold:.3f}: "
-            f"{'same speaker' if same else 'different speakers'}.\n"
-            f"Calibrated probability of the same speaker: {100 * probability(llr, prior):.1f} % "
-            f"(prior {100 * prior:.0f} %)."
+            f"{'same speaker' if same else 'different speakers'}.\n{chance}"
         )
         self.line.set_xdata([threshold, threshold])
         self.mark.set_xdata([np.clip(self.score, *SCORES)])

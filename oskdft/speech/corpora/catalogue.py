@@ -210,8 +210,19 @@ _CORPORA = (
         layout="SPEAKER/**/FILE",
         expected={},
     ),
+    Corpus(
+        name="kaldi",
+        title="Recordings of your own with Kaldi tables",
+        kind="speech",
+        licence="yours",
+        size="any",
+        how_to="write wav.scp and utt2spk for train/ (and dev/, test/) and pass --root",
+        layout="train/, and dev/ and test/ where there are such speakers, with wav.scp and utt2spk",
+        expected={"train": (None, None), "dev": (None, None), "test": (None, None)},
+    ),
 )
 CORPORA = {corpus.name: corpus for corpus in _CORPORA}
+OWN = ("folder", "kaldi")  # layouts for recordings of one's own; their folder is always named
 
 
 def known(name: str) -> Corpus:
@@ -251,7 +262,7 @@ def find_root(name: str, root: str | Path = "", setting: str = "--root") -> Path
         return Path(root)
     candidates = [base / folder for base in data_folders() for folder in (name, *corpus.folders)]
     for path in candidates:
-        if name != "folder" and path.is_dir():
+        if name not in OWN and path.is_dir():
             return path
     raise FileNotFoundError(
         f"{name} ({corpus.title}; {corpus.licence}; {corpus.size}) is not at {candidates[0]}; "

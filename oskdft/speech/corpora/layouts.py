@@ -18,6 +18,8 @@ from oskdft.utils.lines import fault, numbered_lines
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
 ADULT = 16  # [years] from this age on a speaker counts as an adult
 MUSAN = ("music", "noise", "speech")
+KALDI = ("speechbox", "speechocean762", "kaldi")  # corpora with Kaldi tables
+PARTS = ("train", "dev", "test")  # folders of Kaldi tables
 
 Row = tuple[str, str, str, float]  # path below the root, speaker, session ("": unknown), seconds
 Reader = Callable[[Path, str, list[str]], Iterator[Row]]
@@ -137,13 +139,17 @@ def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:
     return None
 
 
-def _speechocean762(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
+def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
     """Kaldi tables; the suffix on disk replaces the listed suffix, since archives differ in suffix."""
     listed = set()
     shards = shards_of(root)
-    for part in (split,) if split else ("train", "test"):
+    for part in (split,) if split else PARTS:
         speaker = _kaldi(root / part / "utt2spk")
         for utterance, path in _kaldi(root / part / "wav.scp").items():
+            if path.endswith("|"):
+                raise ValueError(
+                    f"{root / part / 'wav.scp'}: {utterance} is a command; list recordings only"
+                )
             if utterance not in speaker:
                 raise ValueError(f"{root / part / 'utt2spk'} lacks {utterance} of wav.scp; add it")
             path = on_disk(root, path, shards) or path
@@ -167,8 +173,8 @@ def _kaldi(path: Path) -> dict[str, str]:
 
 
 READERS: dict[str, Reader] = {
-    "speechbox": _speechocean762,
-    "speechocean762": _speechocean762,
+    "speechbox": _kaldi_tables,
+    "speechocean762": _kaldi_tables,
     "librispeech": _librispeech,
     "mini_librispeech": _librispeech,
     "voxceleb1": _voxceleb(_vox1_split),
@@ -176,6 +182,7 @@ READERS: dict[str, Reader] = {
     "musan": _musan,
     "rirs_noises": _folder,
     "folder": _folder,
+    "kaldi": _kaldi_tables,
 }
 
 
@@ -188,8 +195,8 @@ def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
     {}
     """
     root = Path(root)
-    if name in ("speechbox", "speechocean762"):
-        return _speechocean762_info(root)
+    if name in KALDI:
+        return _kaldi_info(root)
     if name in ("librispeech", "mini_librispeech"):
         return _genders(_beside(root, "SPEAKERS.TXT"), r"\|", "SEX")
     if name in ("voxceleb1", "voxceleb2"):
@@ -210,18 +217,19 @@ def age_group(person: dict) -> str:
 
 def transcripts_of(name: str, root: str | Path) -> dict[str, dict[str, str]]:
     """What was said, where the corpus tells: {"text" and "phones": {utterance: words or phones}}."""
-    if name not in ("speechbox", "speechocean762"):
+    if name not in KALDI:
         return {}
-    tables = {}
+    tables: dict[str, dict[str, str]] = {}
     for kind in ("text", "phones"):
-        parts = [_kaldi(Path(root) / part / kind) for part in ("train", "test")]
-        tables[kind] = parts[0] | parts[1]
+        tables[kind] = {}
+        for part in PARTS:
+            tables[kind] |= _kaldi(Path(root) / part / kind)
     return {kind: table for kind, table in tables.items() if table}
 
 
-def _speechocean762_info(root: Path) -> dict[str, dict]:
+def _kaldi_info(root: Path) -> dict[str, dict]:
     info: dict[str, dict] = {}
-    for part in ("train", "test"):
+    for part in PARTS:
         for speaker, gender in _kaldi(root / part / "spk2gender").items():
             info.setdefault(speaker, {})["gender"] = gender
         ages = root / part / "spk2age"
