@@ -17,6 +17,7 @@ from oskdft.lessons.figures.style import (
     legend,
     new,
     plain,
+    plot,
     styled,
 )
 from oskdft.speech.mel import LOWEST, WINDOW, mel_levels
@@ -25,8 +26,8 @@ STRETCHES = 1500  # of a stored waveform: the lowest and the highest sample of e
 MELS = 64  # bands of the log-mel picture
 
 
-@styled
-def matrix(values: list[list[float]], xlabel: str, ylabel: str, label: str) -> Picture:
+@plot
+def matrix(ax: Axes, values: list[list[float]], xlabel: str, ylabel: str, label: str) -> str:
     """Heat map, with its numbers when it is at most 14 cells wide.
 
     Args:
@@ -37,9 +38,8 @@ def matrix(values: list[list[float]], xlabel: str, ylabel: str, label: str) -> P
     """
     values = np.asarray(values, dtype=float)
     rows, columns = values.shape
-    figure, ax = new(
-        width=max(7.0, min(3.4 + 0.72 * columns, 12.8)), height=max(3.2, min(1.6 + 0.5 * rows, 7.2))
-    )
+    width, height = np.clip([3.4 + 0.72 * columns, 1.6 + 0.5 * rows], [7.0, 3.2], [12.8, 7.2])
+    ax.figure.set_size_inches(width, height)
     sns.heatmap(
         values, ax=ax, cmap="viridis", annot=columns <= 14, fmt=".2f", annot_kws={"size": 11},
         xticklabels=1, yticklabels=1, cbar_kws={"label": label}, linewidths=0.5, linecolor="white",
@@ -47,15 +47,14 @@ def matrix(values: list[list[float]], xlabel: str, ylabel: str, label: str) -> P
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(axis="y", rotation=0)
     row, column = np.unravel_index(np.argmax(values), values.shape)
-    figure.alt = (
+    return (
         f"{label}, rows: {ylabel}, columns: {xlabel}, {rows} x {columns} cells from {values.min():.3g} "
         f"to {values.max():.3g}, highest at row {row}, column {column}."
     )
-    return figure
 
 
-@styled
-def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
+@plot
+def gradient_flow(ax: Axes, norms: dict[str, dict[str, float]]) -> str:
     """Gradient norm of each loss in each parameter group; a cell without a gradient is hatched.
 
     Args:
@@ -71,7 +70,7 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
     values = np.array([[norms[group][loss] for loss in losses] for group in groups], dtype=float)
     none = values == 0
     size = np.log10(np.where(none, 1, values))
-    figure, ax = new(width=max(7.0, 4.4 + 1.9 * len(losses)), height=1.5 + 0.62 * len(groups))
+    ax.figure.set_size_inches(max(7.0, 4.4 + 1.9 * len(losses)), 1.5 + 0.62 * len(groups))
     sns.heatmap(
         size, ax=ax, mask=none, cmap="viridis", vmin=size.min(), vmax=max(size.max(), size.min() + 1),
         annot=np.vectorize("{:.2g}".format)(values), fmt="", annot_kws={"size": 13}, linewidths=2,
@@ -85,8 +84,7 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> Picture:
     ax.tick_params(axis="y", rotation=0)
     ax.grid(False)
     sentences = (_reach(loss, groups, norms) for loss, norms in zip(losses, values.T, strict=True))
-    figure.alt = f"Gradient norms: {'; '.join(sentences)}."
-    return figure
+    return f"Gradient norms: {'; '.join(sentences)}."
 
 
 def _reach(loss: str, groups: list[str], norms: np.ndarray) -> str:
@@ -232,8 +230,8 @@ def mel_ticks(ax: Axes, rate: int) -> None:
     ax.set_ylabel("frequency [kHz]\n(mel scale)")
 
 
-@styled
-def heads(distances: list[list[float]]) -> Picture:
+@plot
+def heads(ax: Axes, distances: list[list[float]]) -> str:
     """Mean distance between a frame and the frames it attends to, per layer and head, in ms.
 
     Args:
@@ -243,7 +241,6 @@ def heads(distances: list[list[float]]) -> Picture:
     'Attention distance, 2 heads in each of 2 layers: lowest mean 150 ms in layer 2, highest 210 in layer 1.'
     """
     values = np.asarray(distances, dtype=float)
-    figure, ax = new()
     at = np.arange(1, len(values) + 1)
     layers = np.repeat(at, values.shape[1])
     ax.plot(layers, values.ravel(), "o", ms=7, alpha=0.6, ls="", label="one head")
@@ -255,13 +252,11 @@ def heads(distances: list[list[float]]) -> Picture:
         ylim=(0, 1.05 * values.max()),
         xticks=at,
     )
-    legend(figure, ax)
     low, high = int(means.argmin()), int(means.argmax())
-    figure.alt = (
+    return (
         f"Attention distance, {values.shape[1]} heads in each of {len(values)} layers: lowest mean "
         f"{means[low]:.0f} ms in layer {low + 1}, highest {means[high]:.0f} in layer {high + 1}."
     )
-    return figure
 
 
 @styled

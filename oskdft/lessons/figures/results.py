@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from oskdft.lessons.figures.style import (
@@ -10,9 +11,9 @@ from oskdft.lessons.figures.style import (
     MARKERS,
     Picture,
     joined,
-    legend,
     new,
     plain,
+    plot,
     styled,
 )
 
@@ -25,11 +26,11 @@ LOGS = {
 }
 
 
-@styled
+@plot
 def curves(
-    rows: list[dict], y: list[str], x: str = "step", labels: list[str] | None = None,
+    ax: Axes, rows: list[dict], y: list[str], x: str = "step", labels: list[str] | None = None,
     ylabel: str = "", log: bool = False, xlabel: str = "",
-) -> Picture:  # fmt: skip
+) -> str:  # fmt: skip
     """Columns of a log as lines.
 
     Args:
@@ -45,7 +46,6 @@ def curves(
     table = pd.DataFrame(rows)
     if missing := [name for name in (x, *y) if name not in table]:
         raise ValueError(f"no column {missing[0]!r}; there are {', '.join(table)}")
-    figure, ax = new()
     phrases = []
     for name, label in zip(y, labels or y, strict=True):
         points = table[[x, name]].dropna()
@@ -56,13 +56,11 @@ def curves(
     ax.set(xlabel=xlabel or x, ylabel=ylabel or (y[0] if len(y) == 1 else ""))
     if log:
         ax.set_yscale("log")
-    legend(figure, ax)
-    figure.alt = f"Lines over {xlabel or x}: {joined(phrases)}."
-    return figure
+    return f"Lines over {xlabel or x}: {joined(phrases)}."
 
 
-@styled
-def schedule(rates: dict[str, list[float]]) -> Picture:
+@plot
+def schedule(ax: Axes, rates: dict[str, list[float]]) -> str:
     """Learning rate of each parameter group per epoch, logarithmic; a rate of 0 is a gap.
 
     Args:
@@ -71,7 +69,6 @@ def schedule(rates: dict[str, list[float]]) -> Picture:
     >>> schedule({"back-end": [1e-3, 1e-4], "student": [0.0, 1e-4]}).alt
     'Learning rate per epoch: back-end from 0.001 to 0.0001 and student 0 until epoch 1, last 0.0001.'
     """
-    figure, ax = new()
     phrases = []
     for index, (name, values) in enumerate(rates.items()):
         values = np.asarray(values, dtype=float)
@@ -89,15 +86,13 @@ def schedule(rates: dict[str, list[float]]) -> Picture:
         phrases.append(f"{name} {start} {last}")
     ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    legend(figure, ax)
-    figure.alt = f"Learning rate per epoch: {joined(phrases)}."
-    return figure
+    return f"Learning rate per epoch: {joined(phrases)}."
 
 
-@styled
+@plot
 def bars(
-    values: dict[str, float], unit: str, reference: dict | None = None, xlabel: str = ""
-) -> Picture:
+    ax: Axes, values: dict[str, float], unit: str, reference: dict | None = None, xlabel: str = ""
+) -> str:
     """Horizontal bars with their numbers: sizes, times, reductions.
 
     Args:
@@ -108,7 +103,7 @@ def bars(
     'Bars in million parameters: teacher 94.4 and student 23.7.'
     """
     reference = {name: value for name, value in (reference or {}).items() if name in values}
-    figure, ax = new(height=1.3 + 0.55 * len(values))
+    ax.figure.set_figheight(1.3 + 0.55 * len(values))
     names, texts, ends = list(values), [], []
     ax.barh([*map(plain, names)], list(values.values()), height=0.62, color=COLOURS[0])
     for row, (name, value) in enumerate(values.items()):
@@ -129,8 +124,7 @@ def bars(
     ax.set_xlabel(f"{xlabel} [{unit}]" if xlabel else unit)
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    figure.alt = f"Bars in {unit}: {joined(f'{n} {t}' for n, t in zip(names, texts, strict=True))}."
-    return figure
+    return f"Bars in {unit}: {joined(f'{n} {t}' for n, t in zip(names, texts, strict=True))}."
 
 
 @styled
@@ -173,8 +167,8 @@ def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Pi
     return figure
 
 
-@styled
-def pareto(points: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
+@plot
+def pareto(ax: Axes, points: dict[str, dict], xlabel: str, ylabel: str) -> str:
     """Cost against error: a point per system, and a line through the systems that no other beats on both.
 
     Args:
@@ -184,7 +178,6 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     >>> pareto(points, "size", "EER [%]").alt
     'EER [%] against size for 3 systems; nothing is better on both than small and large.'
     """
-    figure, ax = new()
     best = []
     for name in sorted(points, key=lambda n: (points[n]["x"], points[n]["y"])):
         if not best or points[name]["y"] < points[best[-1]]["y"]:
@@ -199,11 +192,10 @@ def pareto(points: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
         ax.annotate(plain(name), (p["x"], p["y"]), **at)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(0.1)
-    figure.alt = (
+    return (
         f"{ylabel} against {xlabel} for {len(points)} systems; nothing is better on both than "
         f"{joined(best)}."
     )
-    return figure
 
 
 @styled
@@ -232,11 +224,11 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     return figure
 
 
-@styled
+@plot
 def layers(
-    probes: dict[str, list[float]], ylabel: str, best: str = "max",
+    ax: Axes, probes: dict[str, list[float]], ylabel: str, best: str = "max",
     baselines: dict[str, float | dict] | None = None,
-) -> Picture:  # fmt: skip
+) -> str:  # fmt: skip
     """One line per probe over the layers, in per cent; the best layer of each is ringed.
 
     Args:
@@ -250,7 +242,6 @@ def layers(
     """
     if best not in ("max", "min"):
         raise ValueError(f'best is {best!r}; give "max" or "min"')
-    figure, ax = new()
     phrases = []
     for index, (name, values) in enumerate(probes.items()):
         values = 100 * np.asarray(values, dtype=float)
@@ -272,13 +263,11 @@ def layers(
     last = max(len(values) for values in probes.values()) - 1
     ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
-    legend(figure, ax)
-    figure.alt = f"{ylabel} over layers 0 to {last}: {'; '.join(sentences)}."
-    return figure
+    return f"{ylabel} over layers 0 to {last}: {'; '.join(sentences)}."
 
 
-@styled
-def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
+@plot
+def trust(ax: Axes, values: dict[str, list[float]], k: list[int]) -> str:
     """Trustworthiness of maps against the number of neighbours.
 
     Args:
@@ -287,12 +276,9 @@ def trust(values: dict[str, list[float]], k: list[int]) -> Picture:
     >>> trust({"UMAP": [0.99, 0.95], "PCA": [0.8, 0.85]}, [5, 20]).alt
     'Trustworthiness for 5 to 20 neighbours: UMAP from 0.99 to 0.95 and PCA from 0.80 to 0.85.'
     """
-    figure, ax = new()
     for index, (name, line) in enumerate(values.items()):
         ax.plot(k, line, marker=MARKERS[index % len(MARKERS)], ms=8, label=plain(name))
     ax.set(xlabel="neighbours k", ylabel="trustworthiness (1 = all true)", xticks=k)
     ax.set_ylim(min(min(line) for line in values.values()) - 0.05, 1.01)
-    legend(figure, ax)
     phrases = (f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in values.items())
-    figure.alt = f"Trustworthiness for {k[0]} to {k[-1]} neighbours: {joined(phrases)}."
-    return figure
+    return f"Trustworthiness for {k[0]} to {k[-1]} neighbours: {joined(phrases)}."

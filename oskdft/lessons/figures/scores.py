@@ -13,10 +13,10 @@ from oskdft.lessons.figures.style import (
     GREYS,
     Picture,
     joined,
-    legend,
     needed,
     new,
     plain,
+    plot,
     styled,
 )
 
@@ -126,8 +126,10 @@ def _both(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return scores[target], scores[~target]
 
 
-@styled
-def histogram(scores: np.ndarray, labels: np.ndarray, threshold: float | None = None) -> Picture:
+@plot
+def histogram(
+    ax: Axes, scores: np.ndarray, labels: np.ndarray, threshold: float | None = None
+) -> str:
     """Scores of target and non-target trials, and the error rates at a threshold.
 
     Args:
@@ -137,21 +139,19 @@ def histogram(scores: np.ndarray, labels: np.ndarray, threshold: float | None = 
     'Threshold 0.50: 0.0 % misses, 0.0 % false alarms.'
     """
     target, other = _both(scores, labels)
-    figure, ax = new()
     histogram_axes(ax, target, other)
-    figure.alt = (
+    alt = (
         f"Scores of {len(target)} target trials (mean {target.mean():.2f}) and "
         f"{len(other)} non-target trials (mean {other.mean():.2f})."
     )
     if threshold is not None:
         ax.axvline(threshold, color="black", ls="--", lw=1.8, label=f"threshold {threshold:.3g}")
         miss, false_alarm = np.mean(target < threshold), np.mean(other >= threshold)
-        figure.alt += (
+        alt += (
             f" Threshold {threshold:.2f}: {100 * miss:.1f} % misses, "
             f"{100 * false_alarm:.1f} % false alarms."
         )
-    legend(figure, ax)
-    return figure
+    return alt
 
 
 def histogram_axes(ax: Axes, target: np.ndarray, other: np.ndarray) -> None:
@@ -171,8 +171,8 @@ def histogram_axes(ax: Axes, target: np.ndarray, other: np.ndarray) -> None:
     ax.set(xlabel="score", ylabel="share of the trials of a kind [%]")
 
 
-@styled
-def trade_off(scores: np.ndarray, labels: np.ndarray) -> Picture:
+@plot
+def trade_off(ax: Axes, scores: np.ndarray, labels: np.ndarray) -> str:
     """Miss and false-alarm rate against the threshold; they cross at the EER.
 
     Args:
@@ -183,7 +183,6 @@ def trade_off(scores: np.ndarray, labels: np.ndarray) -> Picture:
     """
     miss, false_alarm, thresholds = metrics.det_points(scores, labels)
     rate, level = metrics.eer(scores, labels)
-    figure, ax = new()
     ax.step(thresholds, 100 * miss, where="pre", label="misses", color=COLOURS[0])
     line = {"label": "false alarms", "color": COLOURS[1], "ls": DASHES[1]}
     ax.step(thresholds, 100 * false_alarm, where="pre", **line)
@@ -191,16 +190,16 @@ def trade_off(scores: np.ndarray, labels: np.ndarray) -> Picture:
     ax.plot(level, 100 * rate, "o", **dot)
     ax.axvline(level, color="grey", lw=1, ls=":")
     ax.set(xlabel="threshold", ylabel="error rate [%]", ylim=(0, 101))
-    legend(figure, ax)
-    figure.alt = (
+    return (
         "Misses rise and false alarms fall with the threshold; they are equal, "
         f"{100 * rate:.2f} %, at {level:.3g}."
     )
-    return figure
 
 
-@styled
-def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: float) -> Picture:
+@plot
+def calibration(
+    ax: Axes, scores: np.ndarray, labels: np.ndarray, scale: float, offset: float
+) -> str:
     """Score to log-likelihood ratio: the best monotone mapping (PAV) and a straight line.
 
     Args:
@@ -217,7 +216,6 @@ def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: fl
         pav = np.log(share) - np.log1p(-share) - np.log(len(target) / len(other))
     finite = np.isfinite(pav)
     x = np.sort(scores)
-    figure, ax = new()
     ax.step(x[finite], pav[finite], where="mid", color=COLOURS[0], label="PAV (best monotone)")
     line = np.array([x[0], x[-1]])
     ax.plot(line, scale * line + offset, color=COLOURS[1], ls=DASHES[1], label="logistic (a line)")
@@ -233,12 +231,10 @@ def calibration(scores: np.ndarray, labels: np.ndarray, scale: float, offset: fl
         ax.text(side, text_height, words, transform=across, ha=align, va="center")
     ax.axhline(0, color="grey", lw=1, ls=":")
     ax.set(xlabel="score", ylabel="log-likelihood ratio [nat]", ylim=(bottom - room, top + room))
-    legend(figure, ax)
-    figure.alt = (
+    return (
         f"Log-likelihood ratio against score: PAV steps and the line {scale:.3g} x score "
         f"{'-' if offset < 0 else '+'} {abs(offset):.3g}, which crosses zero at {-offset / scale:.3g}."
     )
-    return figure
 
 
 def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, ci: str) -> None:
@@ -254,13 +250,12 @@ def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, 
     ax.plot(mean, row, "D", ms=9, color="black", ls="", label="mean" if first else None)
 
 
-def _rows(names: list[str], extra: float) -> tuple[Picture, Axes]:
-    """A picture with one named row per system, the first on top."""
-    figure, ax = new(height=extra + 0.6 * len(names))
+def _name_rows(ax: Axes, names: list[str], extra: float) -> None:
+    """Set one named row per system, the first on top."""
+    ax.figure.set_figheight(extra + 0.6 * len(names))
     ax.set_yticks(range(len(names)), [*map(plain, names)])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
-    return figure, ax
 
 
 def _reference_lines(ax: Axes, baselines: dict[str, dict]) -> str:
@@ -279,11 +274,11 @@ def _reference_lines(ax: Axes, baselines: dict[str, dict]) -> str:
     return f" Without training: {joined(phrases)}." if phrases else ""
 
 
-@styled
+@plot
 def intervals(
-    results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers",
+    ax: Axes, results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers",
     baselines: dict[str, dict] | None = None,
-) -> Picture:  # fmt: skip
+) -> str:  # fmt: skip
     """Error rates with interval and seeds, best first, in per cent.
 
     Args:
@@ -296,7 +291,7 @@ def intervals(
     'EER, lowest first: better 5.00 % (4.00 to 6.00) and worse 8.00 % (4.00 to 6.00).'
     """
     order = sorted(results, key=lambda name: results[name]["mean"])
-    figure, ax = _rows(order, extra=1.7)
+    _name_rows(ax, order, extra=1.7)
     phrases = []
     for row, name in enumerate(order):
         ends = [results[name].get("low"), results[name].get("high")]
@@ -308,13 +303,11 @@ def intervals(
         phrases.append(f"{name} {mean:.2f} %{interval}")
     sentence = _reference_lines(ax, baselines or {})
     ax.set_xlabel(f"{xlabel} [%]")
-    legend(figure, ax)
-    figure.alt = f"{xlabel}, lowest first: {joined(phrases)}.{sentence}"
-    return figure
+    return f"{xlabel}, lowest first: {joined(phrases)}.{sentence}"
 
 
-@styled
-def ablation(results: dict[str, dict], baseline: str) -> Picture:
+@plot
+def ablation(ax: Axes, results: dict[str, dict], baseline: str) -> str:
     """Effect of each change: difference from the baseline, with the spread of the seeds.
 
     Args:
@@ -334,7 +327,7 @@ def ablation(results: dict[str, dict], baseline: str) -> Picture:
     own = 100 * np.asarray(results[baseline].get("seeds") or [results[baseline]["mean"]])
     others = sorted((n for n in results if n != baseline), key=lambda n: results[n]["mean"])
     needed(others, "results without the baseline")
-    figure, ax = _rows(others, extra=1.9)
+    _name_rows(ax, others, extra=1.9)
     low, high = own.min() - centre, own.max() - centre
     ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
     ax.axvline(0, color="grey", lw=1.5)
@@ -347,9 +340,7 @@ def ablation(results: dict[str, dict], baseline: str) -> Picture:
         _row(ax, row, span, differences, change, "its seeds")
         phrases.append(f"{name} {change:+.2f} points")
     ax.set_xlabel(f"EER minus that of {plain(baseline)} [percentage points]")
-    legend(figure, ax)
-    figure.alt = (
+    return (
         f"EER against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "
         f"points): {joined(phrases)}."
     )
-    return figure

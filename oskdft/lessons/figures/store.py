@@ -71,7 +71,7 @@ def draw(plot: str, data: dict, note: str = "") -> Picture:
     """
     if plot not in PLOTS:
         raise ValueError(f"no plot called {plot!r}; there are {', '.join(PLOTS)}")
-    drawn = next(iter(inspect.signature(PLOTS[plot]).parameters))  # the first argument
+    drawn = next(name for name in inspect.signature(PLOTS[plot]).parameters if name != "ax")
     if hasattr(data.get(drawn), "__len__"):
         needed(data[drawn], drawn)
     figure = PLOTS[plot](**data)

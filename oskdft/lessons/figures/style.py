@@ -1,9 +1,10 @@
 """One style for every figure: colours, sizes, legend outside, an alternative text with the picture."""
 
 import contextlib
+import functools
 import io
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import matplotlib as mpl
 import numpy as np
@@ -81,6 +82,31 @@ def legend(figure: Picture, ax: Axes) -> None:
     if len(labels) > 1:
         columns = 1 + (len(labels) - 1) // 18
         figure.legend(handles, labels, loc="outside right upper", ncols=columns)
+
+
+def plot(function: Callable[..., str]) -> Callable[..., Picture]:
+    """Make a plot of a function that draws into axes and returns the alternative text.
+
+    The plot takes the arguments of the function without the axes. It is drawn in the project's style
+    and has a legend when there are several labels.
+
+    >>> @plot
+    ... def dots(ax, values):
+    ...     ax.plot(values, "o")
+    ...     return f"{len(values)} dots."
+    >>> dots([1, 2]).alt
+    '2 dots.'
+    """
+
+    @styled
+    @functools.wraps(function)
+    def run(*args, **kwargs) -> Picture:
+        figure, ax = new()
+        figure.alt = function(ax, *args, **kwargs)
+        legend(figure, ax)
+        return figure
+
+    return run
 
 
 def needed(values: Iterable, what: str) -> None:
