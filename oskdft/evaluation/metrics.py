@@ -11,12 +11,6 @@ import math
 import numpy as np
 
 
-def _check_prior(p_target: float) -> None:
-    """Refuse a prior that is no probability inside (0, 1)."""
-    if not 0 < p_target < 1:
-        raise ValueError(f"p_target is {p_target}; it is a probability inside (0, 1)")
-
-
 def checked_trials(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels that every metric can use.
 
@@ -146,7 +140,8 @@ def min_dcf_of(p_miss: np.ndarray, p_fa: np.ndarray, p_target: float) -> float:
     >>> min_dcf_of(np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.0, 0.0]), p_target=0.01)
     0.5
     """
-    _check_prior(p_target)
+    if not 0 < p_target < 1:
+        raise ValueError(f"p_target is {p_target}; it is a probability inside (0, 1)")
     cost = p_target * p_miss + (1 - p_target) * p_fa
     return float(cost.min() / min(p_target, 1 - p_target))
 

@@ -6,6 +6,7 @@ workers or processes, and a resumed run, therefore read the same batches.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,7 @@ class SpeakerDataset(Dataset):
         return self._crop(table, lap, int(rng.integers(len(table))))[0]
 
 
+@dataclass(frozen=True, eq=False)
 class BatchOrder(Sampler):
     """The (lap, index) pairs of each batch, for one process.
 
@@ -137,31 +139,24 @@ class BatchOrder(Sampler):
     [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     """
 
-    def __init__(
-        self,
-        items: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        start_step: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if items < 1 or steps < 1 or not 0 <= start_step <= steps:
+    items: int
+    batch: int
+    steps: int
+    seed: int
+    start_step: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.items < 1 or self.steps < 1 or not 0 <= self.start_step <= self.steps:
             raise ValueError(
-                f"{items} utterances, {steps} steps, start {start_step}: need 1, 1, 0 to {steps}"
+                f"{self.items} utterances, {self.steps} steps, start {self.start_step}: "
+                f"need 1, 1, 0 to {self.steps}"
             )
-        if batch < 1 or world < 1 or batch % world:
-            raise ValueError(f"batch {batch} over {world} processes; choose a multiple of {world}")
-        if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} of {world} processes; ranks count from 0")
-        self.items = items
-        self.batch = batch
-        self.steps = steps
-        self.seed = seed
-        self.start_step = start_step
-        self.rank = rank
-        self.world = world
+        if self.batch < 1 or self.batch % self.world:
+            raise ValueError(
+                f"batch {self.batch} over {self.world} processes; choose a multiple of {self.world}"
+            )
 
     def __len__(self) -> int:
         return self.steps - self.start_step

@@ -56,15 +56,8 @@ class Worker:
         recipe = self.out.with_suffix(".yaml")
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(config.to_yaml(self.cfg), encoding="utf-8")
-        words = [
-            "-m",
-            "oskdft.training.background",
-            "train",
-            "--profile",
-            str(recipe),
-            "--out",
-            str(self.out),
-        ]
+        words = ["-m", "oskdft.training.background", "train"]
+        words += ["--profile", str(recipe), "--out", str(self.out)]
         words += ["--resume"] if self.state == "stopped" else []
         with open(self.log, "w", encoding="utf-8") as stream:
             streams = {"stdin": subprocess.PIPE, "stdout": stream, "stderr": stream}

@@ -6,7 +6,6 @@ damaged. `last_state` skips both.
 """
 
 import csv
-import io
 from pathlib import Path
 
 import torch
@@ -138,14 +137,12 @@ def restore(state: dict, objective: nn.Module, optimiser: torch.optim.Optimizer)
 def write_metrics(path: Path, rows: list[dict]) -> None:
     """Write all rows as CSV; a column that a row does not have stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-    )
     with atomic(path) as file:
-        file.write(text.getvalue())
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            writer.writerow(shown)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

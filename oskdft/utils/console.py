@@ -33,21 +33,17 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
 
 
 def _bar(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        for item in items:
-            yield item
-            bar.advance(task)
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+        yield from bar.track(items, total, description=label)
 
 
 def _lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:

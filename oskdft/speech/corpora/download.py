@@ -5,6 +5,7 @@ without trust in its members' names; the corpus appears under its name only when
 """
 
 import errno
+import functools
 import gzip
 import hashlib
 import http
@@ -69,15 +70,18 @@ def get(name: str, dest: str | Path = "", url: str = "") -> Path:
                 f"oskdft data check {name} --root {target}"
             )
         mirror = (url or OPENSLR).rstrip("/")
-        addresses = [f"{mirror}/{archive.path}" for archive in corpus.archives]
-        _need_room(addresses, target.parent)
-        downloads = [_fetch(address, target.parent) for address in addresses]
-        digests = [_verified(*pair) for pair in zip(downloads, corpus.archives, strict=True)]
-        _unpack(downloads, target)
+        needed = ROOM * sum(archive.size for archive in corpus.archives)
+        fix = "free some space, or choose another folder"
+        files.check_room(target.parent, needed, "downloading and unpacking needs", fix)
+        downloads = {a: _fetch(f"{mirror}/{a.path}", target.parent) for a in corpus.archives}
+        for archive, path in downloads.items():
+            _verify(path, archive)
+        _unpack(list(downloads.values()), target)
     except OSError as error:
         raise _explained(error, target.parent) from None
-    for path, digest, archive in zip(downloads, digests, corpus.archives, strict=True):
-        _record(archive, digest)
+    for archive, path in downloads.items():
+        if not archive.md5:
+            _record(archive, path)
         path.unlink()
     return target
 
@@ -91,11 +95,10 @@ def _explained(error: OSError, folder: Path) -> OSError:
     return error
 
 
-def _open(address: str, method: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+def _open(address: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"{address} is not a web address; it begins with https:// or http://")
-    headers = {"User-Agent": "oskdft", **headers}
-    request = urllib.request.Request(address, method=method, headers=headers)
+    request = urllib.request.Request(address, headers={"User-Agent": "oskdft", **headers})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
@@ -111,15 +114,6 @@ def _open(address: str, method: str, headers: dict[str, str]) -> http.client.HTT
         ) from None
 
 
-def _need_room(addresses: list[str], folder: Path) -> None:
-    needed = 0
-    for address in addresses:
-        with _open(address, "HEAD", {}) as response:
-            needed += ROOM * int(response.headers.get("Content-Length", 0))
-    fix = "free some space, or choose another folder"
-    files.check_room(folder, needed, "downloading and unpacking needs", fix)
-
-
 def _fetch(address: str, folder: Path) -> Path:
     """Download to folder/NAME.part, resuming an earlier call, then rename to folder/NAME."""
     done = folder / PurePosixPath(address).name
@@ -130,7 +124,7 @@ def _fetch(address: str, folder: Path) -> Path:
     headers = {}
     if part.exists() and version.exists():  # resume only if the server still has the same file
         headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text()}
-    with _open(address, "GET", headers) as response:
+    with _open(address, headers) as response:
         if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             whole = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
             if whole is None or int(whole[1]) != part.stat().st_size:
@@ -182,25 +176,24 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         say(f"the connection broke: {error}")
 
 
-def _verified(path: Path, archive: Archive) -> str:
-    """The archive's checksum; raises and removes the file if the checksum is wrong."""
-    kind = "md5" if archive.md5 else "sha256"
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(
-            file, lambda: hashlib.new(kind, usedforsecurity=False)
-        ).hexdigest()
-    if archive.md5 and digest != archive.md5:
-        path.unlink()
-        raise ValueError(
-            f"{path.name} has MD5 {digest}, published is {archive.md5}; removed, download it again"
-        )
-    recorded = _records().get(archive.path, digest)
-    if not archive.md5 and digest != recorded:
-        raise ValueError(
-            f"{path} has sha256 {digest}, an earlier download had {recorded}; if the publisher "
-            f"changed it, delete {_record_file()} and run again"
-        )
-    return digest
+def _verify(path: Path, archive: Archive) -> None:
+    """Raise unless the archive has its published checksum, or else that of an earlier download."""
+    if archive.md5:
+        with open(path, "rb") as file:
+            md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+            digest = hashlib.file_digest(file, md5).hexdigest()
+        if digest != archive.md5:
+            path.unlink()
+            raise ValueError(
+                f"{path.name} has MD5 {digest}, published is {archive.md5}; removed, download it again"
+            )
+    elif archive.path in (records := _records()):
+        digest, recorded = files.sha256(path), records[archive.path]
+        if digest != recorded:
+            raise ValueError(
+                f"{path} has sha256 {digest}, an earlier download had {recorded}; if the publisher "
+                f"changed it, delete {_record_file()} and run again"
+            )
 
 
 def _record_file() -> Path:
@@ -211,10 +204,9 @@ def _records() -> dict[str, str]:
     return files.read_json(_record_file()) if _record_file().exists() else {}
 
 
-def _record(archive: Archive, digest: str) -> None:
+def _record(archive: Archive, path: Path) -> None:
     """Record the checksum of an archive without published checksum, for the next download."""
-    if archive.md5:
-        return
+    digest = files.sha256(path)
     try:
         files.write_json(_record_file(), {**_records(), archive.path: digest})
         where = f"recorded in {_record_file()} and compared at the next download"
