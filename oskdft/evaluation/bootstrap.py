@@ -1,7 +1,5 @@
 """Confidence intervals by bootstrap over speakers, and which systems such an interval tells apart."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from oskdft.evaluation.metrics import checked_trials, eer_of, ends_of_ties
@@ -9,9 +7,8 @@ from oskdft.speech.corpora.trials import Trials
 
 SAMPLES = 1000  # draws of speakers
 PAIRED_SAMPLES = 200  # draws for each seed of each system that `undecided` compares
-LEVEL = 0.95  # share of the draws inside an interval
-
-RocMetric = Callable[[np.ndarray, np.ndarray], float]  # of p_miss and p_fa, each [S + 1]
+INTERVAL = (0.025, 0.975)  # quantiles of the draws at its ends: 95 %
+SEED = 0  # of the draws
 
 
 def recording_speakers(trials: Trials) -> np.ndarray:
@@ -47,11 +44,9 @@ def bootstrap(
     scores: np.ndarray,
     labels: np.ndarray,
     speakers: np.ndarray,
-    metric: RocMetric = eer_of,
     samples: int = SAMPLES,
-    seed: int = 0,
 ) -> np.ndarray:
-    """A metric over draws of speakers (not of trials) with replacement.
+    """The EER over draws of speakers (not of trials) with replacement.
 
     A target trial weighs as often as its speaker was drawn, a non-target trial the product of the
     counts of its two speakers. Trials of one speaker are not independent, so an interval over trials
@@ -61,10 +56,9 @@ def bootstrap(
     Args:
         scores, labels: [P], as for `metrics.eer`.
         speakers: [P, 2] numbers or names of the two speakers of each trial.
-        metric: function of (p_miss, p_fa), e.g. `eer_of`.
-        samples: draws. seed: of the draws.
+        samples: draws, the same in every call.
     Returns:
-        [samples] values of the metric, or fewer: a draw without both classes has no ROC.
+        [samples] EERs as fractions, or fewer: a draw without both classes has no ROC.
     Raises:
         ValueError: samples below 1, speakers of another shape, or no draw with both classes; see also
             `metrics.checked_trials`.
@@ -89,7 +83,7 @@ def bootstrap(
     target = target[order]
     left, right = number[order].T
     total = int(number.max()) + 1
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     values = []
     for _ in range(samples):
         times = np.bincount(rng.integers(total, size=total), minlength=total).astype(np.float64)
@@ -97,7 +91,7 @@ def bootstrap(
         hits = np.concatenate([[0.0], np.cumsum(weight * target)[ends - 1]])
         others = np.concatenate([[0.0], np.cumsum(weight * ~target)[ends - 1]])
         if hits[-1] and others[-1]:
-            values.append(metric(hits / hits[-1], 1 - others / others[-1]))
+            values.append(eer_of(hits / hits[-1], 1 - others / others[-1]))
     if not values:
         raise ValueError("no draw of speakers has both kinds of trials; the list is too small")
     return np.array(values)
@@ -107,29 +101,22 @@ def bootstrap_ci(
     scores: np.ndarray,
     labels: np.ndarray,
     speakers: np.ndarray,
-    metric: RocMetric = eer_of,
     samples: int = SAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
 ) -> tuple[float, float]:
-    """Confidence interval of a metric: the central ``level`` of the draws of `bootstrap`.
+    """95 % confidence interval of the EER: the central draws of `bootstrap`.
 
     Args:
-        scores, labels, speakers, metric, samples, seed: see `bootstrap`.
-        level: share of the draws inside the interval, inside (0, 1).
+        scores, labels, speakers, samples: see `bootstrap`.
     Returns:
-        (low, high), in the unit of the metric.
+        (low, high), fractions.
     Raises:
-        ValueError: level is outside (0, 1); see also `bootstrap`.
+        ValueError: see `bootstrap`.
 
     >>> pairs = [[0, 0], [1, 1], [2, 2], [0, 1], [1, 2], [0, 2]]
     >>> bootstrap_ci([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [1, 1, 1, 0, 0, 0], pairs)
     (0.0, 0.3333333333333333)
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share inside (0, 1)")
-    values = bootstrap(scores, labels, speakers, metric, samples, seed)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(bootstrap(scores, labels, speakers, samples), INTERVAL)
     return float(low), float(high)
 
 
@@ -172,6 +159,6 @@ def undecided(results: dict[str, dict], trials: Trials) -> list[str]:
     for name in names[1:]:
         higher = np.subtract(results[name]["seeds"], lowest) > 0
         difference = drawn_eer(name) - reference
-        if len(lowest) == 1 or not higher.all() or np.quantile(difference, 0.025) <= 0:
+        if len(lowest) == 1 or not higher.all() or np.quantile(difference, INTERVAL[0]) <= 0:
             left.append(name)
     return left

@@ -49,7 +49,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             end = len(body) if server.cut is None else start + server.cut
             self.wfile.write(body[start:end])
 
-
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
