@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import html
 import logging
 import sys
 import tempfile
@@ -11,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import nbformat
 import papermill
 import yaml
+from jinja2 import Template
 from nbconvert import HTMLExporter
 from traitlets.config import Config as TraitletsConfig
 
@@ -27,6 +26,7 @@ from oskdft.utils.files import atomic, read_json, write_json
 from oskdft.utils.lock import Lock
 
 NOTEBOOKS = ROOT / "notebooks"
+TEMPLATE = Path(__file__).with_name("report.html")
 LOG_S = 60.0  # between two progress lines in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
@@ -190,60 +190,42 @@ def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     exporter = HTMLExporter(config=TraitletsConfig({"TagRemovePreprocessor": removal}))
     sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
     facts = provenance.facts()
-    versions = provenance.listed(facts["versions"])
-    total = sum(entry["seconds"] for entry in state.values())
-    head = (
-        f"profile {profile}; {facts['device']}, {facts['cores']} cores; commit {facts['commit'] or 'unknown'}; "
-        f"{datetime.timedelta(seconds=round(total))} for {len(state)} notebooks; {versions}"
-    )
+    seconds = round(sum(entry["seconds"] for entry in state.values()))
+    context = {
+        "profile": profile,
+        "facts": facts,
+        "versions": provenance.listed(facts["versions"]),
+        "total": datetime.timedelta(seconds=seconds),
+        "sections": sections,
+    }
+    page = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
     report = out / "report.html"
     with atomic(report) as file:
-        file.write(_PAGE.format(head=html.escape(head), sections="\n".join(sections)))
+        file.write(page.render(context))
     return report
 
 
-def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> str:
-    """One notebook in the report; its executed copy becomes a page."""
+def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> dict[str, Any]:
+    """What the report shows of one notebook, whose executed copy becomes a page."""
     executed = out / "notebooks" / f"{name}.ipynb"
-    page = executed.with_suffix(".html")
-    with atomic(page) as file:
+    with atomic(executed.with_suffix(".html")) as file:
         file.write(exporter.from_filename(str(executed))[0])
-    link = f'<a href="{quote(f"notebooks/{page.name}")}">{html.escape(name)}</a>'
-    parts = [f"<h2>{link} <small>{entry['seconds']:.0f} s</small></h2>"]
-    table = out / "tables" / f"{name[:2]}.json"
-    compared = read_json(table) if table.is_file() else None
-    if compared:
-        parts.append(_table(compared))
-    parts += [_figure(path) for path in sorted((out / "figures").glob(f"{name[:2]}_*.json"))]
-    printed = [
-        text for text in _printed_tables(executed) if not compared or compared["note"] not in text
-    ]
-    return "\n".join(parts + [f"<pre>{html.escape(text)}</pre>" for text in printed])
-
-
-def _printed_tables(executed: Path) -> list[str]:
-    """Printed texts of the cells that hold a table of `lessons.exercise.table`."""
+    saved = out / "tables" / f"{name[:2]}.json"
+    compared = read_json(saved) if saved.is_file() else None
+    figures = sorted((out / "figures").glob(f"{name[:2]}_*.json"))
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     texts = [output.text for output in outputs if output.output_type == "stream"]
-    return [text for text in texts if "-+-" in text]
-
-
-def _table(saved: dict) -> str:
-    def row(cells: list[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    body = "".join(row(cells, "td") for cells in saved["rows"])
-    return f"<table>{row(saved['head'], 'th')}{body}</table><p>{html.escape(saved['note'])}</p>"
-
-
-def _figure(path: Path) -> str:
-    """HTML of a saved figure; names and texts come from files and are escaped."""
-    saved = read_json(path)
-    source = quote(f"figures/{path.stem}.svg")
-    alt = html.escape(saved["alt"])
-    caption = html.escape(saved["caption"])
-    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
+    return {
+        "name": name,
+        "seconds": round(entry["seconds"]),
+        "compared": compared,
+        "figures": [read_json(path) | {"name": path.stem} for path in figures],
+        # printed by `lessons.exercise.table`
+        "tables": [
+            text for text in texts if "-+-" in text and not (compared and compared["note"] in text)
+        ],
+    }
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -256,20 +238,3 @@ def parse(words: list[str]) -> dict[str, Any]:
         raise ValueError(f"{' '.join(words)!r} is not understood; write -p NAME VALUE")
     pairs = zip(words[1::3], words[2::3], strict=True)
     return {name: yaml.safe_load(value) if value else "" for name, value in pairs}
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>oskdft: the series</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
-img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, p, small {{ color: #444 }}
-pre {{ overflow-x: auto; font-size: .8rem; line-height: 1.35 }}
-table {{ border-collapse: collapse }}
-td, th {{ border: 1px solid #bbb; padding: .3rem .6rem; text-align: left }}
-</style></head><body>
-<h1>One-step knowledge distillation and fine-tuning: the series</h1>
-<p>{head}</p>
-{sections}
-</body></html>
-"""
