@@ -298,6 +298,36 @@ def sizes(as_json: Json = False) -> None:
     show(result, as_json, costs.sizes_table(result))
 
 
+@app.command()
+def sweep(
+    grid: Annotated[
+        str, typer.Argument(help="YAML file of a grid; table: print a finished sweep.")
+    ],
+    folder: Annotated[str, typer.Argument(help="With table: the folder of the sweep.")] = "",
+    out: Annotated[str, typer.Option(help="Folder of the runs.")] = "",
+    on: Annotated[str, typer.Option(help="local, local:N, ray or ray:ADDRESS.")] = "local",
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a sweep.")] = False,
+    reference: Annotated[str, typer.Option(help="Row that others are compared with.")] = "",
+    figure: Annotated[
+        str, typer.Option(help="Save a figure under this path, without suffix.")
+    ] = "",
+    form: Annotated[str, typer.Option(help="With table: text, markdown, csv or json.")] = "text",
+) -> None:
+    """Train and evaluate every run of a grid, or print the table of a sweep."""
+    if grid == "table":
+        from oskdft.lessons import evidence
+
+        print(evidence.printed(folder, reference, form, figure))
+        return
+    from oskdft.training import sweep as module
+
+    if not out:
+        raise ValueError("name the folder of the runs: --out DIR")
+    result = module.sweep(grid, out, on, resume)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def reproduce(
     rest: typer.Context,

@@ -1,0 +1,200 @@
+"""A sweep: the runs of a grid, trained and evaluated on this machine or on a Ray cluster.
+
+Each run is a run folder below the sweep's folder, with test.json (the report of its one reading of the
+test list) and scores.txt. An interrupted run is resumed, to the same weights.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+from oskdft.config import from_dict, to_dict
+from oskdft.storage.onnx_model import require
+from oskdft.training.grid import Run, read_grid
+from oskdft.utils import provenance
+from oskdft.utils.console import say
+from oskdft.utils.files import atomic, write_json
+from oskdft.utils.lock import Lock
+from oskdft.utils.process import keep_freed_memory
+
+GRID = "grid.yaml"  # the grid of a sweep, in its folder
+CORES = 2  # of a run
+ATTEMPTS = 3  # at a run whose process or node dies
+
+
+def sweep(grid_file: str | Path, out: str | Path, on: str = "local", resume: bool = False) -> dict:
+    """Run a grid.
+
+    Args:
+        grid_file: see `grid.read_grid`.
+        out: a new folder; with ``resume`` the folder of a sweep of the same grid.
+        on: "local" or "local:N" (N processes; default one per two cores), "ray" or "ray:ADDRESS".
+    Returns:
+        "done": names of finished runs; "failed": name -> reason.
+    Raises:
+        FileNotFoundError: no such grid.
+        ValueError: a faulty grid, a folder of another grid, or a cluster that does not answer.
+    """
+    grid, out = read_grid(grid_file), Path(out).resolve()
+    runs = grid.runs()  # refuses settings before anything is written
+    engine = _engine(on)
+    _claim(Path(grid_file), out, resume)
+    with Lock(out):
+        (out / "failed.json").unlink(missing_ok=True)
+        missing = [run for run in runs if not (out / run.folder / "test.json").is_file()]
+        done = [run.folder for run in runs if run not in missing]
+        failed: dict[str, str] = {}
+        say(f"{len(runs)} runs in {out}: {len(done)} finished, {len(missing)} to do on {on}")
+        began = time.monotonic()
+        for run, reason in engine(missing, out):
+            if reason:
+                failed[run.folder] = reason
+                say(f"{run.folder} failed: {reason}")
+                write_json(out / "failed.json", failed)
+            else:
+                done.append(run.folder)
+            ended = len(failed) + len(done) - (len(runs) - len(missing))
+            left_s = (time.monotonic() - began) / ended * (len(missing) - ended)
+            say(f"{len(done)} of {len(runs)} runs done, {len(failed)} failed, {_span(left_s)} left")
+    return {"done": done, "failed": failed}
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _claim(grid_file: Path, out: Path, resume: bool) -> None:
+    """Write the grid into a new folder, or compare it with the folder's."""
+    kept = out / GRID
+    if kept.is_file():
+        if read_grid(kept) != read_grid(grid_file):
+            raise ValueError(f"{out} holds the runs of another grid; choose another --out")
+        if not resume:
+            raise ValueError(f"{out} holds a sweep of this grid; add --resume")
+    elif out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} exists and is not empty; choose another --out")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic(kept) as file:
+            file.write(grid_file.read_text(encoding="utf-8"))
+
+
+def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
+    """Train one run, or resume it, and read its test list once.
+
+    Args:
+        folder: of the run. settings: its configuration as plain values. threads: of torch.
+    Raises:
+        FileNotFoundError: the sweep's folder is not on this machine. Others: see `train.train`.
+    """
+    import torch
+
+    from oskdft.evaluation.evaluate import evaluate
+    from oskdft.speech import protocol
+    from oskdft.training.train import train
+
+    place, cfg = Path(folder), from_dict(settings)
+    if not (place.parent / GRID).is_file():
+        raise FileNotFoundError(
+            f"{place.parent} is not on this machine; share the folder of the sweep"
+        )
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    if not (place / "report.json").is_file():
+        train(cfg, place, resume=(place / "config.yaml").is_file())
+    root = protocol.find_root(cfg.data.corpus, cfg.data.root, "data.root")
+    trials, trials_root = protocol.read_test_list(cfg, root)
+    if trials is None:
+        raise ValueError(f"{cfg.data.corpus} has no test trials; set data.trials")
+    scores = place / "scores.txt"
+    scores.unlink(missing_ok=True)  # of an interrupted evaluation
+    report = evaluate(place, trials, trials_root, scores, device=cfg.device)
+    write_json(place / "test.json", report)
+
+
+def attempt(folder: str, settings: dict, threads: int = CORES) -> str:
+    """`one_run`; returns the reason of a failure as one line, "" when the run is finished."""
+    try:
+        one_run(folder, settings, threads)
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return ""
+
+
+def _engine(on: str) -> Callable[[list[Run], Path], Iterator[tuple[Run, str]]]:
+    """The function that runs runs: (runs, folder) -> each ended run with the reason of its failure."""
+    kind, _, rest = on.partition(":")
+    if kind == "local" and (not rest or (rest.isdecimal() and int(rest))):
+        return partial(_local, processes=int(rest or max(provenance.cores() // CORES, 1)))
+    if kind == "ray":
+        require("ray")
+        return partial(_ray, address=rest)
+    raise ValueError(f"--on is {on!r}; write local, local:4, ray or ray:ADDRESS")
+
+
+def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, str]]:
+    """Run in processes of this machine; each process takes one run after the other."""
+    threads = max(provenance.cores() // processes, 1)
+    slots = threading.local()  # of a thread: its process
+
+    def in_process(run: Run) -> str:
+        for _ in range(ATTEMPTS):
+            if not hasattr(slots, "process"):
+                slots.process = ProcessPoolExecutor(
+                    1, get_context("spawn"), initializer=_begin_process
+                )
+            try:
+                words = str(out / run.folder), to_dict(run.cfg), min(threads, CORES)
+                return slots.process.submit(attempt, *words).result()
+            except BrokenProcessPool:
+                say(f"the process of {run.folder} was killed; the run is resumed in another")
+                del slots.process
+        return f"its process was killed {ATTEMPTS} times; see how much memory the run needs"
+
+    with ThreadPoolExecutor(processes) as pool:
+        futures = {pool.submit(in_process, run): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin_process() -> None:
+    """End the process with the sweep, on SIGTERM, so that a run in training saves its state."""
+    parent = parent_process()
+
+    def end() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _ray(runs: list[Run], out: Path, address: str) -> Iterator[tuple[Run, str]]:
+    """Run as tasks of a Ray cluster that sees the same folder; a task whose node died is retried."""
+    import ray
+
+    try:
+        ray.init(address or None, log_to_driver=False, ignore_reinit_error=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"no Ray cluster answers at {address} ({reason}); start one") from None
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    task = ray.remote(num_cpus=CORES, num_gpus=gpus, max_retries=ATTEMPTS - 1)(attempt)
+    running = {task.remote(str(out / run.folder), to_dict(run.cfg)): run for run in runs}
+    while running:
+        (reference,), _ = ray.wait(list(running), num_returns=1)
+        run = running.pop(reference)
+        try:
+            yield run, ray.get(reference)
+        except ray.exceptions.RayError as error:
+            yield run, " ".join(str(error).split())[:500]

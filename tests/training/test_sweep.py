@@ -1,0 +1,225 @@
+"""Grids, their runs on this machine, and the table of a sweep."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oskdft.evaluation import bootstrap, metrics, score_file
+from oskdft.lessons import evidence
+from oskdft.speech import protocol
+from oskdft.training.grid import read_grid
+from oskdft.training.sweep import sweep
+from oskdft.utils.files import read_json
+
+ROWS = "rows: {os-kdft: {}, student-ft: {strategy: student-ft}}"
+SMALL = f"profile: smoke\nchanges: {{train.epochs: 1, train.steps_per_epoch: 2, eval.tta: full}}\n{ROWS}\n"
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def weights(out: Path) -> dict[str, str]:
+    """Digest of the best weights of every run."""
+    files = sorted(out.glob("*/best/model.safetensors"))
+    return {f.parts[-3]: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep of two rows and two seeds, and one row that cannot run."""
+    folder = tmp_path_factory.mktemp("sweep")
+    text = SMALL.replace("rows: {", "rows: {absent: {data.root: /no/such/folder}, ")
+    grid = written(folder / "grid.yaml", f"{text}seeds: [0, 1]\nreference: student-ft\n")
+    return grid, folder / "out", sweep(grid, folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows: {a: {train.lrr: 1}}", r"row 'a' of the grid: unknown setting train\.lrr"),
+        ("changes: {loss.margin: wide}\nrows: {a: {}}", r"loss\.margin is 'wide'"),
+        ("rows: {a: {}, b: {}}", "rows 'a' and 'b' of the grid are one configuration"),
+        ("rows: {a: {}}\nlines: 3", "unknown entry 'lines'; a grid has changes, profile"),
+        ("rows: [a, b]", "write `rows:` and below it"),
+        ("rows: {../a: {}}", "row '../a' is no `NAME"),
+        ("rows: {a: {}}\nseeds: 3", "seeds is 3; write a list"),
+        ("rows: {a: {}}\nseeds: [1, 1]", "write each seed once"),
+        ("rows: {a: {}}\nreference: b", "reference is 'b'; choose one of the rows"),
+        ("rows: {a: [", "while parsing"),
+        ("", "write `rows:`"),
+        ("profile: nothing\nrows: {a: {}}", "nothing"),
+    ],
+)
+def test_faulty_grids_are_refused_before_anything_is_written(text, message, tmp_path):
+    grid = written(tmp_path / "grid.yaml", text)
+    with pytest.raises(ValueError, match=message):
+        sweep(grid, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_come_seed_by_seed_and_differ_in_their_settings(tmp_path):
+    grid = read_grid(written(tmp_path / "grid.yaml", SMALL + "seeds: [3, 1]"))
+    runs = grid.runs()
+    assert [run.folder for run in runs] == [
+        "os-kdft_3",
+        "student-ft_3",
+        "os-kdft_1",
+        "student-ft_1",
+    ]
+    assert [run.cfg.seed for run in runs] == [3, 3, 1, 1]
+    assert [run.cfg.strategy for run in runs[:2]] == ["os-kdft", "student-ft"]
+    assert all(run.cfg.train.steps_per_epoch == 2 for run in runs)
+
+
+def test_a_failed_run_stops_no_other(finished):
+    _, out, result = finished
+    assert sorted(result["done"]) == ["os-kdft_0", "os-kdft_1", "student-ft_0", "student-ft_1"]
+    assert sorted(result["failed"]) == ["absent_0", "absent_1"]
+    assert "/no/such/folder" in result["failed"]["absent_0"]
+    assert "failed: absent_0: FileNotFoundError" in evidence.printed(out)
+
+
+def test_the_table_holds_what_the_runs_hold(finished):
+    _, out, _ = finished
+    table = evidence.gather(out)
+    assert [row["row"] for row in table["rows"]] == sorted(
+        ("os-kdft", "student-ft"), key=lambda name: np.mean(rates_of(out, name))
+    )
+    rows = {row["row"]: row for row in table["rows"]}
+    reference, other = rows["student-ft"], rows["os-kdft"]
+    assert reference["minus"] is None and table["reference"] == "student-ft"
+    for name, row in rows.items():
+        assert row["seeds"] == rates_of(out, name)
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert row["multiply_adds"] > 1e6 and row["ms_per_utterance"] > 0
+    assert other["minus"]["mean"] == pytest.approx(other["mean"] - reference["mean"])
+    draws = {name: draws_of(out, name) for name in rows}
+    apart = draws["os-kdft"] - draws["student-ft"]
+    assert [other["minus"]["low"], other["minus"]["high"]] == pytest.approx(
+        np.quantile(apart, [0.025, 0.975]).tolist()
+    )
+    assert other["minus"]["p"] == other["minus"]["p_holm"]  # one comparison needs no correction
+
+
+def rates_of(out: Path, row: str) -> list[float]:
+    """EER of each seed, from the scores."""
+    files = [out / f"{row}_{seed}" / "scores.txt" for seed in (0, 1)]
+    return [metrics.eer(*score_file.read_scores(file))[0] for file in files]
+
+
+def draws_of(out: Path, row: str) -> np.ndarray:
+    run = next(run for run in read_grid(out / "grid.yaml").runs() if run.row == row)
+    root = protocol.find_root("speechbox", "", "data.root")
+    trials, _ = protocol.read_test_list(run.cfg, root)
+    speakers = bootstrap.trial_speakers(trials)
+    files = [out / f"{row}_{seed}" / "scores.txt" for seed in (0, 1)]
+    return np.mean(
+        [bootstrap.bootstrap(score_file.read_scores(f)[0], trials.label, speakers) for f in files],
+        0,
+    )
+
+
+def test_every_form_of_the_table_has_the_numbers(finished, tmp_path):
+    _, out, _ = finished
+    rows = evidence.gather(out)["rows"]
+    for form in ("text", "markdown"):
+        assert f"{100 * rows[0]['mean']:.2f}" in evidence.printed(out, form=form)
+    assert json.loads(evidence.printed(out, form="json"))["rows"][0]["mean"] == rows[0]["mean"]
+    lines = evidence.printed(out, form="csv").splitlines()
+    assert len(lines) == 5 and repr(rows[0]["seeds"][1]) in lines[2]
+    figure = tmp_path / "figures" / "mine"
+    evidence.printed(out, figure=str(figure))
+    assert {path.suffix for path in figure.parent.iterdir()} == {".json", ".png", ".svg"}
+    with pytest.raises(ValueError, match="exists; choose another --figure"):
+        evidence.printed(out, figure=str(figure))
+    with pytest.raises(ValueError, match="choose text, markdown, csv, json"):
+        evidence.printed(out, form="html")
+    with pytest.raises(ValueError, match="'mine' is no row"):
+        evidence.printed(out, reference="mine")
+
+
+def test_a_finished_sweep_is_left_alone(finished, tmp_path):
+    grid, out, _ = finished
+    before = weights(out)
+    with pytest.raises(ValueError, match="holds a sweep of this grid; add --resume"):
+        sweep(grid, out)
+    other = written(tmp_path / "grid.yaml", SMALL)
+    with pytest.raises(ValueError, match="holds the runs of another grid"):
+        sweep(other, out, resume=True)
+    written(tmp_path / "full" / "thesis.txt", "mine")
+    with pytest.raises(ValueError, match="not empty; choose another --out"):
+        sweep(grid, tmp_path / "full")
+    assert sorted(sweep(grid, out, resume=True)["failed"]) == ["absent_0", "absent_1"]
+    assert weights(out) == before
+
+
+@pytest.mark.parametrize("on", ["moon", "local:0", "local:x"])
+def test_an_unknown_engine_is_refused(on, tmp_path):
+    with pytest.raises(ValueError, match="write local, local:4, ray or ray:ADDRESS"):
+        sweep(written(tmp_path / "grid.yaml", SMALL), tmp_path / "out", on)
+
+
+GRIDS = sorted((Path(__file__).parents[2] / "benchmarks" / "grids").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_grids_of_the_evidence_can_run(path):
+    assert len(read_grid(path).runs()) >= 5
+
+
+def test_holm_by_hand():
+    assert evidence.holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert evidence.holm([]) == []
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced_and_the_weights_stay(finished, tmp_path):
+    """SIGKILL in the middle of a training; the run is resumed in a new process."""
+    _, out, _ = finished
+    grid = written(
+        tmp_path / "grid.yaml", SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    sweep(grid, whole)
+    command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(cut)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (cut / "os-kdft_0" / "config.yaml").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = [
+        int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and trains(pid, process.pid)
+    ]
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    log = process.communicate(timeout=300)[1]
+    assert process.returncode == 0 and children, log
+    assert "was killed; the run is resumed in another" in log
+    assert weights(cut) == weights(whole)
+
+
+def trains(pid: str, parent: int) -> bool:
+    """Whether a process was spawned by the sweep to run runs."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (
+            int(status[1]) == parent and b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+    except OSError:
+        return False
+
+
+def test_the_report_of_a_run_is_that_of_evaluate(finished):
+    _, out, _ = finished
+    report = read_json(out / "os-kdft_0" / "test.json")
+    assert report["recipe"]["strategy"] == "os-kdft" and report["trials"] > 100
