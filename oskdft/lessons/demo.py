@@ -4,6 +4,7 @@ import itertools
 import string
 
 import numpy as np
+import pandas as pd
 from ipywidgets import Tab
 
 from oskdft.config import SAMPLE_RATE
@@ -36,14 +37,13 @@ def recordings() -> dict[str, np.ndarray]:
     (48, 'girl B, recording 1')
     """
     everyone = load_corpus("speechbox", split="test")
-    labels = labels_of("speechbox", everyone)
-    people = np.array(labels["speaker"])
-    kinds = np.array([labels["age"], labels["gender"]]).T  # [n, 2]
+    table = pd.DataFrame(labels_of("speechbox", everyone))
+    groups = table.groupby(["age", "gender"])
     clips = {}
     for group, kind in GROUPS.items():
-        speakers = np.unique(people[(kinds == kind).all(1)])[FIRST : FIRST + SPEAKERS]
-        for letter, speaker in zip(string.ascii_uppercase, speakers, strict=False):
-            for number, row in enumerate(np.flatnonzero(people == speaker)[:EACH], 1):
+        speakers = list(groups.get_group(kind).groupby("speaker"))[FIRST : FIRST + SPEAKERS]
+        for letter, (_, rows) in zip(string.ascii_uppercase, speakers, strict=False):
+            for number, row in enumerate(rows.index[:EACH], 1):
                 clips[f"{group} {letter}, recording {number}"] = audio.read(everyone.path(row))
     return clips
 

@@ -34,11 +34,10 @@ class Result:
     """A trained run on the test trials of its corpus.
 
     Args:
-        folder: of the run. scores: [P] cosines. labels: [P] 1 same speaker.
+        scores: [P] cosines. labels: [P] 1 same speaker.
         report: the dictionary that `oskdft evaluate --json` prints.
     """
 
-    folder: Path
     scores: np.ndarray
     labels: np.ndarray
     report: dict
@@ -123,7 +122,7 @@ class Lesson:
             )
             write_json(report_file, report)
         scores, labels = score_file.read_scores(scores_file)
-        return Result(run, scores, labels, read_json(report_file))
+        return Result(scores, labels, read_json(report_file))
 
     def rows(self, run: Path) -> list[dict[str, float]]:
         """Rows of metrics.csv of a run, column -> number."""

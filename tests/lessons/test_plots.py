@@ -332,7 +332,7 @@ def test_command_redraws_and_checks(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "--check", "--folder", tmp_path) == 0
     path.unlink()
     assert command(monkeypatch, "--folder", tmp_path) == 1
-    assert "b.json is missing" in capsys.readouterr().err
+    assert f"No such file or directory: '{path}'" in capsys.readouterr().err
 
 
 def test_command_names_an_empty_folder(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from oskdft.lessons.figures.style import COLOURS, Picture, new, styled
+from oskdft.lessons.figures.style import COLOURS, plot
 
 FROZEN = "#d9d9d9"
 SHARED = "#cfe3f2"
@@ -17,8 +17,8 @@ LEFT = 30.0  # middle of the first layer
 STEP = 13.0  # from layer to layer
 
 
-@styled
-def method(teacher_layers: int = 12, student_layers: int = 2) -> Picture:
+@plot
+def method(ax: Axes, teacher_layers: int = 12, student_layers: int = 2) -> str:
     """Teacher, student and its two paths, the two losses and the parameters that each loss trains.
 
     Args:
@@ -32,7 +32,7 @@ def method(teacher_layers: int = 12, student_layers: int = 2) -> Picture:
     """
     if not 1 <= student_layers <= teacher_layers:
         raise ValueError(f"{student_layers} student layers; give 1 to {teacher_layers}")
-    figure, ax = new(width=12.8, height=6.8)
+    ax.figure.set_size_inches(12.8, 6.8)
     ax.set(xlim=(0, 112), ylim=(0, 61))
     ax.set_axis_off()
     layers = [f"layer {n}" for n in range(1, student_layers + 1)]
@@ -45,14 +45,13 @@ def method(teacher_layers: int = 12, student_layers: int = 2) -> Picture:
     _teacher(ax, [*names, *gap, *last])
     _student(ax, names)
     _losses(ax)
-    figure.alt = (
+    return (
         f"The method: a frozen teacher of {teacher_layers} layers; a student of its first "
         f"{student_layers}, run twice over the same speech. The distillation path, without adapters, is "
         "compared with the teacher (KD loss); the verification path, with an adapter beside each layer, "
         "feeds a back-end that gives the embedding (SV loss). KD trains the shared layers; SV trains the "
         "shared layers, the adapters and the back-end. After training the verification path is kept."
     )
-    return figure
 
 
 def _teacher(ax: Axes, names: list[str]) -> None:

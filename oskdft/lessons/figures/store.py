@@ -184,12 +184,9 @@ def redraw_all(folder: str | Path) -> list[Path]:
     written = []
     for name in names(folder):
         path = Path(folder) / f"{name}.json"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is missing; without its numbers {name}.png cannot be redrawn"
-            )
-        figure = redraw(path)
-        record = read(path) | {"alt": figure.alt}
+        record = read(path)
+        figure = draw(record["plot"], record["data"], record["note"])
+        record["alt"] = figure.alt
         _write_pictures(path, figure, record)
         write_json(path, record)
         written.append(path.with_suffix(".png"))
