@@ -263,9 +263,8 @@ def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_desk_says_why_a_run_fails(lesson, monkeypatch):
+def test_desk_says_why_a_run_fails(lesson):
     """The folder holds a run of another configuration: refused by the process, said in a line."""
-    monkeypatch.setattr("oskdft.lessons.widgets.desk.LOOK_EVERY_S", 0.02)
     desk = training_desk(lesson, {"seed": 7})
     desk.worker.out.mkdir(parents=True)
     (desk.worker.out / "config.yaml").write_text(config.to_yaml(lesson.cfg))
