@@ -17,6 +17,7 @@ from oskdft.utils.schema import build, nearest, read_yaml
 PRESETS = Path(__file__).parent / "presets"
 PROFILES = ("smoke", "classroom", "desk", "vox1", "vox2")
 SAMPLE_RATE = 16_000  # Hz, the rate that every encoder here was trained on
+HOP = 320  # samples between frames of these encoders: 20 ms
 Mode = Literal["published", "corrected"]
 
 P, R, S = "release P", "release R", "release S"  # of the authors' code, see docs/METHOD.md

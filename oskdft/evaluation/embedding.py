@@ -32,7 +32,11 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Embeddings of n recordings: of the whole [n, E], of crops [n, C, E]; None where not asked for."""
+    """Embeddings of n recordings: of the whole [n, E], of crops [n, C, E]; None where not asked for.
+
+    >>> Embeddings(None, np.array([[[3.0, 4.0], [0.0, 2.0]]])).single().round(3).tolist()
+    [[0.3, 0.9]]
+    """
 
     full: np.ndarray | None
     crops: np.ndarray | None
@@ -59,6 +63,14 @@ def embed_files(
         `Embeddings`: [n, E] and [n, C, E] float32.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
+
+    >>> import tempfile
+    >>> from oskdft.evaluation.verifier import load
+    >>> path, student = Path(tempfile.mkdtemp()) / "a.wav", load("classroom")
+    >>> audio.write(path, np.random.default_rng(0).normal(0, 0.1, 16_000))
+    >>> embeddings = embed_files(student.model, [path], student.recipe)
+    >>> embeddings.full.shape, embeddings.crops.shape
+    ((1, 192), (1, 5, 192))
     """
     seconds = lengths(paths, recipe)
     if str(model.device) == "cpu":
@@ -165,6 +177,18 @@ def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> di
         cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
+
+    >>> import tempfile
+    >>> from oskdft.evaluation.verifier import load
+    >>> root, student = Path(tempfile.mkdtemp()), load("classroom")
+    >>> for name, wave in zip("abc", np.random.default_rng(0).normal(0, 0.1, (3, 16_000))):
+    ...     audio.write(root / f"{name}.wav", wave)
+    >>> paths = ["a.wav", "b.wav", "c.wav"]
+    >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), paths, "mine")
+    >>> from oskdft.config import from_dict
+    >>> cfg = from_dict(student.described["config"])
+    >>> list(embed_and_score(student.model, trials, root, cfg))
+    ['full', 'crops', 'both']
     """
     half_batch = cfg.switches.eval_path == "half_batch"
     paths = [Path(root) / path for path in trials.paths]

@@ -33,6 +33,15 @@ def score_list(
         [P] cosines in [-1, 1], or standard deviations with ``cohort``.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
+
+    >>> import tempfile
+    >>> from oskdft.speech import audio
+    >>> root, student = Path(tempfile.mkdtemp()), load("classroom")
+    >>> for name, wave in zip("abc", np.random.default_rng(0).normal(0, 0.1, (3, 16_000))):
+    ...     audio.write(root / f"{name}.wav", wave)
+    >>> _ = (root / "list.txt").write_text("1 a.wav b.wav" + chr(10) + "0 a.wav c.wav" + chr(10))
+    >>> score_list(student.model, read_trials(root / "list.txt"), root, student.recipe).shape
+    (2,)
     """
     paths = [Path(root) / path for path in trials.paths]
     embeddings = embed_files(model, paths, recipe, half_batch)
@@ -55,6 +64,10 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
         `metrics.summary` and "eer_ci" [low, high] (fractions), "recipe" name -> value.
     Raises:
         ValueError: see `metrics.checked_trials` and `bootstrap.bootstrap`.
+
+    >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), list("abc"), "mine")
+    >>> report(np.array([0.9, 0.1]), trials, EvalConfig(), {"model": "mine"})["eer_ci"]
+    [0.0, 0.0]
     """
     result = metrics.summary(scores, trials.label)
     speakers = bootstrap.trial_speakers(trials)
@@ -96,6 +109,16 @@ def evaluate(
         FileNotFoundError: no such list, recording or cohort.
         ValueError: a faulty list, one class missing, no such model, or a recording that cannot be
             embedded.
+
+    >>> import tempfile
+    >>> from oskdft.speech import audio
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name, wave in zip("abc", np.random.default_rng(0).normal(0, 0.1, (3, 16_000))):
+    ...     audio.write(root / f"{name}.wav", wave)
+    >>> _ = (root / "list.txt").write_text("1 a.wav b.wav" + chr(10) + "0 a.wav c.wav" + chr(10))
+    >>> result = evaluate("classroom", root / "list.txt", root)
+    >>> result["trials"], result["recipe"]["policy"]
+    (2, 'full utterance and 5 crops of 3 s')
     """
     # refuse missing files before the work
     listed = trials if isinstance(trials, Trials) else read_trials(trials, root)
@@ -145,7 +168,13 @@ def _cohort(folder: Path) -> list[Path]:
 
 
 def report_text(result: dict) -> str:
-    """Lines that print the result of `evaluate`: metrics, interval in per cent, recipe, versions."""
+    """Lines that print the result of `evaluate`: metrics, interval in per cent, recipe, versions.
+
+    >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), list("abc"), "mine")
+    >>> result = report(np.array([0.9, 0.1]), trials, EvalConfig(), {}) | provenance.facts()
+    >>> report_text(result).splitlines()[6]
+    'EER interval  0.00 to 0.00 %'
+    """
     low, high = (100 * rate for rate in result["eer_ci"])
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
@@ -161,6 +190,14 @@ def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto
         name, device: of the model, see `verifier.load`.
     Raises:
         ValueError: no such model, or a recording that is too short or too long.
+
+    >>> import tempfile
+    >>> from oskdft.speech import audio
+    >>> root = Path(tempfile.mkdtemp())
+    >>> audio.write(root / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000))
+    >>> embed_to([root / "a.wav"], root / "rows.npz", "classroom")
+    >>> np.load(root / "rows.npz")["embeddings"].shape
+    (1, 192)
     """
     verifier = load(name, device)
     embeddings = embed_files(verifier.model, files, replace(verifier.recipe, tta="full")).full

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from oskdft.config import SAMPLE_RATE
+from oskdft.config import HOP, SAMPLE_RATE
 
 WINDOW = 400  # samples, 25 ms
 FFT = 512  # samples of the Fourier transform of a window in `mel_levels`
@@ -43,20 +43,20 @@ def mel_levels(
     return AmplitudeToDB(top_db=range_db)(power).numpy()
 
 
-def cepstra(wave: np.ndarray, hop: int) -> np.ndarray:
+def cepstra(wave: np.ndarray) -> np.ndarray:
     """Mel-frequency cepstral coefficients (MFCC) of 40 bands from 0 Hz on, windows inside the wave.
 
     Args:
-        wave: [N], at least one window. hop: samples between frames.
+        wave: [N], at least one window.
     Returns:
-        [13, T] float32, orthonormal cosine transform of natural-log power.
+        [13, T] float32, orthonormal cosine transform of natural-log power; a frame each 20 ms.
 
-    >>> cepstra(np.zeros(8000), 320).shape
+    >>> cepstra(np.zeros(8000)).shape
     (13, 24)
     """
     import torch
 
-    return _mfcc(hop)(torch.from_numpy(wave).float()).numpy()
+    return _mfcc()(torch.from_numpy(wave).float()).numpy()
 
 
 @functools.lru_cache(maxsize=16)
@@ -66,9 +66,9 @@ def _mel_spectrogram(bands: int, hop: int, centred: bool):
     return MelSpectrogram(SAMPLE_RATE, FFT, WINDOW, hop, f_min=LOWEST, n_mels=bands, center=centred)
 
 
-@functools.lru_cache(maxsize=16)
-def _mfcc(hop: int):
+@functools.cache
+def _mfcc():
     from torchaudio.transforms import MFCC  # heavy
 
-    spectrum = {"n_fft": WINDOW, "hop_length": hop, "n_mels": 40, "center": False}
+    spectrum = {"n_fft": WINDOW, "hop_length": HOP, "n_mels": 40, "center": False}
     return MFCC(SAMPLE_RATE, n_mfcc=COEFFICIENTS, log_mels=True, melkwargs=spectrum)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from oskdft import config
-from oskdft.evaluation import probes
+from oskdft.evaluation import phones, probes
 from oskdft.method import losses, teacher
 from oskdft.method.encoder import frame_count
 from oskdft.method.model import new_model
@@ -78,7 +78,7 @@ def test_probe_needs_two_labels_in_two_groups_each(labels, groups):
 def spoken(texts: list[str]) -> list[np.ndarray]:
     """Frames of utterances in which each phone lasts six frames: a column per phone, and noise."""
     random = rng()
-    rows = [np.repeat(np.eye(40)[probes.phone_numbers(text)], 6, axis=0) for text in texts]
+    rows = [np.repeat(np.eye(40)[phones.phone_numbers(text)], 6, axis=0) for text in texts]
     return [(row + 0.1 * random.normal(size=row.shape)).astype(np.float32) for row in rows]
 
 
@@ -94,7 +94,7 @@ def test_phone_probe_reads_phones_where_there_are_some():
         for wave, wrong in zip(clear, other, strict=True)
     }
     rates, again = (
-        probes.phone_error_rates(lambda wave: layers[id(wave)], clear, texts, speakers)
+        phones.phone_error_rates(lambda wave: layers[id(wave)], clear, texts, speakers)
         for _ in range(2)
     )
     assert rates[0] < 0.05 and rates[1] > 0.5
@@ -106,7 +106,7 @@ def test_phone_probe_is_tested_on_speakers_that_it_was_not_fitted_on():
     texts = ["AA B AA B"] * 8
     waves = spoken(texts)
     texts[:2] = ["CH D CH D"] * 2
-    (rate,) = probes.phone_error_rates(
+    (rate,) = phones.phone_error_rates(
         lambda wave: [torch.from_numpy(wave)], waves, texts, np.repeat(list("abcd"), 2)
     )
     assert rate == 1.0
@@ -114,9 +114,9 @@ def test_phone_probe_is_tested_on_speakers_that_it_was_not_fitted_on():
 
 def test_phone_probe_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="one speaker"):
-        probes.phone_error_rates(probes.mel_states, speech(2), ["AA", "B"], ["a", "a"])
+        phones.phone_error_rates(probes.mel_states, speech(2), ["AA", "B"], ["a", "a"])
     with pytest.raises(ValueError, match="unknown phone 'QQ'"):
-        probes.phone_numbers("AA0_B QQ1_E")
+        phones.phone_numbers("AA0_B QQ1_E")
 
 
 def test_cka_ignores_rotation_and_scale_but_not_content():

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oskdft import config
+from oskdft.config import HOP, SAMPLE_RATE
 from oskdft.speech import audio, augment
-from oskdft.training.pretraining.objectives import HOP, PretrainConfig
+from oskdft.training.pretraining.objectives import PretrainConfig
 from oskdft.utils.console import progress
 
 
@@ -33,7 +33,7 @@ class Speech:
 
     def seconds(self) -> float:
         """Return the total length [s]."""
-        return sum(map(len, self.waves)) / config.SAMPLE_RATE
+        return sum(map(len, self.waves)) / SAMPLE_RATE
 
 
 def to_int16(wave: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class CropPairs:
 
     def __init__(self, recipe: PretrainConfig, speech: Speech, noises: list[np.ndarray]) -> None:
         self.recipe, self.speech, self.noises = recipe, speech, noises
-        self.samples = int(recipe.crop_s * config.SAMPLE_RATE)
+        self.samples = int(recipe.crop_s * SAMPLE_RATE)
 
     def __call__(self, step: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Return augmented crops [2U, N], their utterances [2U] and first frames [2U].
