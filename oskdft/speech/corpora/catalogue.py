@@ -101,7 +101,7 @@ _CORPORA = (
         how_to="oskdft data get speechocean762",
         layout="train/ and test/ with wav.scp and utt2spk, audio in WAVE/",
         expected={"train": (125, 2_500), "test": (125, 2_500)},
-        archives=(Archive("101/speechocean762.tar.gz", None, 0),),
+        archives=(Archive("101/speechocean762.tar.gz", None, 520 << 20),),
         trials=(
             KnownList(
                 "speechocean762 same gender",
@@ -169,7 +169,7 @@ _CORPORA = (
         size="about 2,400 hours",
         how_to=_register("voxceleb2", "dev/ and test/"),
         layout="[dev/|test/][aac/|wav/]idNNNNN/VIDEO/NNNNN.m4a, or .wav (m4a has to be converted: "
-        "ffmpeg -i IN.m4a -ac 1 -ar 16000 OUT.wav)",
+        "oskdft data pack voxceleb2 --root IN --out OUT)",
         expected={"dev": (5_994, 1_092_009), "test": (None, None)},
         folders=("VoxCeleb2",),
     ),
