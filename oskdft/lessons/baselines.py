@@ -44,14 +44,18 @@ def untrained(lesson: Lesson) -> dict[str, dict]:
         encoder = load_encoder(cfg.model.teacher).to(device_of(cfg.device)).eval()
         layer = best_layer(encoder, task.dev_trials, task.dev.root)
         of_layer = partial(_state, encoder, layer)
-        systems = {MFCC: probes.mfcc_states, f"teacher's state {layer}, no training": of_layer}
-        made = {CHANCE: chance()}
-        for name, states in systems.items():
-            (table,) = probes.pooled(states, _waves(task.test_trials, task.test_root))
-            made[name] = summary(table, task.test_trials)
+        made = without_model(task.test_trials, task.test_root)
+        (table,) = probes.pooled(of_layer, _waves(task.test_trials, task.test_root))
+        made[f"teacher's state {layer}, no training"] = summary(table, task.test_trials)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, made)
     return read_json(file)
+
+
+def without_model(trials: Trials, root: Path) -> dict[str, dict]:
+    """Chance and MFCC on a trial list, as in `untrained`."""
+    (table,) = probes.pooled(probes.mfcc_states, _waves(trials, root))
+    return {CHANCE: chance(), MFCC: summary(table, trials)}
 
 
 def chance() -> dict:

@@ -10,6 +10,7 @@ from oskdft.lessons.figures.style import (
     DASHES,
     MARKERS,
     Picture,
+    baseline_lines,
     joined,
     new,
     plain,
@@ -128,13 +129,16 @@ def bars(
 
 
 @styled
-def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Picture:
+def published_logs(
+    ours: dict | None = None, ours_label: str = "this run", baselines: dict | None = None
+) -> Picture:
     """Validation EER in the published training logs; our own, if given, in a second panel.
 
     The two panels show different lists and corpora; do not compare them point by point.
 
     Args:
         ours: {"epochs": [n], "eer": [n]}, rates as fractions.
+        baselines: on our list, see `layers`.
 
     >>> published_logs().alt[:92]
     'Published validation EER per epoch: HuBERT from 16.67 % to 5.47 %, best 5.090 % at epoch 98;'
@@ -162,17 +166,26 @@ def published_logs(ours: dict | None = None, ours_label: str = "this run") -> Pi
         axes[0, 1].plot(ours["epochs"], values, marker="o", color=COLOURS[2], ls="-")
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, 1].set(xlabel="epoch", ylabel="EER on its own trial list [%]", ylim=(0, None))
+        sentence = baseline_lines(axes[0, 1].axhline, axes[0, 1].axhspan, baselines)
+        if sentence:
+            axes[0, 1].legend()
         axes[0, 1].set_title(f"{ours_label}: other data, other list; not comparable", fontsize=11)
-        figure.alt += f" Beside it {ours_label}, from {values[0]:.2f} % to {values[-1]:.2f} %, on another list."
+        figure.alt += (
+            f" Beside it {ours_label}, from {values[0]:.2f} % to {values[-1]:.2f} %, on another list."
+            f"{sentence}"
+        )
     return figure
 
 
 @plot
-def pareto(ax: Axes, points: dict[str, dict], xlabel: str, ylabel: str) -> str:
+def pareto(
+    ax: Axes, points: dict[str, dict], xlabel: str, ylabel: str, baselines: dict | None = None
+) -> str:
     """Cost against error: a point per system, and a line through the systems that no other beats on both.
 
     Args:
-        points: name -> {"x": number, "y": number}.
+        points: name -> {"x": number, "y": number}, y in per cent.
+        baselines: see `layers`.
 
     >>> points = {"small": {"x": 1, "y": 9}, "large": {"x": 5, "y": 5}, "bad": {"x": 6, "y": 8}}
     >>> pareto(points, "size", "EER [%]").alt
@@ -190,11 +203,12 @@ def pareto(ax: Axes, points: dict[str, dict], xlabel: str, ylabel: str) -> str:
         above = -24 if index % 2 else 10  # alternating: names of neighbours would overlap
         at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
         ax.annotate(plain(name), (p["x"], p["y"]), **at)
+    sentence = baseline_lines(ax.axhline, ax.axhspan, baselines)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(0.1)
     return (
         f"{ylabel} against {xlabel} for {len(points)} systems; nothing is better on both than "
-        f"{joined(best)}."
+        f"{joined(best)}.{sentence}"
     )
 
 
@@ -227,18 +241,17 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
 @plot
 def layers(
     ax: Axes, probes: dict[str, list[float]], ylabel: str, best: str = "max",
-    baselines: dict[str, float | dict] | None = None,
+    baselines: dict | None = None,
 ) -> str:  # fmt: skip
     """One line per probe over the layers, in per cent; the best layer of each is ringed.
 
     Args:
         probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: the quantity.
         best: "max" or "min", the better end.
-        baselines: name -> a fraction that belongs to no layer, or {"mean", "low", "high"}; drawn as a
-            horizontal line with its interval.
+        baselines: systems without training, see `style.baseline_lines`; drawn as horizontal lines.
 
     >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
-    'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %); guessing 10.0 %.'
+    'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %). Without training: guessing 10.00 %.'
     """
     if best not in ("max", "min"):
         raise ValueError(f'best is {best!r}; give "max" or "min"')
@@ -250,20 +263,11 @@ def layers(
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
         phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
-    sentences = [joined(phrases)]
-    for index, (name, value) in enumerate((baselines or {}).items(), len(probes)):
-        colour, interval = COLOURS[index % len(COLOURS)], ""
-        rates = value if isinstance(value, dict) else {"mean": value}
-        if rates.get("low") is not None:
-            low, high = 100 * rates["low"], 100 * rates["high"]
-            ax.axhspan(low, high, color=colour, alpha=0.12, lw=0)
-            interval = f" ({low:.1f} to {high:.1f})"
-        ax.axhline(100 * rates["mean"], color=colour, ls=(0, (6, 2, 1, 2)), label=plain(name))
-        sentences.append(f"{name} {100 * rates['mean']:.1f} %{interval}")
+    sentence = baseline_lines(ax.axhline, ax.axhspan, baselines)
     last = max(len(values) for values in probes.values()) - 1
     ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
-    return f"{ylabel} over layers 0 to {last}: {'; '.join(sentences)}."
+    return f"{ylabel} over layers 0 to {last}: {joined(phrases)}.{sentence}"
 
 
 @plot

@@ -12,6 +12,7 @@ from oskdft.lessons.figures.style import (
     DASHES,
     GREYS,
     Picture,
+    baseline_lines,
     joined,
     needed,
     new,
@@ -258,22 +259,6 @@ def _name_rows(ax: Axes, names: list[str], extra: float) -> None:
     ax.grid(False, axis="y")
 
 
-def _reference_lines(ax: Axes, baselines: dict[str, dict]) -> str:
-    """Draw the baselines of `intervals`; returns their sentence in the alternative text."""
-    phrases = []
-    for index, (name, rates) in enumerate(baselines.items()):
-        look = {"color": GREYS[index % len(GREYS)], "zorder": 1}
-        mean, interval = 100 * rates["mean"], ""
-        if rates.get("low") is not None:
-            low, high = 100 * rates["low"], 100 * rates["high"]
-            ax.axvspan(low, high, alpha=0.12, lw=0, **look)
-            interval = f" ({low:.2f} to {high:.2f})"
-        dashes = DASHES[(index + 1) % len(DASHES)]
-        ax.axvline(mean, ls=dashes, lw=1.8, label=plain(f"{name}: {mean:.1f} %"), **look)
-        phrases.append(f"{name} {mean:.2f} %{interval}")
-    return f" Without training: {joined(phrases)}." if phrases else ""
-
-
 @plot
 def intervals(
     ax: Axes, results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers",
@@ -301,19 +286,22 @@ def intervals(
         _row(ax, row, line, seeds, mean, ci)
         interval = f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""
         phrases.append(f"{name} {mean:.2f} %{interval}")
-    sentence = _reference_lines(ax, baselines or {})
+    sentence = baseline_lines(ax.axvline, ax.axvspan, baselines)
     ax.set_xlabel(f"{xlabel} [%]")
     return f"{xlabel}, lowest first: {joined(phrases)}.{sentence}"
 
 
 @plot
-def ablation(ax: Axes, results: dict[str, dict], baseline: str) -> str:
+def ablation(
+    ax: Axes, results: dict[str, dict], baseline: str, untrained: dict[str, dict] | None = None
+) -> str:
     """Effect of each change: difference from the baseline, with the spread of the seeds.
 
     Args:
         results: as for `intervals`; the same seeds in the same order for every entry, so that
             differences are taken seed by seed; without that, from the baseline's mean.
         baseline: one of the names.
+        untrained: systems without training as for `intervals`, drawn as vertical lines.
     Returns:
         Figure; grey is the spread of the baseline's own seeds: a difference inside the grey is noise.
 
@@ -339,8 +327,9 @@ def ablation(ax: Axes, results: dict[str, dict], baseline: str) -> str:
         change = 100 * results[name]["mean"] - centre
         _row(ax, row, span, differences, change, "its seeds")
         phrases.append(f"{name} {change:+.2f} points")
+    sentence = baseline_lines(ax.axvline, ax.axvspan, untrained, minus=centre)
     ax.set_xlabel(f"EER minus that of {plain(baseline)} [percentage points]")
     return (
         f"EER against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "
-        f"points): {joined(phrases)}."
+        f"points): {joined(phrases)}.{sentence}"
     )

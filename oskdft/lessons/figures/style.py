@@ -109,6 +109,37 @@ def plot(function: Callable[..., str]) -> Callable[..., Picture]:
     return run
 
 
+def baseline_lines(
+    line: Callable, span: Callable, baselines: dict[str, dict] | None, minus: float = 0.0
+) -> str:
+    """Draw systems without training as lines across a plot, each with its interval.
+
+    Args:
+        line, span: `ax.axhline` and `ax.axhspan`, or the vertical ones.
+        baselines: name -> {"mean": rate, "low": rate, "high": rate} (low and high may be missing), or the
+            rate alone; fractions. minus: zero of the axis [%].
+    Returns:
+        Their sentence in the alternative text, with a blank before it; "" without baselines.
+
+    >>> _, ax = new()
+    >>> baseline_lines(ax.axhline, ax.axhspan, {"chance": {"mean": 0.5}})
+    ' Without training: chance 50.00 %.'
+    """
+    phrases = []
+    for index, (name, given) in enumerate((baselines or {}).items()):
+        rates = given if isinstance(given, dict) else {"mean": given}
+        look = {"color": GREYS[index % len(GREYS)], "zorder": 1}
+        mean, interval = 100 * rates["mean"], ""
+        if rates.get("low") is not None:
+            low, high = 100 * rates["low"], 100 * rates["high"]
+            span(low - minus, high - minus, alpha=0.12, lw=0, **look)
+            interval = f" ({low:.2f} to {high:.2f})"
+        dashes = DASHES[(index + 1) % len(DASHES)]
+        line(mean - minus, ls=dashes, lw=1.8, label=plain(f"{name}: {mean:.1f} %"), **look)
+        phrases.append(f"{name} {mean:.2f} %{interval}")
+    return f" Without training: {joined(phrases)}." if phrases else ""
+
+
 def needed(values: Iterable, what: str) -> None:
     """Refuse an empty input by name.
 
