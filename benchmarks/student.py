@@ -34,10 +34,17 @@ from oskdft.storage.export import export
 from oskdft.storage.model_folder import annotate, load_model
 from oskdft.training.pretraining.pretrain import COHORT_DEV
 from oskdft.utils.console import progress
-from oskdft.utils.files import write_json
+from oskdft.utils.files import read_json, write_json
 
 PIECE_S = 3.0  # of a LibriSpeech excerpt, which is one recording of about 13 s
 LISTS = "trials_dev_speechbox.txt", "trials_dev_excerpts.txt", "trials_test_excerpts.txt"
+SPEECH = "speechbox (Apache-2.0) and excerpts of LibriSpeech (CC BY 4.0)"
+TITLES = {  # of the lists in the model card
+    "trials_dev_speechbox.txt": "speechbox, 15 development speakers",
+    "trials_dev_excerpts.txt": "LibriSpeech excerpts, 23 development speakers, pieces of one recording",
+    "trials_test_excerpts.txt": "LibriSpeech excerpts, 22 test speakers, pieces of one recording",
+    "trials_test_speechbox.txt": "speechbox, 80 test speakers",
+}
 EXCERPTS = "excerpts"  # folder of the pieces, below it a folder per speaker
 
 
@@ -135,11 +142,28 @@ def ship(run: Path, corpus: Path, out: Path) -> None:
             speakers += [f"{kind} {number}" for number in bootstrap.recording_speakers(trials)]
         labels = np.concatenate(labels)
         fitted = {name: fit(np.concatenate(parts), labels) for name, parts in scores.items()}
-        annotate(folder, {"calibration": fitted})
+        stored = read_json(folder / "model.json")
+        stored["config"]["data"]["root"] = ""  # a folder of this machine
+        write_json(folder / "model.json", stored | {"calibration": fitted, "speech": SPEECH})
         fit_domain(np.concatenate(embeddings), np.array(speakers)).save(folder)
+        annotate(folder, {"measured": _lines(measure(folder, corpus))})
         export(folder, "hf", out)
         export(folder, "onnx", Path(temporary) / "onnx")
         shutil.copyfile(Path(temporary) / "onnx" / "model.onnx", out / "model.onnx")
+
+
+def _lines(results: dict) -> list[str]:
+    """One line of the model card for each list."""
+    lines = []
+    for name, title in TITLES.items():
+        row = results[name]
+        low, high = (100 * end for end in row["interval"])
+        lines.append(
+            f"{title}, {row['trials']:,} trials, whole recordings: EER {100 * row['eer']:.2f} % (95 % over "
+            f"speakers: {low:.2f} to {high:.2f} %); at the threshold {100 * row['misses']:.1f} % misses, "
+            f"{100 * row['false_alarms']:.1f} % false alarms"
+        )
+    return lines
 
 
 def main() -> None:

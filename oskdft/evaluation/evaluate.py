@@ -148,7 +148,7 @@ def evaluate(
         "strategy": cfg.strategy,
         "score normalisation": norm,
         "step": verifier.described.get("step"),
-        "trained on": cfg.data.corpus,
+        "trained on": verifier.speech,
         "Cllr of": "scores calibrated on development speakers" if fitted else "uncalibrated scores",
     }
     result = report(scores, listed, recipe, notes)

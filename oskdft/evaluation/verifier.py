@@ -44,6 +44,11 @@ class Verifier:
         """
         return self.described.get("calibration", {}).get("full", {}).get("threshold")
 
+    @property
+    def speech(self) -> str:
+        """Name of the speech that the model was trained on."""
+        return self.described.get("speech") or self.described["config"]["data"]["corpus"]
+
     def embed(self, wave_or_path: np.ndarray | str | Path) -> np.ndarray:
         """Embedding [E] float32 of a whole recording.
 

@@ -7,7 +7,13 @@ from oskdft.config import Config, from_dict
 from oskdft.utils.files import inside, read_json
 from oskdft.utils.schema import shown
 
-KINDS = {"speakers": list, "dev_eer": (int, float), "calibration": dict}  # types of optional facts
+KINDS = {  # types of optional facts
+    "speakers": list,
+    "dev_eer": (int, float),
+    "calibration": dict,
+    "speech": str,
+    "measured": list,
+}
 FITTED = ("threshold", "llr_scale", "llr_offset")  # numbers in the calibration of a scoring policy
 
 

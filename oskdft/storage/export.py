@@ -247,7 +247,7 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
         "profile": cfg.name,
         "seed": cfg.seed,
         "teacher": settings.teacher,
-        "speech": cfg.data.corpus,
+        "speech": facts.get("speech", cfg.data.corpus),
         "training speakers": facts["training_speakers"],
         "steps": facts.get("step", "not recorded"),
         "distillation loss": cfg.loss.kd,
@@ -266,6 +266,7 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
     measured = [
         f"- development EER: {rate}",
         f"- threshold on the cosine of whole recordings: {limit}",
+        *(f"- {line}" for line in facts.get("measured", [])),
     ]
     if "cosine_to_torch" in report:
         measured += [
