@@ -24,7 +24,7 @@ import numpy as np
 
 import oskdft
 from oskdft.evaluation import bootstrap, metrics
-from oskdft.evaluation.calibration import fit, fit_domain
+from oskdft.evaluation.calibration import a_sample, fit, fit_domain
 from oskdft.evaluation.embedding import embed_and_score, embed_files, scores_by_policy
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora.catalogue import SPEECHBOX
@@ -33,6 +33,7 @@ from oskdft.speech.corpora.trials import Trials, make_trials, read_trials, write
 from oskdft.storage.export import export
 from oskdft.storage.model_folder import annotate, load_model
 from oskdft.training.pretraining.pretrain import COHORT_DEV
+from oskdft.utils import provenance
 from oskdft.utils.console import progress
 from oskdft.utils.files import read_json, write_json
 
@@ -105,7 +106,7 @@ def measure(folder: Path, corpus: Path) -> dict:
     roots = [corpus] * len(LISTS)
     lists.append(read_trials(SPEECHBOX / protocol.TEST_LISTS["speechbox"], SPEECHBOX))
     roots.append(SPEECHBOX)
-    results: dict = {"model": str(folder), "step": described.get("step"), "threshold": threshold}
+    results: dict = {"model": folder.name, "step": described.get("step"), "threshold": threshold}
     for trials, root, name in zip(lists, roots, (*LISTS, "trials_test_speechbox.txt"), strict=True):
         scores = embed_and_score(model, trials, root, cfg)["full"]
         speakers = bootstrap.trial_speakers(trials)
@@ -128,24 +129,24 @@ def ship(run: Path, corpus: Path, out: Path) -> None:
         folder = Path(temporary) / "best"
         shutil.copytree(run / "best", folder)
         model, cfg, _ = load_model(folder)
-        scores, labels, embeddings, speakers = {}, [], [], []
+        scores, labels, embeddings = {}, [], []
         lists = [read_trials(corpus / name, corpus) for name in LISTS[:2]]
         # the rarer kind is repeated: each kind has half of the weight
         copies = [round(max(map(len, lists)) / len(trials)) for trials in lists]
-        for kind, (trials, times) in enumerate(zip(lists, copies, strict=True)):
+        for trials, times in zip(lists, copies, strict=True):
             paths = [corpus / path for path in trials.paths]
             recordings = embed_files(model, paths, cfg.eval)
             for policy, values in scores_by_policy(recordings, trials).items():
                 scores.setdefault(policy, []).append(np.tile(values, times))
             labels.append(np.tile(trials.label, times))
             embeddings.append(recordings.single())
-            speakers += [f"{kind} {number}" for number in bootstrap.recording_speakers(trials)]
         labels = np.concatenate(labels)
         fitted = {name: fit(np.concatenate(parts), labels) for name, parts in scores.items()}
         stored = read_json(folder / "model.json")
         stored["config"]["data"]["root"] = ""  # a folder of this machine
         write_json(folder / "model.json", stored | {"calibration": fitted, "speech": SPEECH})
-        fit_domain(np.concatenate(embeddings), np.array(speakers)).save(folder)
+        heard = embed_files(model, a_sample(load_corpus("kaldi", corpus, "train")), cfg.eval)
+        fit_domain(heard.single(), np.concatenate(embeddings)).save(folder)
         annotate(folder, {"measured": _lines(measure(folder, corpus))})
         export(folder, "hf", out)
         export(folder, "onnx", Path(temporary) / "onnx")
@@ -188,7 +189,7 @@ def main() -> None:
     else:
         results = [measure(model, options.corpus) for model in options.models]
         if options.json:
-            write_json(options.json, results)
+            write_json(options.json, {"models": results} | provenance.facts())
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ INTERVAL = (0.025, 0.975)  # quantiles of the draws at its ends: 95 %
 SEED = 0  # of the draws
 
 
-def recording_speakers(trials: Trials) -> np.ndarray:
-    """Number of the speaker of each recording [n], read from the labels.
+def trial_speakers(trials: Trials) -> np.ndarray:
+    """Numbers of the two speakers of each trial, [P, 2], read from the labels.
 
     Two recordings belong to one speaker when a chain of target trials links them.
 
     >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), ["a", "b", "c"], "mine")
-    >>> recording_speakers(trials).tolist()
-    [0, 0, 1]
+    >>> trial_speakers(trials).tolist()
+    [[0, 0], [0, 1]]
     """
     from scipy.sparse import coo_array  # heavy, and `oskdft verify` does without
     from scipy.sparse.csgraph import connected_components
@@ -26,17 +26,7 @@ def recording_speakers(trials: Trials) -> np.ndarray:
     same = trials.label == 1
     links = (np.ones(same.sum()), (trials.enrol[same], trials.test[same]))
     graph = coo_array(links, shape=(len(trials.paths), len(trials.paths)))
-    return connected_components(graph, directed=False)[1]
-
-
-def trial_speakers(trials: Trials) -> np.ndarray:
-    """Numbers of the two speakers of each trial, [P, 2], see `recording_speakers`.
-
-    >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), ["a", "b", "c"], "mine")
-    >>> trial_speakers(trials).tolist()
-    [[0, 0], [0, 1]]
-    """
-    speaker = recording_speakers(trials)
+    _, speaker = connected_components(graph, directed=False)
     return np.stack([speaker[trials.enrol], speaker[trials.test]], 1)
 
 

@@ -1,19 +1,21 @@
 """Calibration of a model on development trials: threshold, log-likelihood ratios, and its domain."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
-from oskdft.evaluation.bootstrap import recording_speakers
 from oskdft.evaluation.embedding import embed_files, scores_by_policy
 from oskdft.method.model import SpeakerModel
+from oskdft.speech.corpora.tables import Utterances
 from oskdft.speech.protocol import Task
+from oskdft.speech.quality import LONGEST_WHOLE_S
 from oskdft.storage.domain import Domain
 
-INSIDE = 0.98  # share of recordings of unseen speakers that lie inside the domain
-FOLDS = 10  # of speakers, for the limit of the domain
+INSIDE = 0.98  # share of recordings of new speakers that lie inside the domain
+HEARD = 1000  # training recordings that the domain is fitted to, at most
 RIDGE = 1e-4  # penalty on the squared scale; without it the scale of separable scores is infinite
 
 
@@ -52,13 +54,14 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 
 def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Domain]:
-    """Calibration of each scoring policy and its domain, from the development recordings.
+    """Calibration of each scoring policy, from the development trials, and its domain.
 
     Args:
         model: in evaluation mode. task: its ``dev_trials`` are scored.
         cfg: ``eval`` names the policies and crops.
     Returns:
-        (policy -> `fit` of its scores, see `scores_by_policy`; `fit_domain` of the embeddings).
+        (policy -> `fit` of its scores, see `scores_by_policy`; `fit_domain` of at most `HEARD` training
+        recordings and the development recordings).
     Raises:
         ValueError: a recording that cannot be embedded, or development trials of one class.
     """
@@ -67,7 +70,17 @@ def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Dom
     embeddings = embed_files(model, paths, cfg.eval, half_batch)
     scores = scores_by_policy(embeddings, trials)
     fitted = {policy: fit(scores[policy], trials.label) for policy in scores}
-    return fitted, fit_domain(embeddings.single(), recording_speakers(trials))
+    single = replace(cfg.eval, tta="crops" if embeddings.full is None else "full")
+    heard = embed_files(model, a_sample(task.train), single, half_batch)
+    return fitted, fit_domain(heard.single(), embeddings.single())
+
+
+def a_sample(utterances: Utterances) -> list[Path]:
+    """Paths of `HEARD` recordings, spread over the table, that can be embedded whole."""
+    seconds = utterances.measured().seconds
+    rows = np.flatnonzero(seconds < LONGEST_WHOLE_S)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, HEARD).astype(int))]
+    return [utterances.path(row) for row in rows]
 
 
 def fit(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -86,32 +99,21 @@ def fit(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"threshold": threshold, "llr_scale": scale, "llr_offset": offset}
 
 
-def fit_domain(embeddings: np.ndarray, speakers: np.ndarray) -> Domain:
-    """The Gaussian of the embeddings, with the limit that `INSIDE` of unseen speakers' recordings keep.
-
-    The distances for the limit are those of each fold of speakers to the Gaussian of the others.
+def fit_domain(heard: np.ndarray, new: np.ndarray) -> Domain:
+    """The Gaussian of training recordings, with the limit that `INSIDE` of new speakers' recordings keep.
 
     Args:
-        embeddings: [n, E], not normalised. speakers: [n] speaker of each.
+        heard: [n, E] embeddings of training recordings, not normalised.
+        new: [m, E] embeddings of development recordings.
     Source: Ledoit and Wolf 2004 (covariance); Lee et al. 2018 (distance to the training data).
 
-    >>> embeddings = np.random.default_rng(0).normal(size=(200, 8))
-    >>> domain = fit_domain(embeddings, np.arange(200) % 20)
+    >>> rng = np.random.default_rng(0)
+    >>> domain = fit_domain(rng.normal(size=(500, 8)), rng.normal(size=(100, 8)))
     >>> domain.distance(np.zeros(8)) < domain.limit < domain.distance(np.full(8, 3.0))
     True
     """
-    from sklearn.model_selection import GroupKFold  # heavy
-
-    distances: list[float] = []
-    folds = GroupKFold(min(FOLDS, len(np.unique(speakers))))
-    for others, held in folds.split(embeddings, groups=speakers):
-        domain = _gaussian(embeddings[others])
-        distances += [domain.distance(embeddings[row]) for row in held]
-    return replace(_gaussian(embeddings), limit=float(np.quantile(distances, INSIDE)))
-
-
-def _gaussian(embeddings: np.ndarray) -> Domain:
     from sklearn.covariance import LedoitWolf  # heavy
 
-    estimate = LedoitWolf().fit(embeddings.astype(np.float64))
-    return Domain(estimate.location_, np.linalg.cholesky(estimate.precision_), limit=0.0)
+    estimate = LedoitWolf().fit(heard.astype(np.float64))
+    domain = Domain(estimate.location_, np.linalg.cholesky(estimate.precision_), limit=0.0)
+    return replace(domain, limit=float(np.quantile([domain.distance(row) for row in new], INSIDE)))
