@@ -165,8 +165,9 @@ def published_logs(
         values = 100 * np.asarray(ours["eer"], dtype=float)
         axes[0, 1].plot(ours["epochs"], values, marker="o", color=COLOURS[2], ls="-")
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0, 1].set(xlabel="epoch", ylabel="EER on its own trial list [%]", ylim=(0, None))
-        sentence = baseline_lines(axes[0, 1].axhline, axes[0, 1].axhspan, baselines)
+        axes[0, 1].set(xlabel="epoch", ylabel="EER on its own trial list [%]")
+        sentence = baseline_lines(axes[0, 1], baselines)
+        axes[0, 1].set_ylim(0, None)
         if sentence:
             axes[0, 1].legend()
         axes[0, 1].set_title(f"{ours_label}: other data, other list; not comparable", fontsize=11)
@@ -203,7 +204,7 @@ def pareto(
         above = -24 if index % 2 else 10  # alternating: names of neighbours would overlap
         at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
         ax.annotate(plain(name), (p["x"], p["y"]), **at)
-    sentence = baseline_lines(ax.axhline, ax.axhspan, baselines)
+    sentence = baseline_lines(ax, baselines)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(0.1)
     return (
@@ -263,7 +264,7 @@ def layers(
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
         phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
-    sentence = baseline_lines(ax.axhline, ax.axhspan, baselines)
+    sentence = baseline_lines(ax, baselines)
     last = max(len(values) for values in probes.values()) - 1
     ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))

@@ -286,7 +286,7 @@ def intervals(
         _row(ax, row, line, seeds, mean, ci)
         interval = f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""
         phrases.append(f"{name} {mean:.2f} %{interval}")
-    sentence = baseline_lines(ax.axvline, ax.axvspan, baselines)
+    sentence = baseline_lines(ax, baselines, vertical=True)
     ax.set_xlabel(f"{xlabel} [%]")
     return f"{xlabel}, lowest first: {joined(phrases)}.{sentence}"
 
@@ -327,7 +327,7 @@ def ablation(
         change = 100 * results[name]["mean"] - centre
         _row(ax, row, span, differences, change, "its seeds")
         phrases.append(f"{name} {change:+.2f} points")
-    sentence = baseline_lines(ax.axvline, ax.axvspan, untrained, minus=centre)
+    sentence = baseline_lines(ax, untrained, vertical=True, minus=centre)
     ax.set_xlabel(f"EER minus that of {plain(baseline)} [percentage points]")
     return (
         f"EER against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 COLOURS = sns.color_palette("colorblind", 10).as_hex()
 MARKERS = "osD^vPXp<>"
 GREYS = ["#4d4d4d", "#7f7f7f", "#a6a6a6"]  # of systems without training
+FAR = 2.0  # ranges of the data from them to a baseline that is still drawn
 DASHES = ["-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 3))]
 STYLE = {
     **sns.axes_style("ticks"),
@@ -110,32 +111,41 @@ def plot(function: Callable[..., str]) -> Callable[..., Picture]:
 
 
 def baseline_lines(
-    line: Callable, span: Callable, baselines: dict[str, dict] | None, minus: float = 0.0
+    ax: Axes, baselines: dict[str, dict] | None, vertical: bool = False, minus: float = 0.0
 ) -> str:
-    """Draw systems without training as lines across a plot, each with its interval.
+    """Draw systems without training as lines across a plot whose data are drawn, with their intervals.
+
+    A line further from the data than `FAR` times their range stands in the legend only.
 
     Args:
-        line, span: `ax.axhline` and `ax.axhspan`, or the vertical ones.
         baselines: name -> {"mean": rate, "low": rate, "high": rate} (low and high may be missing), or the
-            rate alone; fractions. minus: zero of the axis [%].
+            rate alone; fractions. vertical: lines at a place of the x axis. minus: zero of the axis [%].
     Returns:
         Their sentence in the alternative text, with a blank before it; "" without baselines.
 
-    >>> _, ax = new()
-    >>> baseline_lines(ax.axhline, ax.axhspan, {"chance": {"mean": 0.5}})
+    >>> baseline_lines(new()[1], {"chance": {"mean": 0.5}})
     ' Without training: chance 50.00 %.'
     """
+    line, span = (ax.axvline, ax.axvspan) if vertical else (ax.axhline, ax.axhspan)
+    first, last = sorted(ax.get_xlim() if vertical else ax.get_ylim())
+    room = FAR * (last - first)
     phrases = []
     for index, (name, given) in enumerate((baselines or {}).items()):
         rates = given if isinstance(given, dict) else {"mean": given}
         look = {"color": GREYS[index % len(GREYS)], "zorder": 1}
+        dashes = {"ls": DASHES[(index + 1) % len(DASHES)], "lw": 1.8}
         mean, interval = 100 * rates["mean"], ""
+        label = plain(f"{name}: {mean:.1f} %")
+        near = first - room <= mean - minus <= last + room
         if rates.get("low") is not None:
             low, high = 100 * rates["low"], 100 * rates["high"]
-            span(low - minus, high - minus, alpha=0.12, lw=0, **look)
             interval = f" ({low:.2f} to {high:.2f})"
-        dashes = DASHES[(index + 1) % len(DASHES)]
-        line(mean - minus, ls=dashes, lw=1.8, label=plain(f"{name}: {mean:.1f} %"), **look)
+            if near:
+                span(low - minus, high - minus, alpha=0.12, lw=0, **look)
+        if near:
+            line(mean - minus, label=label, **dashes, **look)
+        else:
+            ax.plot([], [], label=f"{label}, off the chart", **dashes, **look)
         phrases.append(f"{name} {mean:.2f} %{interval}")
     return f" Without training: {joined(phrases)}." if phrases else ""
 
