@@ -15,7 +15,7 @@ import measure
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech.corpora import pack, recode
+from oskdft.speech.corpora import pack_shards, recode
 
 CLIPS, QUICK, TURNS, CLIP_S = 64, 4, 5, 8.0
 VOXCELEB2, VOXCELEB2_MEAN_S = 1_092_009, 7.9  # utterances of the development part, seconds
@@ -51,7 +51,7 @@ def run(quick: bool) -> dict:
         work: dict[str, measure.Work] = {
             "m4a to FLAC, one core": lambda: [recode.encode(folder, n, "flac") for n in names],
             "m4a to Opus, one core": lambda: [recode.encode(folder, n, "opus") for n in names],
-            "write a shard of FLAC": lambda: pack.write_shard(
+            "write a shard of FLAC": lambda: pack_shards.write_shard(
                 Path(folder, "clips.tar"), encoded, "flac"
             ),
         }

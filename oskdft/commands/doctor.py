@@ -230,8 +230,9 @@ def _offline() -> Finding:
     return Finding("hub", True, detail)
 
 
-if __name__ == "__main__":  # the same command under the name of this module
-    from oskdft.commands import cli
-
-    sys.argv.insert(1, "doctor")
-    cli.main()
+if __name__ == "__main__":  # works where the command's own packages are missing
+    if "--fix" in sys.argv:
+        print(*repair(), sep="\n", file=sys.stderr)
+    findings = diagnose()
+    print(*lines(findings), sep="\n")
+    sys.exit(not all(finding.ok for finding in findings))

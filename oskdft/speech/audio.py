@@ -135,7 +135,9 @@ def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, str]]:
                 if not raw.read(1):
                     raise ValueError(f"{name} is empty; copy or download it again") from None
         if Path(path).suffix.lower() in (".m4a", ".mp4", ".aac"):
-            fix = f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav, or oskdft data pack"
+            fix = (
+                f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav, or oskdft data pack"
+            )
         else:
             fix = "it is not audio or damaged; copy or download it again"
         reason = error.error_string.strip().rstrip(".")

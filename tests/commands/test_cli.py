@@ -204,10 +204,11 @@ def test_evaluate_and_verify_print_one_object(oskdft, model_folder, recordings, 
     assert code == 0 and "policy               full utterance" in text
     pair = [recordings / "s0/0.wav", recordings / "s0/1.wav", "--model", model_folder]
     found = parsed(oskdft("verify", *pair, "--json"))
-    assert (
-        found.keys() == {"score", "threshold", "same", "warnings"} and type(found["same"]) is bool
-    )
-    assert oskdft("verify", *pair)[1].startswith("same speaker" if found["same"] else "different")
+    assert found.keys() == {"score", "threshold", "same", "probability", "warnings"}
+    assert type(found["same"]) is bool and found["probability"] is None  # clips of 0.7 s
+    text = oskdft("verify", *pair)[1]
+    assert text.startswith("same speaker" if found["same"] else "different")
+    assert "no probability: outside what this model knows" in text
 
 
 def test_embed_writes_an_archive_or_names_the_target(oskdft, model_folder, recordings, tmp_path):

@@ -73,13 +73,13 @@ def write_shards(
     with contextlib.closing(encoded):
         for shard, members in shards.items():
             results = zip(members, itertools.islice(encoded, len(members)), strict=True)
-            done[shard] = _write_shard(out / shard, results, codec)
+            done[shard] = write_shard(out / shard, results, codec)
             with files.atomic(records / f"{shard}.json") as file:
                 json.dump(done[shard], file)  # ASCII, also for names that are not UTF-8
     return done
 
 
-def _write_shard(path: Path, results: Iterable[tuple[str, Encoded]], codec: str) -> dict:
+def write_shard(path: Path, results: Iterable[tuple[str, Encoded]], codec: str) -> dict:
     """Write a shard, whole or not at all, and return its record. Without members: no file."""
     seconds: list[float] = []
     left_out: list[tuple[str, str, str]] = []
