@@ -174,7 +174,7 @@ def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> 
         ImportError: the folder holds an ONNX model only and ONNX Runtime is not installed.
 
     >>> round(load("classroom", quick=True).threshold, 1)
-    0.5
+    0.6
     """
     folder = ASSETS / name_or_dir if str(name_or_dir) in NAMES else Path(name_or_dir)
     alone = not (folder / "model.safetensors").is_file()

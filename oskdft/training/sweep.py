@@ -6,6 +6,7 @@ test list) and scores.txt. An interrupted run is resumed, to the same weights.
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from oskdft.utils.process import keep_freed_memory
 
 GRID = "grid.yaml"  # the grid of a sweep, in its folder
 CORES = 2  # of a run
+ANSWER_S = 10.0  # that a cluster may take to answer
 ATTEMPTS = 3  # at a run whose process or node dies
 
 
@@ -181,13 +183,11 @@ def _begin_process() -> None:
 
 def _ray(runs: list[Run], out: Path, address: str) -> Iterator[tuple[Run, str]]:
     """Run as tasks of a Ray cluster that sees the same folder; a task whose node died is retried."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import; nothing leaves
     import ray
 
-    try:
-        ray.init(address or None, log_to_driver=False, ignore_reinit_error=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"no Ray cluster answers at {address} ({reason}); start one") from None
+    _require_answer(address)
+    ray.init(address or None, log_to_driver=False, ignore_reinit_error=True)
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     task = ray.remote(num_cpus=CORES, num_gpus=gpus, max_retries=ATTEMPTS - 1)(attempt)
     running = {task.remote(str(out / run.folder), to_dict(run.cfg)): run for run in runs}
@@ -198,3 +198,16 @@ def _ray(runs: list[Run], out: Path, address: str) -> Iterator[tuple[Run, str]]:
             yield run, ray.get(reference)
         except ray.exceptions.RayError as error:
             yield run, " ".join(str(error).split())[:500]
+
+
+def _require_answer(address: str) -> None:
+    """Refuse a HOST:PORT where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # a cluster of this machine, new or found by Ray
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError, OverflowError):
+        raise ValueError(
+            f"no Ray cluster answers at {address}; start one with ray start --head, or correct --on"
+        ) from None
