@@ -30,8 +30,10 @@ def peak(afresh: bool = False) -> int:
 def at_most(limit: int) -> Iterator[None]:
     """Fail unless the block adds less than this [bytes] to what the process holds when it begins.
 
+    >>> import mmap
     >>> with at_most(10 << 20):  # doctest: +ELLIPSIS
-    ...     held = b"x" * (50 << 20)
+    ...     held = mmap.mmap(-1, 50 << 20)  # new pages, also where the process keeps freed memory
+    ...     _ = held.write(b"x" * (50 << 20))
     Traceback (most recent call last):
     AssertionError: added ... MB, more than 10 MB
     """
