@@ -7,7 +7,7 @@ import pytest
 
 from oskdft.lessons import evidence
 from oskdft.training import sweep as module
-from tests.training.test_sweep import ROWS, weights, written
+from tests.training.test_sweeps import ROWS, weights, written
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (extra: cluster)")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
