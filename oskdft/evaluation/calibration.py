@@ -70,17 +70,18 @@ def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Dom
     embeddings = embed_files(model, paths, cfg.eval, half_batch)
     scores = scores_by_policy(embeddings, trials)
     fitted = {policy: fit(scores[policy], trials.label) for policy in scores}
+    new = embeddings.single()
     single = replace(cfg.eval, tta="crops" if embeddings.full is None else "full")
-    heard = embed_files(model, a_sample(task.train), single, half_batch)
-    return fitted, fit_domain(heard.single(), embeddings.single())
+    sample = a_sample(task.train)
+    heard = embed_files(model, sample, single, half_batch).single() if len(sample) > 1 else new
+    return fitted, fit_domain(heard, new)
 
 
 def a_sample(utterances: Utterances) -> list[Path]:
-    """Paths of `HEARD` recordings, spread over the table, that can be embedded whole."""
-    seconds = utterances.measured().seconds
-    rows = np.flatnonzero(seconds < LONGEST_WHOLE_S)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, HEARD).astype(int))]
-    return [utterances.path(row) for row in rows]
+    """Paths of at most `HEARD` recordings, spread over the table, without those too long to embed whole."""
+    spread = np.linspace(0, len(utterances) - 1, HEARD).astype(int)
+    some = utterances.select(np.unique(spread)).measured()  # a table may hold a million rows
+    return [some.path(row) for row in np.flatnonzero(some.seconds < LONGEST_WHOLE_S)]
 
 
 def fit(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ import torch
 
 from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation import bootstrap, score_file
-from oskdft.evaluation.verifier import load
+from oskdft.evaluation.verifier import Verifier, load
 from oskdft.lessons.costs import UTTERANCE_S, median_seconds, multiply_adds
 from oskdft.lessons.exercise import table
 from oskdft.lessons.figures import store
@@ -111,7 +111,8 @@ def _rows(grid: Grid, finished: list[Finished], reference: str, trials: Trials) 
         drawn[one.run.folder] = bootstrap.bootstrap(one.scores, trials.label, speakers)
     by_row = {row: [one for one in finished if one.run.row == row] for row in grid.rows}
     by_row = {row: runs for row, runs in by_row.items() if runs}
-    times = _milliseconds({row: runs[0] for row, runs in by_row.items()})
+    models = {row: load(runs[0].folder, "cpu") for row, runs in by_row.items()}
+    times = _milliseconds(models)
     rows = []
     for row, runs in by_row.items():
         rates = [one.test["eer"] for one in runs]
@@ -131,7 +132,7 @@ def _rows(grid: Grid, finished: list[Finished], reference: str, trials: Trials) 
                 "minus": minus,
                 "dev_eer": [min(v["dev_eer"] for v in one.training["validations"]) for one in runs],
                 "parameters": runs[0].training["parameters"],
-                "multiply_adds": _work(runs[0]),
+                "multiply_adds": _work(models[row]),
                 "ms_per_utterance": times[row],
                 "train_s": [one.training["seconds"] for one in runs],
             }
@@ -187,22 +188,20 @@ def holm(p_values: list[float]) -> list[float]:
     return corrected.tolist()
 
 
-def _work(one: Finished) -> int:
-    """Multiply-adds of an embedding of 3 s."""
-    model = load(one.folder, "cpu").model.to("meta")
+def _work(verifier: Verifier) -> int:
+    """Multiply-adds of an embedding of 3 s; the model is of no use afterwards."""
     wave = torch.zeros(1, round(UTTERANCE_S * SAMPLE_RATE), device="meta")
     with torch.no_grad():
-        return multiply_adds(model, wave)
+        return multiply_adds(verifier.model.to("meta"), wave)
 
 
-def _milliseconds(runs: dict[str, Finished]) -> dict[str, float]:
+def _milliseconds(models: dict[str, Verifier]) -> dict[str, float]:
     """Median time to embed 3 s with one thread [ms]; the models take turns."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         wave = np.random.default_rng(0).normal(0, 0.1, round(UTTERANCE_S * SAMPLE_RATE))
         wave = wave.astype(np.float32)
-        models = {row: load(one.folder, "cpu") for row, one in runs.items()}
         calls = {row: lambda model=model: model.embed(wave) for row, model in models.items()}
         return {row: 1000 * s for row, s in median_seconds(calls, TURNS).items()}
     finally:

@@ -10,9 +10,7 @@ import yaml
 from oskdft import config
 from oskdft.config import Config
 
-NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9 .,()=+-]{0,60}"
-)  # of a row; it becomes the name of a folder
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,()=+-]{0,60}")  # of a row, and so of a folder
 ENTRIES = {"profile", "changes", "rows", "seeds", "reference"}
 LARGEST = 1 << 20  # bytes of a grid file
 
@@ -65,7 +63,7 @@ class Grid:
                         f"rows {other!r} and {row!r} of the grid are one configuration; remove one"
                     )
         return [
-            Run(row, f"{row.replace(' ', '-')}_{seed}", cfg.override({"seed": seed}))
+            Run(row, f"{row}_{seed}", cfg.override({"seed": seed}))
             for seed in self.seeds
             for row, cfg in configs.items()
         ]

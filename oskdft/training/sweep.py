@@ -126,7 +126,7 @@ def attempt(folder: str, settings: dict, threads: int = CORES) -> str:
     """`one_run`; returns the reason of a failure as one line, "" when the run is finished."""
     try:
         one_run(folder, settings, threads)
-    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # whatever it is, the other runs go on
         return " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return ""
 

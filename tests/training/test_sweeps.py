@@ -164,6 +164,12 @@ def test_a_finished_sweep_is_left_alone(finished, tmp_path):
     assert weights(out) == before
 
 
+def test_rows_that_differ_by_a_blank_have_folders_of_their_own(tmp_path):
+    text = "profile: smoke\nrows: {no KD: {loss.kd_weight: 0.0}, no-KD: {loss.kd_weight: 0.5}}"
+    folders = [run.folder for run in read_grid(written(tmp_path / "grid.yaml", text)).runs()]
+    assert len(set(folders)) == 2
+
+
 @pytest.mark.parametrize("on", ["moon", "local:0", "local:x"])
 def test_an_unknown_engine_is_refused(on, tmp_path):
     with pytest.raises(ValueError, match="write local, local:4, ray or ray:ADDRESS"):
