@@ -6,22 +6,24 @@ may lead into a tar archive (`corpora/shards.py`).
 `speech/quality.py` decides whether a recording is fit for use.
 """
 
-import contextlib
 import functools
 import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
 
 from oskdft.config import SAMPLE_RATE
 from oskdft.speech.corpora import shards
-from oskdft.utils import files
+from oskdft.utils import files, process
+
+T = TypeVar("T")
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
 CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
@@ -51,8 +53,7 @@ def info(path: str | Path) -> AudioInfo:
     >>> info(path)
     AudioInfo(samples=16000, rate=16000, channels=1)
     """
-    with _opened(path) as (file, _):
-        return AudioInfo(file.frames, file.samplerate, file.channels)
+    return _opened(path, lambda file, _: AudioInfo(file.frames, file.samplerate, file.channels))
 
 
 def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
@@ -81,7 +82,8 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
     """
     if start < 0 or (samples is not None and samples < 1):
         raise ValueError(f"start {start}, samples {samples}: start from 0, read at least 1 sample")
-    with _opened(path) as (file, name):
+
+    def piece(file: soundfile.SoundFile, name: str) -> np.ndarray:
         if file.channels != 1:
             raise ValueError(
                 f"{name} has {file.channels} channels; make it mono: "
@@ -91,6 +93,8 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
             return _decode(file, name, start, samples)
         _warn_rate(name, file.samplerate)
         return _decode_resampled(file, name, start, samples)
+
+    return _opened(path, piece)
 
 
 def decode(path: str | Path) -> np.ndarray:
@@ -107,21 +111,27 @@ def decode(path: str | Path) -> np.ndarray:
     >>> decode(path).shape
     (80, 2)
     """
-    with _opened(path) as (file, name):
-        return _decode(file, name, 0, None)
+    return _opened(path, lambda file, name: _decode(file, name, 0, None))
 
 
-@contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, str]]:
-    """The open file and its name for messages; an error of libsndfile becomes one line with the fix."""
+def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T]) -> T:
+    """``work`` on the open file and its name for messages; libsndfile's errors become one line with the fix.
+
+    libsndfile reads a member of a shard through Python. It would lose Ctrl-C there and take the member
+    for cut off, so such a member is read undisturbed.
+    """
     source, name = shards.open_recording(path)
-    try:
+
+    def on_file() -> T:
         with soundfile.SoundFile(source) as file:
             if file.frames and any(remark in file.extra_info for remark in TRUNCATED):
                 raise ValueError(
                     f"{name} is cut off: its header promises more; copy or download it again"
                 )
-            yield file, name
+            return work(file, name)
+
+    try:
+        return on_file() if isinstance(source, str) else process.undisturbed(on_file)
     except UnicodeEncodeError:
         raise ValueError(f"{os.fsencode(path)}: this name is not UTF-8; rename it") from None
     except TypeError:  # soundfile's error on data without a header

@@ -169,7 +169,7 @@ def test_who_answers_bad_and_odd_uploads(start, tmp_path, name, content, said):
     start.picture(f"upload {path.stem}")
     assert "Traceback" not in start.widget.inner_text()
     before = start.says("Score")
-    start.press("threshold", "ArrowLeft", 3)
+    start.press("threshold", "ArrowRight", 3)
     start.changes("Score", before)
     assert start.errors == []
 

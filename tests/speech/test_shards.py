@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import signal
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -185,6 +186,37 @@ def test_other_processes_read_at_the_same_time(root, method):
         waves = list(pool.map(audio.read, paths))
     for path, wave in zip(paths, waves, strict=True):
         np.testing.assert_array_equal(wave, audio.read(path))
+
+
+def test_a_signal_ends_a_read_and_never_shortens_it(tmp_path):
+    """libsndfile calls Python back for each piece and loses an exception raised there."""
+    length = 100 * 16_000
+    noise_bits = np.random.default_rng(0).integers(-(2**15), 2**15, length, np.int16)
+    with io.BytesIO() as file:
+        soundfile.write(file, noise_bits, 16_000, format="FLAC")
+        pack(tmp_path / "a.tar", ("s/a.flac", file.getvalue()))
+    audio.info(tmp_path / "s" / "a.flac")  # the index is made
+
+    class Alarm(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    interrupted = 0
+    try:
+        for delay in np.linspace(0.0005, 0.02, 40):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, delay)
+                assert len(audio.read(tmp_path / "s" / "a.flac")) == length
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Alarm:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 10
 
 
 def test_a_member_is_found_by_its_path_alone(root, monkeypatch):

@@ -227,7 +227,9 @@ def calibration(
         (other, bottom - room / 2, bottom + room / 2, 0.99, "right", "different speakers"),
     )
     for values, height, text_height, side, align, words in rugs:
-        marks = ax.plot(values, np.full(len(values), height), "|", ms=12, color="#555555", alpha=0.5)
+        marks = ax.plot(
+            values, np.full(len(values), height), "|", ms=12, color="#555555", alpha=0.5
+        )
         marks[0].set_rasterized(True)  # tens of thousands would make an SVG of megabytes
         across = ax.get_yaxis_transform()
         ax.text(side, text_height, words, transform=across, ha=align, va="center")
