@@ -9,6 +9,7 @@ SAMPLES = 1000  # draws of speakers
 PAIRED_SAMPLES = 200  # draws for each seed of each system that `undecided` compares
 INTERVAL = (0.025, 0.975)  # quantiles of the draws at its ends: 95 %
 SEED = 0  # of the draws
+BLOCK = 128  # operating points
 
 
 def trial_speakers(trials: Trials) -> np.ndarray:
@@ -69,19 +70,33 @@ def bootstrap(
             f"speakers has shape {number.shape}; give two per trial, [{len(scores)}, 2]"
         )
     order = np.argsort(scores)
-    ends = ends_of_ties(scores[order])
     target = target[order]
-    left, right = number[order].T
     total = int(number.max()) + 1
+    left, right = number[order].T
+    right = np.where(target, total, right)  # of a target trial one speaker counts
+    # An operating point lies behind each group of equal scores. The points are walked in blocks, and
+    # only the block where misses cross false alarms is walked point by point.
+    ends = ends_of_ties(scores[order])
+    firsts = np.append(0, ends[BLOCK - 1 : -1 : BLOCK])  # first trial of each block
+    at_target = np.flatnonzero(target)
+    targets_before = np.append(np.searchsorted(at_target, firsts), len(at_target))
     rng = np.random.default_rng(SEED)
     values = []
     for _ in range(samples):
-        times = np.bincount(rng.integers(total, size=total), minlength=total).astype(np.float64)
-        weight = np.where(target, times[left], times[left] * times[right])  # [P]
-        hits = np.concatenate([[0.0], np.cumsum(weight * target)[ends - 1]])
-        others = np.concatenate([[0.0], np.cumsum(weight * ~target)[ends - 1]])
-        if hits[-1] and others[-1]:
-            values.append(eer_of(hits / hits[-1], 1 - others / others[-1]))
+        times = np.bincount(rng.integers(total, size=total), minlength=total + 1)
+        times[total] = 1
+        weight = times.take(left) * times.take(right)  # [P]
+        before = np.append(0, np.cumsum(np.add.reduceat(weight, firsts)))
+        hits = np.append(0, np.cumsum(weight.take(at_target))).take(targets_before)
+        others = before - hits
+        if not hits[-1] or not others[-1]:
+            continue
+        block = np.searchsorted(hits / hits[-1] - (1 - others / others[-1]), 0.0, side="right") - 1
+        first, inner = firsts[block], ends[block * BLOCK : (block + 1) * BLOCK]
+        own, own_target = weight[first : inner[-1]], target[first : inner[-1]]
+        p_miss = np.append(0, np.cumsum(own * own_target)[inner - first - 1]) + hits[block]
+        p_reject = np.append(0, np.cumsum(own * ~own_target)[inner - first - 1]) + others[block]
+        values.append(eer_of(p_miss / hits[-1], 1 - p_reject / others[-1]))
     if not values:
         raise ValueError("no draw of speakers has both kinds of trials; the list is too small")
     return np.array(values)

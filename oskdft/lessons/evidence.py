@@ -93,7 +93,7 @@ def gather(folder: str | Path, reference: str = "") -> dict:
 
 def _finished(run: Run, folder: Path) -> Finished:
     own = folder / run.folder
-    scores, _ = score_file.read_scores(own / "scores.txt")
+    scores, _ = score_file.read_scores(own / "test.txt")
     return Finished(run, own, read_json(own / "report.json"), read_json(own / "test.json"), scores)
 
 

@@ -54,8 +54,7 @@ def prepare(cfg: Config) -> Task:
     kd = kd_corpus(cfg)
 
     train, dev = training_and_development(cfg, root)
-    alike = groups(cfg.data.corpus, dev)
-    dev_trials = make_trials(dev, DEV_SEED, DEV_TRIALS, alike)
+    dev_trials = development_trials(cfg, dev)
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
 
@@ -80,6 +79,11 @@ def training_and_development(cfg: Config, root: Path) -> tuple[Utterances, Utter
             raise ValueError(f"{root}: speaker {both[0]} is in train/ and dev/; keep one of them")
         return train, dev
     return dev_split(train, cfg.data.dev_speakers, DEV_SEED)
+
+
+def development_trials(cfg: Config, dev: Utterances) -> Trials:
+    """The trials between development speakers, the same in every run."""
+    return make_trials(dev, DEV_SEED, DEV_TRIALS, groups(cfg.data.corpus, dev))
 
 
 def kd_corpus(cfg: Config) -> Utterances | None:

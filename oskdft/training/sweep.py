@@ -1,7 +1,8 @@
 """A sweep: the runs of a grid, trained and evaluated on this machine or on a Ray cluster.
 
-Each run is a run folder below the sweep's folder, with test.json (the report of its one reading of the
-test list) and scores.txt. An interrupted run is resumed, to the same weights.
+Each run is a run folder below the sweep's folder, with dev.json and test.json (reports on the two trial
+lists; the test list is read once) and their scores, dev.txt and test.txt. An interrupted run is resumed,
+to the same weights.
 """
 
 import os
@@ -90,7 +91,7 @@ def _claim(grid_file: Path, out: Path, resume: bool) -> None:
 
 
 def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
-    """Train one run, or resume it, and read its test list once.
+    """Train one run, or resume it, and score its development and test trials once.
 
     Args:
         folder: of the run. settings: its configuration as plain values. threads: of torch.
@@ -113,13 +114,18 @@ def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
     if not (place / "report.json").is_file():
         train(cfg, place, resume=(place / "config.yaml").is_file())
     root = protocol.find_root(cfg.data.corpus, cfg.data.root, "data.root")
-    trials, trials_root = protocol.read_test_list(cfg, root)
-    if trials is None:
+    _, dev = protocol.training_and_development(cfg, root)
+    lists = {
+        "dev": (protocol.development_trials(cfg, dev), dev.root),
+        "test": protocol.read_test_list(cfg, root),
+    }
+    if lists["test"][0] is None:
         raise ValueError(f"{cfg.data.corpus} has no test trials; set data.trials")
-    scores = place / "scores.txt"
-    scores.unlink(missing_ok=True)  # of an interrupted evaluation
-    report = evaluate(place, trials, trials_root, scores, device=cfg.device)
-    write_json(place / "test.json", report)
+    for name, (trials, trials_root) in lists.items():
+        scores = place / f"{name}.txt"
+        scores.unlink(missing_ok=True)  # of an interrupted evaluation
+        report = evaluate(place, trials, trials_root, scores, device=cfg.device)
+        write_json(place / f"{name}.json", report)
 
 
 def attempt(folder: str, settings: dict, threads: int = CORES) -> str:

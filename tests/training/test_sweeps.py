@@ -114,7 +114,7 @@ def test_the_table_holds_what_the_runs_hold(finished):
 
 def rates_of(out: Path, row: str) -> list[float]:
     """EER of each seed, from the scores."""
-    files = [out / f"{row}_{seed}" / "scores.txt" for seed in (0, 1)]
+    files = [out / f"{row}_{seed}" / "test.txt" for seed in (0, 1)]
     return [metrics.eer(*score_file.read_scores(file))[0] for file in files]
 
 
@@ -123,7 +123,7 @@ def draws_of(out: Path, row: str) -> np.ndarray:
     root = protocol.find_root("speechbox", "", "data.root")
     trials, _ = protocol.read_test_list(run.cfg, root)
     speakers = bootstrap.trial_speakers(trials)
-    files = [out / f"{row}_{seed}" / "scores.txt" for seed in (0, 1)]
+    files = [out / f"{row}_{seed}" / "test.txt" for seed in (0, 1)]
     return np.mean(
         [bootstrap.bootstrap(score_file.read_scores(f)[0], trials.label, speakers) for f in files],
         0,
