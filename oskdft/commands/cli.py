@@ -301,10 +301,10 @@ def sizes(as_json: Json = False) -> None:
 @app.command()
 def sweep(
     grid: Annotated[
-        str, typer.Argument(help="YAML file of a grid; table: print a finished sweep.")
+        str, typer.Argument(help="YAML file of a grid; table or keep: act on a finished sweep.")
     ],
-    folder: Annotated[str, typer.Argument(help="With table: the folder of the sweep.")] = "",
-    out: Annotated[str, typer.Option(help="Folder of the runs.")] = "",
+    folder: Annotated[str, typer.Argument(help="With table or keep: the folder of the sweep.")] = "",
+    out: Annotated[str, typer.Option(help="Folder of the runs, or of what is kept.")] = "",
     on: Annotated[str, typer.Option(help="local, local:N, ray or ray:ADDRESS.")] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Resume a sweep.")] = False,
     reference: Annotated[str, typer.Option(help="Row that others are compared with.")] = "",
@@ -313,17 +313,23 @@ def sweep(
     ] = "",
     form: Annotated[str, typer.Option(help="With table: text, markdown, csv or json.")] = "text",
 ) -> None:
-    """Train and evaluate every run of a grid, or print the table of a sweep."""
+    """Train and evaluate every run of a grid, print its table, or keep it without the weights."""
     if grid == "table":
         from oskdft.lessons import evidence
 
         print(evidence.printed(folder, reference, form, figure))
         return
     from oskdft.training import sweep as module
+    from oskdft.training.grid import read_grid
 
     if not out:
-        raise ValueError("name the folder of the runs: --out DIR")
-    result = module.sweep(grid, out, on, resume)
+        raise ValueError("name the folder to be written: --out DIR")
+    if grid == "keep":
+        from oskdft.lessons import kept
+
+        print(kept.keep(folder, out))
+        return
+    result = module.sweep(read_grid(grid), out, on, resume)
     if result["failed"]:
         raise typer.Exit(1)
 

@@ -6,118 +6,77 @@ Letters: S seeds of a row, P trials, D draws of test speakers.
 import csv
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from oskdft.config import SAMPLE_RATE
-from oskdft.evaluation import bootstrap, score_file
-from oskdft.evaluation.verifier import Verifier, load
-from oskdft.lessons.costs import UTTERANCE_S, median_seconds, multiply_adds
+from oskdft.evaluation import bootstrap
+from oskdft.lessons import kept
 from oskdft.lessons.exercise import table
 from oskdft.lessons.figures import store
-from oskdft.speech import protocol
-from oskdft.speech.corpora.catalogue import find_root
-from oskdft.speech.corpora.trials import Trials
-from oskdft.training.grid import Grid, Run, read_grid
-from oskdft.training.sweep import GRID
-from oskdft.utils.files import read_json
+from oskdft.lessons.kept import Finished, Sweep
+from oskdft.method.strategies import stages
 
-TURNS = 15  # of the clock, for the time of an utterance
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished run: its place in the grid, its folder, its reports and its test scores [P]."""
-
-    run: Run
-    folder: Path
-    training: dict
-    test: dict
-    scores: np.ndarray
-
-
 def gather(folder: str | Path, reference: str = "") -> dict:
-    """Read the finished runs of a sweep and compare its rows.
+    """Read the finished runs of a sweep, with their costs, and compare its rows.
 
     Args:
-        folder: of `training.sweep.sweep`. reference: row that the others are compared with; empty: the
-            grid's.
+        folder: of `training.sweep.sweep`, or a kept sweep (`kept.keep`). reference: row that the
+            others are compared with; empty: the grid's.
     Returns:
-        "reference", "corpus", "trials", "targets", "list", "recipe", and "rows", by mean EER: each with
-        "row", "mean" and "seeds" (EER [S]), "low", "high" (95 % over speakers, mean of the seeds),
-        "minus": difference to the reference on common seeds and the same draws ("mean", "low", "high",
-        "p", "p_holm"; None for the reference), "dev_eer" [S], "parameters", "multiply_adds" and
-        "ms_per_utterance" (3 s, one thread), "train_s" [S], and the provenance of its first run;
-        "failed" and "missing": names of runs.
+        `compare`, and "corpus", "list", "trials", "targets", "recipe"; "failed": run -> reason;
+        "missing": names of runs.
     Raises:
         FileNotFoundError: no sweep there. ValueError: no finished run, or no such reference.
     """
-    folder = Path(folder)
-    if not (folder / GRID).is_file():
-        raise FileNotFoundError(f"{folder} holds no {GRID}; give the --out of oskdft sweep")
-    grid = read_grid(folder / GRID)
-    reference = reference or grid.reference
-    if reference not in grid.rows:
+    sweep = kept.read(folder, with_costs=True)
+    if reference and reference not in sweep.grid.rows:
         raise ValueError(
-            f"{reference!r} is no row of {folder / GRID}; it has {', '.join(grid.rows)}"
+            f"{reference!r} is no row of {folder}; it has {', '.join(sweep.grid.rows)}"
         )
-    runs = grid.runs()
-    finished = [
-        _finished(run, folder) for run in runs if (folder / run.folder / "test.json").is_file()
-    ]
-    if not finished:
-        raise ValueError(f"no run in {folder} is finished; go on with oskdft sweep ... --resume")
-    first = finished[0]
-    trials = _trials(first.run)
-    if len(trials) != len(first.scores):
-        raise ValueError(f"the scores of {first.folder} are of another list than {trials.name}")
-    failed = folder / "failed.json"
-    return {
-        "reference": reference,
-        "corpus": first.run.cfg.data.corpus,
-        "list": first.test["recipe"]["list"],
-        "trials": first.test["trials"],
-        "targets": first.test["targets"],
-        "recipe": first.test["recipe"],
-        "rows": _rows(grid, finished, reference, trials),
-        "failed": read_json(failed) if failed.is_file() else {},
-        "missing": [
-            run.folder for run in runs if run.folder not in {f.run.folder for f in finished}
-        ],
+    test = sweep.runs[0].reports["test"]
+    return compare(sweep, reference) | {
+        "corpus": sweep.runs[0].cfg.data.corpus,
+        "list": test["recipe"]["list"],
+        "trials": test["trials"],
+        "targets": test["targets"],
+        "recipe": test["recipe"],
+        "failed": sweep.failed,
+        "missing": sweep.missing,
     }
 
 
-def _finished(run: Run, folder: Path) -> Finished:
-    own = folder / run.folder
-    scores, _ = score_file.read_scores(own / "test.txt")
-    return Finished(run, own, read_json(own / "report.json"), read_json(own / "test.json"), scores)
+def compare(sweep: Sweep, reference: str = "") -> dict:
+    """The rows of a sweep, by mean EER.
 
-
-def _trials(run: Run) -> Trials:
-    """The test trials of a run."""
-    data = run.cfg.data
-    return protocol.read_test_list(run.cfg, find_root(data.corpus, data.root, "data.root"))[0]
-
-
-def _rows(grid: Grid, finished: list[Finished], reference: str, trials: Trials) -> list[dict]:
-    """One row of the table for each row of the grid that has a finished run."""
+    Args:
+        sweep: from `kept.read`. reference: see `gather`.
+    Returns:
+        "reference", and "rows": each with "row", "mean" and "seeds" (EER [S]), "low", "high" (95 % over
+        speakers, mean of the seeds), "minus": difference to the reference on common seeds and the
+        same draws ("mean", "low", "high", "p", "p_holm"; None for the reference), "dev_eer" [S],
+        "parameters", "train_s" [S], "updates" (`updates` of the first seed), "scores" (S times [P]),
+        the costs of `kept.Sweep`, and the provenance of its first run.
+    """
+    reference = reference or sweep.grid.reference
+    trials = sweep.trials()
     speakers = bootstrap.trial_speakers(trials)
-    drawn = {}  # run -> EER of each draw [D], the same draws for all runs
-    for one in finished:
-        drawn[one.run.folder] = bootstrap.bootstrap(one.scores, trials.label, speakers)
-    by_row = {row: [one for one in finished if one.run.row == row] for row in grid.rows}
-    by_row = {row: runs for row, runs in by_row.items() if runs}
-    models = {row: load(runs[0].folder, "cpu") for row, runs in by_row.items()}
-    times = _milliseconds(models)
+    # run -> EER of each draw [D], the same draws for all runs
+    drawn = {
+        run.name: bootstrap.bootstrap(run.scores["test"], trials.label, speakers)
+        for run in sweep.runs
+    }
+    by_row: dict[str, list[Finished]] = {}
+    for run in sweep.runs:
+        by_row.setdefault(run.row, []).append(run)
     rows = []
     for row, runs in by_row.items():
-        rates = [one.test["eer"] for one in runs]
+        rates = [run.reports["test"]["eer"] for run in runs]
         low, high = np.quantile(
-            np.mean([drawn[one.run.folder] for one in runs], axis=0), bootstrap.INTERVAL
+            np.mean([drawn[run.name] for run in runs], axis=0), bootstrap.INTERVAL
         )
         minus = None
         if row != reference and reference in by_row:
@@ -130,32 +89,42 @@ def _rows(grid: Grid, finished: list[Finished], reference: str, trials: Trials) 
                 "low": float(low),
                 "high": float(high),
                 "minus": minus,
-                "dev_eer": [min(v["dev_eer"] for v in one.training["validations"]) for one in runs],
+                "dev_eer": [run.reports["dev"]["eer"] for run in runs],
                 "parameters": runs[0].training["parameters"],
-                "multiply_adds": _work(models[row]),
-                "ms_per_utterance": times[row],
-                "train_s": [one.training["seconds"] for one in runs],
+                "train_s": [run.training["seconds"] for run in runs],
+                "updates": updates(runs[0]),
+                "scores": [run.scores["test"] for run in runs],
             }
+            | sweep.costs.get(row, {})
             | {fact: runs[0].training[fact] for fact in FACTS}
         )
     compared = [row["minus"] for row in rows if row["minus"]]
     for minus, p_holm in zip(compared, holm([minus["p"] for minus in compared]), strict=True):
         minus["p_holm"] = p_holm
-    return sorted(rows, key=lambda row: row["mean"])
+    return {"reference": reference, "rows": sorted(rows, key=lambda row: row["mean"])}
+
+
+def updates(run: Finished) -> dict[str, int]:
+    """Number of updates of the student and of the full teacher in the log of a run."""
+    counts = {"student": 0, "teacher": 0}
+    for number, stage in enumerate(stages(run.cfg)):
+        counts[stage.layers] += int(max(row["step"] for row in run.rows if row["stage"] == number))
+    return counts
 
 
 def _difference(
     runs: list[Finished], others: list[Finished], drawn: dict[str, np.ndarray]
 ) -> dict[str, float] | None:
     """Difference of two rows on the seeds that both have, draw by draw; None without such a seed."""
-    partner = {one.run.cfg.seed: one for one in others}
-    pairs = [(one, partner[one.run.cfg.seed]) for one in runs if one.run.cfg.seed in partner]
+    partner = {run.cfg.seed: run for run in others}
+    pairs = [(run, partner[run.cfg.seed]) for run in runs if run.cfg.seed in partner]
     if not pairs:
         return None
-    apart = np.mean([drawn[a.run.folder] - drawn[b.run.folder] for a, b in pairs], axis=0)  # [D]
+    apart = np.mean([drawn[a.name] - drawn[b.name] for a, b in pairs], axis=0)  # [D]
     low, high = np.quantile(apart, bootstrap.INTERVAL)
+    apart_eer = [a.reports["test"]["eer"] - b.reports["test"]["eer"] for a, b in pairs]
     return {
-        "mean": float(np.mean([a.test["eer"] - b.test["eer"] for a, b in pairs])),
+        "mean": float(np.mean(apart_eer)),
         "low": float(low),
         "high": float(high),
         "p": p_value(apart),
@@ -186,26 +155,6 @@ def holm(p_values: list[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected[index] = largest
     return corrected.tolist()
-
-
-def _work(verifier: Verifier) -> int:
-    """Multiply-adds of an embedding of 3 s; the model is of no use afterwards."""
-    wave = torch.zeros(1, round(UTTERANCE_S * SAMPLE_RATE), device="meta")
-    with torch.no_grad():
-        return multiply_adds(verifier.model.to("meta"), wave)
-
-
-def _milliseconds(models: dict[str, Verifier]) -> dict[str, float]:
-    """Median time to embed 3 s with one thread [ms]; the models take turns."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        wave = np.random.default_rng(0).normal(0, 0.1, round(UTTERANCE_S * SAMPLE_RATE))
-        wave = wave.astype(np.float32)
-        calls = {row: lambda model=model: model.embed(wave) for row, model in models.items()}
-        return {row: 1000 * s for row, s in median_seconds(calls, TURNS).items()}
-    finally:
-        torch.set_num_threads(threads)
 
 
 def cells(result: dict) -> list[tuple[str, ...]]:
@@ -295,11 +244,16 @@ def drawn(result: dict) -> dict:
     return {"results": {row["row"]: {key: row[key] for key in keys} for row in result["rows"]}}
 
 
+def _without_scores(result: dict) -> dict:
+    rows = [{key: row[key] for key in row if key != "scores"} for row in result["rows"]]
+    return result | {"rows": rows}
+
+
 FORMS = {
     "text": text,
     "markdown": markdown,
     "csv": as_csv,
-    "json": lambda result: json.dumps(result, ensure_ascii=False, allow_nan=False),
+    "json": lambda result: json.dumps(_without_scores(result), ensure_ascii=False, allow_nan=False),
 }
 
 

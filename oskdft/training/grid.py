@@ -40,6 +40,21 @@ class Grid:
     seeds: tuple[int, ...]
     reference: str
 
+    def text(self) -> str:
+        """The grid as the text of a grid file.
+
+        >>> print(Grid("smoke", {}, {"a": {}}, (0,), "a").text(), end="")
+        profile: smoke
+        changes: {}
+        rows:
+          a: {}
+        seeds: [0]
+        reference: a
+        """
+        tree = {"profile": self.profile, "changes": self.changes, "rows": self.rows}
+        tree |= {"seeds": list(self.seeds), "reference": self.reference}
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
     def runs(self) -> list[Run]:
         """The runs, all rows of the first seed first: an interrupted sweep still compares.
 

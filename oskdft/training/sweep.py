@@ -19,7 +19,7 @@ from pathlib import Path
 
 from oskdft.config import from_dict, to_dict
 from oskdft.storage.onnx_model import require
-from oskdft.training.grid import Run, read_grid
+from oskdft.training.grid import Grid, Run, read_grid
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, write_json
@@ -32,23 +32,22 @@ ANSWER_S = 10.0  # that a cluster may take to answer
 ATTEMPTS = 3  # at a run whose process or node dies
 
 
-def sweep(grid_file: str | Path, out: str | Path, on: str = "local", resume: bool = False) -> dict:
+def sweep(grid: Grid, out: str | Path, on: str = "local", resume: bool = False) -> dict:
     """Run a grid.
 
     Args:
-        grid_file: see `grid.read_grid`.
+        grid: see `grid.read_grid`.
         out: a new folder; with ``resume`` the folder of a sweep of the same grid.
         on: "local" or "local:N" (N processes; default one per two cores), "ray" or "ray:ADDRESS".
     Returns:
         "done": names of finished runs; "failed": name -> reason.
     Raises:
-        FileNotFoundError: no such grid.
-        ValueError: a faulty grid, a folder of another grid, or a cluster that does not answer.
+        ValueError: an unknown setting, a folder of another grid, or a cluster that does not answer.
     """
-    grid, out = read_grid(grid_file), Path(out).resolve()
+    out = Path(out).resolve()
     runs = grid.runs()  # refuses settings before anything is written
     engine = _engine(on)
-    _claim(Path(grid_file), out, resume)
+    _claim(grid, out, resume)
     with Lock(out):
         (out / "failed.json").unlink(missing_ok=True)
         missing = [run for run in runs if not (out / run.folder / "test.json").is_file()]
@@ -74,11 +73,11 @@ def _span(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _claim(grid_file: Path, out: Path, resume: bool) -> None:
+def _claim(grid: Grid, out: Path, resume: bool) -> None:
     """Write the grid into a new folder, or compare it with the folder's."""
     kept = out / GRID
     if kept.is_file():
-        if read_grid(kept) != read_grid(grid_file):
+        if read_grid(kept) != grid:
             raise ValueError(f"{out} holds the runs of another grid; choose another --out")
         if not resume:
             raise ValueError(f"{out} holds a sweep of this grid; add --resume")
@@ -87,7 +86,7 @@ def _claim(grid_file: Path, out: Path, resume: bool) -> None:
     else:
         out.mkdir(parents=True, exist_ok=True)
         with atomic(kept) as file:
-            file.write(grid_file.read_text(encoding="utf-8"))
+            file.write(grid.text())
 
 
 def one_run(folder: str, settings: dict, threads: int = CORES) -> None:

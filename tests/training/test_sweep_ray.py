@@ -7,6 +7,7 @@ import pytest
 
 from oskdft.lessons import evidence
 from oskdft.training import sweep as module
+from oskdft.training.grid import read_grid
 from tests.training.test_sweeps import ROWS, weights, written
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (extra: cluster)")
@@ -18,7 +19,7 @@ GRID = f"profile: smoke\nchanges: {{train.epochs: 2, train.steps_per_epoch: 20, 
 
 def test_a_node_dies_and_the_table_is_that_of_one_machine(tmp_path, monkeypatch):
     grid = written(tmp_path / "grid.yaml", GRID)
-    module.sweep(grid, tmp_path / "local", "local:1")
+    module.sweep(read_grid(grid), tmp_path / "local", "local:1")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     cluster = cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
@@ -36,7 +37,7 @@ def test_a_node_dies_and_the_table_is_that_of_one_machine(tmp_path, monkeypatch)
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     try:
-        result = module.sweep(grid, tmp_path / "ray", f"ray:{cluster.address}")
+        result = module.sweep(read_grid(grid), tmp_path / "ray", f"ray:{cluster.address}")
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -50,4 +51,4 @@ def test_a_node_dies_and_the_table_is_that_of_one_machine(tmp_path, monkeypatch)
 def test_an_address_where_no_cluster_answers(tmp_path):
     grid = written(tmp_path / "grid.yaml", GRID)
     with pytest.raises(ValueError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
-        module.sweep(grid, tmp_path / "out", "ray:127.0.0.1:9")
+        module.sweep(read_grid(grid), tmp_path / "out", "ray:127.0.0.1:9")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from oskdft.evaluation import bootstrap, metrics, score_file
-from oskdft.lessons import evidence
+from oskdft.lessons import evidence, kept
 from oskdft.speech import protocol
 from oskdft.training.grid import read_grid
 from oskdft.training.sweep import sweep
@@ -29,6 +29,10 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
+def swept(grid: Path, *place, **options) -> dict:
+    return sweep(read_grid(grid), *place, **options)
+
+
 def weights(out: Path) -> dict[str, str]:
     """Digest of the best weights of every run."""
     files = sorted(out.glob("*/best/model.safetensors"))
@@ -41,7 +45,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     text = SMALL.replace("rows: {", "rows: {absent: {data.root: /no/such/folder}, ")
     grid = written(folder / "grid.yaml", f"{text}seeds: [0, 1]\nreference: student-ft\n")
-    return grid, folder / "out", sweep(grid, folder / "out")
+    return grid, folder / "out", swept(grid, folder / "out")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def finished(tmp_path_factory):
 def test_faulty_grids_are_refused_before_anything_is_written(text, message, tmp_path):
     grid = written(tmp_path / "grid.yaml", text)
     with pytest.raises(ValueError, match=message):
-        sweep(grid, tmp_path / "out")
+        swept(grid, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -149,18 +153,51 @@ def test_every_form_of_the_table_has_the_numbers(finished, tmp_path):
         evidence.printed(out, reference="mine")
 
 
+def test_a_kept_sweep_gives_the_same_table(finished, tmp_path):
+    _, out, _ = finished
+    before = evidence.gather(out)
+    where = kept.keep(out, tmp_path / "kept")
+    assert {path.name for path in where.iterdir()} == {"grid.yaml", "runs.json", "scores.safetensors"}
+    after = evidence.gather(where)
+    assert after["trials"] == before["trials"] and after["missing"] == before["missing"]
+    for old, new in zip(before["rows"], after["rows"], strict=True):
+        for name in ("row", "mean", "seeds", "dev_eer", "parameters", "train_s", "updates"):
+            assert new[name] == old[name]
+        assert (new["low"], new["high"]) == pytest.approx((old["low"], old["high"]), abs=1e-4)
+        for one, other in zip(old["scores"], new["scores"], strict=True):
+            assert np.abs(one - other).max() < 1e-3 * (1 + np.abs(one).max())
+    with pytest.raises(ValueError, match="not empty; choose another --out"):
+        kept.keep(out, where)
+
+
+def test_a_damaged_kept_sweep_is_named(finished, tmp_path):
+    _, out, _ = finished
+    where = kept.keep(out, tmp_path / "kept")
+    (where / "scores.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(ValueError, match=r"scores\.safetensors is not a readable"):
+        kept.read(where)
+
+
+def test_rounding_that_would_change_a_rate_is_refused(finished, tmp_path, monkeypatch):
+    _, out, _ = finished
+    monkeypatch.setattr(kept, "CLOSE", -1.0)  # no rounding is close enough
+    with pytest.raises(ValueError, match="float16 changes the EER"):
+        kept.keep(out, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_finished_sweep_is_left_alone(finished, tmp_path):
     grid, out, _ = finished
     before = weights(out)
     with pytest.raises(ValueError, match="holds a sweep of this grid; add --resume"):
-        sweep(grid, out)
+        swept(grid, out)
     other = written(tmp_path / "grid.yaml", SMALL)
     with pytest.raises(ValueError, match="holds the runs of another grid"):
-        sweep(other, out, resume=True)
+        swept(other, out, resume=True)
     written(tmp_path / "full" / "thesis.txt", "mine")
     with pytest.raises(ValueError, match="not empty; choose another --out"):
-        sweep(grid, tmp_path / "full")
-    assert sorted(sweep(grid, out, resume=True)["failed"]) == ["absent_0", "absent_1"]
+        swept(grid, tmp_path / "full")
+    assert sorted(swept(grid, out, resume=True)["failed"]) == ["absent_0", "absent_1"]
     assert weights(out) == before
 
 
@@ -173,7 +210,7 @@ def test_rows_that_differ_by_a_blank_have_folders_of_their_own(tmp_path):
 @pytest.mark.parametrize("on", ["moon", "local:0", "local:x"])
 def test_an_unknown_engine_is_refused(on, tmp_path):
     with pytest.raises(ValueError, match="write local, local:4, ray or ray:ADDRESS"):
-        sweep(written(tmp_path / "grid.yaml", SMALL), tmp_path / "out", on)
+        swept(written(tmp_path / "grid.yaml", SMALL), tmp_path / "out", on)
 
 
 GRIDS = sorted((Path(__file__).parents[2] / "benchmarks" / "grids").glob("*.yaml"))
@@ -181,7 +218,7 @@ GRIDS = sorted((Path(__file__).parents[2] / "benchmarks" / "grids").glob("*.yaml
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
 def test_grids_of_the_evidence_can_run(path):
-    assert len(read_grid(path).runs()) >= 5
+    assert read_grid(path).runs()
 
 
 def test_holm_by_hand():
@@ -197,7 +234,7 @@ def test_a_killed_process_is_replaced_and_the_weights_stay(finished, tmp_path):
         tmp_path / "grid.yaml", SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
     )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    sweep(grid, whole)
+    swept(grid, whole)
     command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(cut)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

@@ -1,0 +1,235 @@
+"""Finished runs: those of a sweep's folder, and those kept in the package, without their weights.
+
+A kept sweep is three files: grid.yaml, runs.json (reports, logs, costs) and scores.safetensors (float16).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from oskdft.config import SAMPLE_RATE, Config, from_dict
+from oskdft.evaluation import metrics, score_file
+from oskdft.evaluation.verifier import Verifier, load
+from oskdft.lessons.costs import UTTERANCE_S, median_seconds, multiply_adds
+from oskdft.speech import protocol
+from oskdft.speech.corpora.catalogue import find_root
+from oskdft.speech.corpora.trials import Trials
+from oskdft.storage.tensors import load_tensors, save_tensors
+from oskdft.training.grid import Grid, read_grid
+from oskdft.training.run_folder import read_metrics
+from oskdft.training.sweep import GRID
+from oskdft.utils.files import ASSETS, atomic, read_json, write_json
+
+EVIDENCE = ASSETS / "evidence"
+RUNS, SCORES = "runs.json", "scores.safetensors"
+LISTS = ("dev", "test")
+CLOSE = 1e-4  # difference of EER that rounding to float16 may make: 0.01 points
+LARGEST = 64 << 20  # bytes of runs.json
+DIGITS = 6  # significant, of a number of a kept log
+TURNS = 15  # of the clock, for the time of an utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        row, name: of the grid, and of the run. cfg: its configuration.
+        training: report.json. reports: list ("dev", "test") -> report of `evaluate`.
+        scores: list -> [P] cosines. rows: of metrics.csv.
+    """
+
+    row: str
+    name: str
+    cfg: Config
+    training: dict
+    reports: dict[str, dict]
+    scores: dict[str, np.ndarray]
+    rows: list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The finished runs of a grid, in its order.
+
+    Attributes:
+        costs: row -> "multiply_adds" and "ms_per_utterance" (3 s, one thread).
+        failed: run -> reason. missing: names of runs that are not finished.
+    """
+
+    grid: Grid
+    runs: list[Finished]
+    costs: dict[str, dict[str, float]]
+    failed: dict[str, str]
+    missing: list[str]
+
+    def trials(self) -> Trials:
+        """The test trials of the runs.
+
+        Raises:
+            ValueError: the list is another than the scored one.
+        """
+        data = self.runs[0].cfg.data
+        root = find_root(data.corpus, data.root, "data.root")
+        trials = protocol.read_test_list(self.runs[0].cfg, root)[0]
+        if any(len(run.scores["test"]) != len(trials) for run in self.runs):
+            raise ValueError(f"the scores are of another list than {trials.name}")
+        return trials
+
+
+def read(folder: str | Path, with_costs: bool = False) -> Sweep:
+    """Read a sweep's folder or a kept sweep.
+
+    Args:
+        folder: of `training.sweep.sweep` or of `keep`.
+        with_costs: measure the costs of the rows of a sweep's folder; a kept sweep has them.
+    Raises:
+        FileNotFoundError: no sweep there. ValueError: no finished run, or a damaged file.
+    """
+    folder = Path(folder)
+    if not (folder / GRID).is_file():
+        raise FileNotFoundError(f"{folder} holds no {GRID}; give the --out of oskdft sweep")
+    grid = read_grid(folder / GRID)
+    if (folder / RUNS).is_file():
+        return _kept(folder, grid)
+    names = {run.folder: run.row for run in grid.runs()}
+    runs = [
+        _finished(row, folder / name)
+        for name, row in names.items()
+        if (folder / name / "test.json").is_file()
+    ]
+    if not runs:
+        raise ValueError(f"no run in {folder} is finished; go on with oskdft sweep ... --resume")
+    costs = _costs({run.row: folder / run.name for run in reversed(runs)}) if with_costs else {}
+    failed = folder / "failed.json"
+    missing = [name for name in names if name not in {run.name for run in runs}]
+    return Sweep(grid, runs, costs, read_json(failed) if failed.is_file() else {}, missing)
+
+
+def _finished(row: str, own: Path) -> Finished:
+    training = read_json(own / "report.json")
+    return Finished(
+        row,
+        own.name,
+        from_dict(training["config"]),
+        training,
+        {name: read_json(own / f"{name}.json") for name in LISTS},
+        {name: score_file.read_scores(own / f"{name}.txt")[0] for name in LISTS},
+        read_metrics(own / "metrics.csv"),
+    )
+
+
+def _kept(folder: Path, grid: Grid) -> Sweep:
+    tree = read_json(folder / RUNS, LARGEST)
+    tensors = load_tensors(folder / SCORES)
+    runs = [
+        Finished(
+            own["row"],
+            name,
+            from_dict(own["training"]["config"]),
+            own["training"],
+            own["reports"],
+            {
+                kind: tensors[f"{name}/{kind}"].numpy().astype(np.float64) + own["centre"][kind]
+                for kind in LISTS
+            },
+            _rows(own["log"]),
+        )
+        for name, own in tree["runs"].items()
+    ]
+    return Sweep(grid, runs, tree["costs"], {}, tree["missing"])
+
+
+def keep(folder: str | Path, out: str | Path) -> Path:
+    """Keep the finished runs of a sweep without their weights.
+
+    A score is stored as its float16 distance from the run's EER threshold: float16 is finest near 0.
+
+    Args:
+        folder: of `training.sweep.sweep`. out: a new folder.
+    Returns:
+        ``out``.
+    Raises:
+        ValueError: out exists, or rounding would change an EER by more than 0.01 points.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} exists and is not empty; choose another --out")
+    sweep = read(folder, with_costs=True)
+    tensors, runs = {}, {}
+    for run in sweep.runs:
+        centre = {}
+        for kind in LISTS:
+            labels = score_file.read_scores(Path(folder) / run.name / f"{kind}.txt")[1]
+            rate, centre[kind] = metrics.eer(run.scores[kind], labels)
+            small = (run.scores[kind] - centre[kind]).astype(np.float16)
+            if abs(metrics.eer(small.astype(np.float64), labels)[0] - rate) > CLOSE:
+                raise ValueError(f"{run.name}: float16 changes the EER of its {kind} trials")
+            tensors[f"{run.name}/{kind}"] = torch.from_numpy(small)
+        runs[run.name] = {
+            "row": run.row,
+            "training": run.training,
+            "reports": run.reports,
+            "centre": centre,
+            "log": _columns(run.rows),
+        }
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic(out / GRID) as file:
+        file.write((Path(folder) / GRID).read_text(encoding="utf-8"))
+    save_tensors(out / SCORES, tensors)
+    write_json(out / RUNS, {"runs": runs, "costs": sweep.costs, "missing": sweep.missing})
+    return out
+
+
+def _columns(rows: list[dict[str, float]]) -> dict[str, list[float | None]]:
+    """A log as columns, which JSON holds in fewer bytes; None where a row lacks the column."""
+    names = dict.fromkeys(name for row in rows for name in row)
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else float(f"{value:.{DIGITS}g}")
+
+    return {name: [rounded(row.get(name)) for row in rows] for name in names}
+
+
+def _rows(columns: dict[str, list[float | None]]) -> list[dict[str, float]]:
+    """The inverse of `_columns`, but for rounding.
+
+    >>> _rows(_columns([{"step": 1.0}, {"step": 2.0, "sv": 0.1234567}]))
+    [{'step': 1.0}, {'step': 2.0, 'sv': 0.123457}]
+    """
+    cells = zip(*columns.values(), strict=True)
+    return [
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        for row in cells
+    ]
+
+
+def _costs(folders: dict[str, Path]) -> dict[str, dict[str, float]]:
+    """Multiply-adds and time of the model of each row."""
+    models = {row: load(folder, "cpu") for row, folder in folders.items()}
+    times = _milliseconds(models)
+    return {
+        row: {"multiply_adds": _work(models[row]), "ms_per_utterance": times[row]} for row in models
+    }
+
+
+def _work(verifier: Verifier) -> int:
+    """Multiply-adds of an embedding of 3 s; the model is of no use afterwards."""
+    wave = torch.zeros(1, round(UTTERANCE_S * SAMPLE_RATE), device="meta")
+    with torch.no_grad():
+        return multiply_adds(verifier.model.to("meta"), wave)
+
+
+def _milliseconds(models: dict[str, Verifier]) -> dict[str, float]:
+    """Median time to embed 3 s with one thread [ms]; the models take turns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        wave = np.random.default_rng(0).normal(0, 0.1, round(UTTERANCE_S * SAMPLE_RATE))
+        wave = wave.astype(np.float32)
+        calls = {row: lambda model=model: model.embed(wave) for row, model in models.items()}
+        return {row: 1000 * s for row, s in median_seconds(calls, TURNS).items()}
+    finally:
+        torch.set_num_threads(threads)
