@@ -303,7 +303,9 @@ def sweep(
     grid: Annotated[
         str, typer.Argument(help="YAML file of a grid; table or keep: act on a finished sweep.")
     ],
-    folder: Annotated[str, typer.Argument(help="With table or keep: the folder of the sweep.")] = "",
+    folder: Annotated[
+        str, typer.Argument(help="With table or keep: the folder of the sweep.")
+    ] = "",
     out: Annotated[str, typer.Option(help="Folder of the runs, or of what is kept.")] = "",
     on: Annotated[str, typer.Option(help="local, local:N, ray or ray:ADDRESS.")] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Resume a sweep.")] = False,

@@ -1,4 +1,4 @@
-"""Confidence intervals by bootstrap over speakers, and which systems such an interval tells apart."""
+"""Confidence intervals of the EER by bootstrap over speakers."""
 
 import numpy as np
 
@@ -6,7 +6,6 @@ from oskdft.evaluation.metrics import checked_trials, eer_of, ends_of_ties
 from oskdft.speech.corpora.trials import Trials
 
 SAMPLES = 1000  # draws of speakers
-PAIRED_SAMPLES = 200  # draws for each seed of each system that `undecided` compares
 INTERVAL = (0.025, 0.975)  # quantiles of the draws at its ends: 95 %
 SEED = 0  # of the draws
 BLOCK = 128  # operating points
@@ -123,47 +122,3 @@ def bootstrap_ci(
     """
     low, high = np.quantile(bootstrap(scores, labels, speakers, samples), INTERVAL)
     return float(low), float(high)
-
-
-def undecided(results: dict[str, dict], trials: Trials) -> list[str]:
-    """Systems that cannot be told from the one with the lowest mean EER; none of them is a winner.
-
-    A system is worse only if its EER is higher at every seed (one seed decides nothing) and the 95 %
-    interval of its difference, by bootstrap over speakers with the same draws, lies above 0.
-
-    Args:
-        results: name -> {"mean": EER, "seeds": [n] EER of each seed, "scores": n times [P]}, as
-            from `sweep.measure`; the names share their seeds.
-        trials: the scored list.
-    Returns:
-        Names in ascending order of the mean, the lowest first.
-    Raises:
-        ValueError: no draw of the speakers has both classes.
-
-    >>> trials = Trials(np.array([1, 1, 0]), np.array([0, 2, 0]), np.array([1, 3, 2]), list("abcd"), "mine")
-    >>> scores = {"a": [3, 2, 1], "b": [3, 1, 2]}
-    >>> undecided({k: {"mean": k == "b", "seeds": [0.0], "scores": [s]} for k, s in scores.items()}, trials)
-    ['a', 'b']
-    """
-    names = sorted(results, key=lambda name: results[name]["mean"])
-    speakers = trial_speakers(trials)
-
-    def drawn_eer(name: str) -> np.ndarray:
-        """EER of each draw, mean over the seeds."""
-        return np.mean(
-            [
-                bootstrap(scores, trials.label, speakers, samples=PAIRED_SAMPLES)
-                for scores in results[name]["scores"]
-            ],
-            axis=0,
-        )
-
-    lowest = results[names[0]]["seeds"]
-    reference = drawn_eer(names[0])
-    left = names[:1]
-    for name in names[1:]:
-        higher = np.subtract(results[name]["seeds"], lowest) > 0
-        difference = drawn_eer(name) - reference
-        if len(lowest) == 1 or not higher.all() or np.quantile(difference, INTERVAL[0]) <= 0:
-            left.append(name)
-    return left

@@ -25,23 +25,26 @@ CHANCE = "chance"
 MFCC = "MFCC, no model"
 
 
-def untrained(lesson: Lesson) -> dict[str, dict]:
+def untrained(lesson: Lesson, teacher: str = "") -> dict[str, dict]:
     """EER on the test trials without training: chance, MFCC, and the best layer of the teacher.
 
     MFCC and layer: cosines of mean and deviation over time, each column standardised over the recordings
     of the list. The layer is chosen on development trials. Computed once, kept in the output folder.
 
+    Args:
+        teacher: its name; empty: the profile's.
     Returns:
         name -> {"mean": EER, "low", "high": 95 % interval over speakers, "miss", "false_alarm": [n] and
         "eer" as of `det_data`}, fractions; the plots `intervals`, `det` and `layers` draw them.
         Chance has no interval.
     """
     cfg, task = lesson.cfg, lesson.speech
-    used = {"data": config.to_dict(cfg)["data"], "teacher": cfg.model.teacher}
+    teacher = teacher or cfg.model.teacher
+    used = {"data": config.to_dict(cfg)["data"], "teacher": teacher}
     file = lesson.out / f"untrained-{provenance.digest(json.dumps(used, sort_keys=True))}.json"
     if not file.is_file():
-        say(f"scoring without training, once: MFCC and the layers of {cfg.model.teacher}")
-        encoder = load_encoder(cfg.model.teacher).to(device_of(cfg.device)).eval()
+        say(f"scoring without training, once: MFCC and the layers of {teacher}")
+        encoder = load_encoder(teacher).to(device_of(cfg.device)).eval()
         layer = best_layer(encoder, task.dev_trials, task.dev.root)
         of_layer = partial(_state, encoder, layer)
         made = without_model(task.test_trials, task.test_root)

@@ -17,6 +17,7 @@ from oskdft.lessons.figures import store
 from oskdft.lessons.kept import Finished, Sweep
 from oskdft.method.strategies import stages
 
+LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
 
 
@@ -55,11 +56,13 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
     Args:
         sweep: from `kept.read`. reference: see `gather`.
     Returns:
-        "reference", and "rows": each with "row", "mean" and "seeds" (EER [S]), "low", "high" (95 % over
-        speakers, mean of the seeds), "minus": difference to the reference on common seeds and the
-        same draws ("mean", "low", "high", "p", "p_holm"; None for the reference), "dev_eer" [S],
-        "parameters", "train_s" [S], "updates" (`updates` of the first seed), "scores" (S times [P]),
-        the costs of `kept.Sweep`, and the provenance of its first run.
+        "reference"; "profile", "changes", "seeds" of the grid; and "rows", each with
+        "row", "teacher" (its name), "mean" and "seeds" (EER [S]), "low", "high" (95 % over speakers,
+        mean of the seeds), "minus": difference to the reference on common seeds and the same draws
+        ("mean", "low", "high", "p", "p_holm"; "agree": all seeds have its sign; None for the
+        reference), "dev_eer" [S], "parameters", "train_s" [S], "updates" (of the first seed), "scores"
+        (S times [P]), "reports" (of `evaluate` [S]), the costs of `kept.Sweep`, and the
+        provenance of its first run.
     """
     reference = reference or sweep.grid.reference
     trials = sweep.trials()
@@ -90,10 +93,12 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
                 "high": float(high),
                 "minus": minus,
                 "dev_eer": [run.reports["dev"]["eer"] for run in runs],
+                "teacher": runs[0].cfg.model.teacher,
                 "parameters": runs[0].training["parameters"],
                 "train_s": [run.training["seconds"] for run in runs],
                 "updates": updates(runs[0]),
                 "scores": [run.scores["test"] for run in runs],
+                "reports": [run.reports["test"] for run in runs],
             }
             | sweep.costs.get(row, {})
             | {fact: runs[0].training[fact] for fact in FACTS}
@@ -101,7 +106,13 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
     compared = [row["minus"] for row in rows if row["minus"]]
     for minus, p_holm in zip(compared, holm([minus["p"] for minus in compared]), strict=True):
         minus["p_holm"] = p_holm
-    return {"reference": reference, "rows": sorted(rows, key=lambda row: row["mean"])}
+    return {
+        "reference": reference,
+        "profile": sweep.grid.profile,
+        "changes": sweep.grid.changes,
+        "seeds": list(sweep.grid.seeds),
+        "rows": sorted(rows, key=lambda row: row["mean"]),
+    }
 
 
 def updates(run: Finished) -> dict[str, int]:
@@ -128,6 +139,7 @@ def _difference(
         "low": float(low),
         "high": float(high),
         "p": p_value(apart),
+        "agree": min(apart_eer) > 0 or max(apart_eer) < 0,
     }
 
 
@@ -244,8 +256,44 @@ def drawn(result: dict) -> dict:
     return {"results": {row["row"]: {key: row[key] for key in keys} for row in result["rows"]}}
 
 
+def verdict(result: dict) -> str:
+    """Sentences: which rows are worse or better than the reference, and which cannot be told from it.
+
+    A row is worse or better where every seed says so and its corrected p is below 0.05.
+
+    Args:
+        result: of `compare`.
+
+    >>> far = {"mean": 0.02, "low": 0.01, "high": 0.03, "p_holm": 0.004, "agree": True}
+    >>> near = far | {"low": -0.01, "p_holm": 0.6}
+    >>> own = {"row": "a", "mean": 0.1, "seeds": [0.1, 0.1], "minus": None}
+    >>> rows = [own, own | {"row": "b", "minus": far}, own | {"row": "c", "minus": near}]
+    >>> print(verdict({"reference": "a", "rows": rows}))
+    Against a (10.00 %, 2 seeds):
+    worse: b (+2.00 points, +1.00 to +3.00)
+    better: none
+    not told apart: c (+2.00 points, -1.00 to +3.00)
+    """
+    said: dict[str, list[str]] = {"worse": [], "better": [], "not told apart": []}
+    for row in result["rows"]:
+        minus = row["minus"]
+        if row["row"] == result["reference"]:
+            seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
+            lines = [f"Against {row['row']} ({100 * row['mean']:.2f} %, {seeds}):"]
+        elif minus:
+            clear = minus["agree"] and minus["p_holm"] < LEVEL
+            kind = ("worse" if minus["mean"] > 0 else "better") if clear else "not told apart"
+            mean, low, high = (100 * minus[name] for name in ("mean", "low", "high"))
+            said[kind].append(f"{row['row']} ({mean:+.2f} points, {low:+.2f} to {high:+.2f})")
+    lines += [f"{kind}: {', '.join(rows) or 'none'}" for kind, rows in said.items()]
+    if min(len(row["seeds"]) for row in result["rows"]) == 1:
+        lines.append("One seed: this holds for these runs; another seed may say otherwise.")
+    return "\n".join(lines)
+
+
 def _without_scores(result: dict) -> dict:
-    rows = [{key: row[key] for key in row if key != "scores"} for row in result["rows"]]
+    large = {"scores", "reports"}
+    rows = [{key: row[key] for key in row.keys() - large} for row in result["rows"]]
     return result | {"rows": rows}
 
 

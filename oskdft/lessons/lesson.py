@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,25 @@ import numpy as np
 from oskdft import config
 from oskdft.config import Config
 from oskdft.evaluation import evaluate, score_file
+from oskdft.lessons import budgets, evidence, kept
 from oskdft.lessons.exercise import table
 from oskdft.lessons.figures import store
 from oskdft.lessons.figures.store import SMOKE, as_html, display_figure, learning_curves
 from oskdft.method.model import device_of
-from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
 from oskdft.training import run_folder
 from oskdft.training.background import Worker
+from oskdft.training.grid import Grid, read_grid
+from oskdft.training.sweep import GRID
+from oskdft.training.sweep import sweep as run_sweep
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import read_json, write_json
 from oskdft.utils.process import keep_freed_memory
 
 ROOT = Path(__file__).parents[2]  # the project; outputs never depend on the working folder
+KEPT_RUN = kept.EVIDENCE / "run"  # of the profile classroom, seed 0
+PROCESSES = 2  # of a sweep: small models use a second core better as a second run
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,10 +55,22 @@ class Lesson:
     Args:
         number: of the notebook, "00" to "10". cfg: of the profile, with seed and device.
         out: folder for runs, speech and figures. save_figures: keep the figures of `show`.
+        profile: preset or YAML file of ``cfg``; empty: its name.
+        retrain: train again what is kept in the package.
     """
 
-    def __init__(self, number: str, cfg: Config, out: Path, save_figures: bool) -> None:
+    def __init__(
+        self,
+        number: str,
+        cfg: Config,
+        out: Path,
+        save_figures: bool,
+        profile: str = "",
+        retrain: bool = False,
+    ) -> None:
         self.number, self.cfg, self.out, self.save_figures = number, cfg, out, save_figures
+        self.profile = profile or cfg.name
+        self.retrain = retrain
 
     @functools.cached_property
     def speech(self) -> protocol.Task:
@@ -67,28 +85,31 @@ class Lesson:
     def folder(self, changes: dict[str, Any]) -> Path:
         """Run folder of the profile with ``changes``: one configuration, one folder."""
         cfg = self.cfg.override(changes)
+        if not self.retrain and _is_kept(cfg):
+            return self.out / "runs" / f"{cfg.strategy}-kept"
         digest = provenance.digest(json.dumps(config.to_dict(cfg), sort_keys=True))
         return self.out / "runs" / f"{cfg.strategy}-{digest}"
 
-    def train(
-        self,
-        changes: dict[str, Any] | None = None,
-        live: bool = False,
-        teacher: Teacher | None = None,
-    ) -> Path:
+    def train(self, changes: dict[str, Any] | None = None, live: bool = False) -> Path:
         """Train the profile with ``changes`` and return the run folder.
 
-        A finished run is returned at once, an interrupted run is resumed, nothing is overwritten.
+        A finished run is returned at once, and so is the run that the package keeps, unless ``retrain``
+        is set. An interrupted run is resumed, nothing is overwritten.
 
         Args:
             changes: settings by dotted name, as for `oskdft train`.
             live: train in a process of its own and redraw the learning curves meanwhile.
-            teacher: a loaded teacher, such as `sweep.shared_teacher`; not used with ``live``.
         """
         cfg = self.cfg.override(changes or {})
         out = self.folder(changes or {})
+        if not out.exists() and out.name.endswith("-kept"):
+            copied = out.with_name(f"{out.name}.part")
+            shutil.copytree(KEPT_RUN, copied, dirs_exist_ok=True)
+            copied.rename(out)
         if (out / "report.json").is_file():
-            say(f"found {cfg.strategy}, seed {cfg.seed}: {_shown(out)}")
+            say(f"found {cfg.strategy}, seed {cfg.seed}: {_shown(out)}{_origin(out)}")
+            if live:
+                display_figure(learning_curves(self.rows(out), cfg.name), "The curves of the run.")
             return out
         resume = (out / "config.yaml").is_file()
         self.speech  # noqa: B018  refuses missing data before anything starts
@@ -98,8 +119,70 @@ class Lesson:
             from oskdft.training.train import train
 
             say(f"training {cfg.strategy}, seed {cfg.seed}: {_shown(out)}")
-            train(cfg, out, resume, teacher)
+            train(cfg, out, resume)
         return out
+
+    def sweep(
+        self,
+        name: str,
+        rows: dict[str, dict[str, Any]],
+        steps: int = 0,
+        seeds: int = 0,
+        full: bool = False,
+    ) -> dict:
+        """The runs of a comparison, as `evidence.compare` returns them.
+
+        Runs of this profile that the package keeps are shown; with ``retrain`` they are trained again.
+        Other runs are trained where they are missing. Says which runs these are.
+
+        Args:
+            name: of the kept sweep. rows: name -> changes; the first is the reference.
+            steps, seeds: updates and number of runs of each row that is trained; 0: those of the
+                kept sweep, or of `budgets`.
+            full: one seed with the updates of the profile instead.
+        Raises:
+            ValueError: runs that failed, with their reasons.
+        """
+        grid, folder = self.kept_grid(name), kept.EVIDENCE / name
+        if self.retrain or not grid:
+            own = {"device": self.cfg.device, "data.root": self.cfg.data.root}
+            if grid and not steps and not seeds:
+                grid = dataclasses.replace(grid, changes=grid.changes | own)
+            else:
+                changes = own | ({} if full else budgets.short(self.cfg, steps))
+                chosen = tuple(budgets.seeds_of(self.cfg, 1 if full else seeds))
+                grid = Grid(self.profile, changes, rows, chosen, next(iter(rows)))
+            folder = self.out / "sweeps" / f"{name}-{provenance.digest(grid.text())}"
+            on = f"local:{min(PROCESSES, provenance.cores())}"
+            failed = run_sweep(grid, folder, on, resume=True)["failed"]
+            if failed:
+                raise ValueError("; ".join(f"{run}: {reason}" for run, reason in failed.items()))
+        return self._compared(folder)
+
+    def swept(self, name: str) -> dict | None:
+        """What `sweep` returned for a name, in this or another notebook; nothing is trained.
+
+        None where no run of it is kept or finished in the output folder.
+        """
+        if self.kept_grid(name) and not self.retrain:
+            return self._compared(kept.EVIDENCE / name)
+        finished = sorted(self.out.glob(f"sweeps/{name}-*/*/test.json"), key=os.path.getmtime)
+        return self._compared(finished[-1].parents[1]) if finished else None
+
+    def _compared(self, folder: Path) -> dict:
+        swept = evidence.compare(kept.read(folder))
+        first = swept["rows"][0]
+        say(
+            f"{len(swept['rows'])} rows, {len(swept['seeds'])} seeds, {_shown(folder)}: trained "
+            f"{first['date']} on {first['device']}, commit {first['commit']}"
+        )
+        return swept
+
+    def kept_grid(self, name: str) -> Grid | None:
+        """The grid of the sweep that the package keeps under a name, if it is of this profile."""
+        file = kept.EVIDENCE / name / GRID
+        grid = read_grid(file) if file.is_file() else None
+        return grid if grid and grid.profile == self.profile else None
 
     def result(self, run: Path, which: str = "best", tta: bool = True) -> Result:
         """Scores of a run on the test trials, computed once and kept beside the run.
@@ -174,6 +257,7 @@ def setup(
     data_root: str = "",
     output_dir: str = "",
     save_figures: bool = False,
+    retrain: bool = False,
 ) -> Lesson:
     """Start a notebook: load the profile, choose the output folder, print device and versions.
 
@@ -183,6 +267,7 @@ def setup(
         data_root: folder of the corpus; empty: the speech in the package, or below $OSKDFT_DATA.
         output_dir: empty: runs/<profile>; relative paths start at the project.
         save_figures: save every figure as PNG, SVG and JSON below the output folder.
+        retrain: train again what is kept in the package.
     Raises:
         ValueError: unknown profile or device.
     """
@@ -199,7 +284,7 @@ def setup(
     )
     if cfg.name == "smoke":
         print(SMOKE)
-    return Lesson(number, cfg, out, save_figures)
+    return Lesson(number, cfg, out, save_figures, profile, retrain)
 
 
 def show_kept(name: str) -> None:
@@ -244,6 +329,26 @@ def _train_beside(cfg: Config, out: Path) -> None:
     if worker.process.returncode:
         raise RuntimeError(f"training stopped: {worker.last_line()} (full log: {worker.log})")
     line.update(Pretty("training is finished"))
+
+
+def _is_kept(cfg: Config) -> bool:
+    """Whether the package keeps the run of a configuration; device and folder do not matter."""
+    if not (KEPT_RUN / "report.json").is_file():
+        return False
+    of_place = {"device": cfg.device, "data.root": cfg.data.root}
+    report = read_json(KEPT_RUN / "report.json")
+    return config.from_dict(report["config"]).override(of_place) == cfg
+
+
+def _origin(run: Path) -> str:
+    """Where and when a run of the package was trained; nothing for other runs."""
+    if not run.name.endswith("-kept"):
+        return ""
+    report = read_json(run / "report.json")
+    return (
+        f"; trained {report['date']} on {report['device']} in {report['seconds'] / 60:.0f} min; "
+        "retrain = True trains it again"
+    )
 
 
 def _shown(path: Path) -> str:

@@ -59,7 +59,8 @@ class Grid:
         """The runs, all rows of the first seed first: an interrupted sweep still compares.
 
         Raises:
-            ValueError: an unknown setting or value, or two rows of one configuration.
+            ValueError: an unknown setting or value, a row name that is no folder name, or two rows of
+                one configuration.
 
         >>> grid = Grid("smoke", {}, {"a": {}, "b": {"strategy": "scratch"}}, (0, 1), "a")
         >>> [run.folder for run in grid.runs()]
@@ -68,6 +69,8 @@ class Grid:
         base = config.load(self.profile).override(self.changes)
         configs = {}
         for row, changes in self.rows.items():
+            if not NAME.fullmatch(row):
+                raise ValueError(f"row {row!r} of the grid names a folder; use plain characters")
             try:
                 configs[row] = base.override(changes)
             except ValueError as error:
@@ -121,8 +124,8 @@ def _grid(tree: dict[str, Any]) -> Grid:
     if not isinstance(rows, dict) or not rows or not isinstance(changes, dict):
         raise ValueError("write `rows:` and below it `NAME: {setting: value}` lines")
     for row, of_row in rows.items():
-        if not NAME.fullmatch(str(row)) or not isinstance(of_row, dict | None):
-            raise ValueError(f"row {row!r} is no `NAME: {{setting: value}}` of plain characters")
+        if not isinstance(of_row, dict | None):
+            raise ValueError(f"row {row!r} is no `NAME: {{setting: value}}`")
     seeds = tree.get("seeds", [0])
     if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds) or not seeds:
         raise ValueError(f"seeds is {seeds!r}; write a list of whole numbers")

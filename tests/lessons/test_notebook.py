@@ -1,10 +1,13 @@
 """What the notebooks share, on smoke in a temporary folder."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
+from oskdft.lessons import kept
+from oskdft.lessons import lesson as module
 from oskdft.lessons.exercise import exercise, percent, table
 from oskdft.lessons.figures.store import SMOKE
 from oskdft.lessons.lesson import ROOT, Lesson, setup
@@ -52,6 +55,64 @@ def test_train_finds_its_run_again(lesson, run, capsys):
     written = (run / "report.json").stat().st_mtime_ns
     assert lesson.train() == run and (run / "report.json").stat().st_mtime_ns == written
     assert "found os-kdft, seed 0" in capsys.readouterr().err
+
+
+ROWS = {"os-kdft": {}, "scratch": {"strategy": "scratch"}}
+
+
+def test_a_sweep_trains_what_is_missing_and_is_found_again(lesson, capsys):
+    assert lesson.swept("pair") is None
+    made = lesson.sweep("pair", ROWS, steps=2)
+    assert {row["row"] for row in made["rows"]} == set(ROWS) and made["reference"] == "os-kdft"
+    assert all(row["updates"] == {"student": 2, "teacher": 0} for row in made["rows"])
+    assert "2 rows, 1 seeds" in capsys.readouterr().err
+    again = lesson.swept("pair")
+    assert [row["seeds"] for row in again["rows"]] == [row["seeds"] for row in made["rows"]]
+
+
+def test_a_failed_run_of_a_sweep_is_named(lesson):
+    rows = ROWS | {"absent": {"model.teacher": "/no/such/folder"}}
+    with pytest.raises(ValueError, match="absent_0: .*no/such/folder"):
+        lesson.sweep("broken", rows, steps=2)
+
+
+@pytest.fixture
+def packed(lesson, tmp_path, monkeypatch):
+    """A package that keeps a sweep and a run of the profile smoke."""
+    lesson.sweep("pair", ROWS, steps=2)
+    (folder,) = {path.parents[1] for path in lesson.out.glob("sweeps/pair-*/*/test.json")}
+    kept.keep(folder, tmp_path / "pair")
+    shutil.copytree(lesson.folder({}), tmp_path / "run")
+    monkeypatch.setattr(kept, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(module, "KEPT_RUN", tmp_path / "run")
+    return tmp_path
+
+
+def test_kept_runs_are_shown_and_not_trained(lesson, run, packed, tmp_path_factory, capsys):
+    other = setup("05", "smoke", device="cpu", output_dir=str(tmp_path_factory.mktemp("other")))
+    shown = other.sweep("pair", ROWS)
+    assert [row["seeds"] for row in shown["rows"]] == [
+        row["seeds"] for row in lesson.swept("pair")["rows"]
+    ]
+    found = other.train()
+    assert not list(other.out.glob("sweeps/*")) and found.name == "os-kdft-kept"
+    assert (found / "best/model.safetensors").read_bytes() == (
+        run / "best/model.safetensors"
+    ).read_bytes()
+    assert "retrain = True trains it again" in capsys.readouterr().err
+    assert other.folder({"seed": 1}).name != found.name
+
+
+def test_retrain_trains_what_is_kept(packed, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("again"))
+    again = setup("05", "smoke", device="cpu", output_dir=out, retrain=True)
+    made = again.sweep("pair", {})  # rows, seeds and updates of the kept grid
+    assert {row["row"] for row in made["rows"]} == set(ROWS)
+    assert all(row["updates"]["student"] == 2 for row in made["rows"])
+    assert (
+        list(again.out.glob("sweeps/pair-*/scratch_0/best"))
+        and again.folder({}).name != "os-kdft-kept"
+    )
 
 
 def test_one_configuration_one_folder(lesson):

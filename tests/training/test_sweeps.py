@@ -56,7 +56,8 @@ def finished(tmp_path_factory):
         ("rows: {a: {}, b: {}}", "rows 'a' and 'b' of the grid are one configuration"),
         ("rows: {a: {}}\nlines: 3", "unknown entry 'lines'; a grid has changes, profile"),
         ("rows: [a, b]", "write `rows:` and below it"),
-        ("rows: {../a: {}}", "row '../a' is no `NAME"),
+        ("rows: {../a: {}}", "row '../a' of the grid names a folder"),
+        ("rows: {a: 3}", "row 'a' is no `NAME"),
         ("rows: {a: {}}\nseeds: 3", "seeds is 3; write a list"),
         ("rows: {a: {}}\nseeds: [1, 1]", "write each seed once"),
         ("rows: {a: {}}\nreference: b", "reference is 'b'; choose one of the rows"),
@@ -157,7 +158,11 @@ def test_a_kept_sweep_gives_the_same_table(finished, tmp_path):
     _, out, _ = finished
     before = evidence.gather(out)
     where = kept.keep(out, tmp_path / "kept")
-    assert {path.name for path in where.iterdir()} == {"grid.yaml", "runs.json", "scores.safetensors"}
+    assert {path.name for path in where.iterdir()} == {
+        "grid.yaml",
+        "runs.json",
+        "scores.safetensors",
+    }
     after = evidence.gather(where)
     assert after["trials"] == before["trials"] and after["missing"] == before["missing"]
     for old, new in zip(before["rows"], after["rows"], strict=True):
