@@ -114,7 +114,7 @@ def setting_table(settings: list[dict[str, Any]]) -> str:
     --+-------------+-------+------+--------+--------
     * | data.crop_s | 2.0   | s    | P      | length
     """
-    from oskdft.lessons.exercise import table
+    from oskdft.utils.console import table
 
     rows = [("", "setting", "value", "unit", "source", "meaning")]
     for row in settings:
@@ -234,13 +234,19 @@ def evaluate(
     scores: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
     snorm: Annotated[Path | None, typer.Option(help="AS-norm with this cohort folder.")] = None,
     no_tta: Annotated[bool, typer.Option("--no-tta", help="Full utterances only.")] = False,
+    groups: Annotated[
+        str, typer.Option(help="Columns of the table of speakers, such as gender,age.")
+    ] = "",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure EER, minDCF and Cllr on a trial list."""
+    """Measure EER, minDCF and Cllr on a trial list, and who pays for the errors."""
     from oskdft.evaluation import evaluate as module
 
-    result = module.evaluate(model, trials, root, scores, snorm, tta=not no_tta, device=device)
+    columns = [column.strip() for column in groups.split(",") if column.strip()]
+    result = module.evaluate(
+        model, trials, root, scores, snorm, tta=not no_tta, device=device, columns=columns
+    )
     show(result, as_json, module.report_text(result))
 
 

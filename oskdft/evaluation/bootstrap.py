@@ -1,5 +1,7 @@
 """Confidence intervals of the EER by bootstrap over speakers."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from oskdft.evaluation.metrics import checked_trials, eer_of, ends_of_ties
@@ -62,29 +64,16 @@ def bootstrap(
     if samples < 1:
         raise ValueError(f"samples is {samples}; give 1 or more")
     scores, target = checked_trials(scores, labels)
-    _, number = np.unique(speakers, return_inverse=True)
-    number = number.reshape(np.shape(speakers))
-    if number.shape != (len(scores), 2):
-        raise ValueError(
-            f"speakers has shape {number.shape}; give two per trial, [{len(scores)}, 2]"
-        )
     order = np.argsort(scores)
-    target = target[order]
-    total = int(number.max()) + 1
-    left, right = number[order].T
-    right = np.where(target, total, right)  # of a target trial one speaker counts
+    target, scores, speakers = target[order], scores[order], _numbered(speakers, len(scores))[order]
     # An operating point lies behind each group of equal scores. The points are walked in blocks, and
     # only the block where misses cross false alarms is walked point by point.
-    ends = ends_of_ties(scores[order])
+    ends = ends_of_ties(scores)
     firsts = np.append(0, ends[BLOCK - 1 : -1 : BLOCK])  # first trial of each block
     at_target = np.flatnonzero(target)
     targets_before = np.append(np.searchsorted(at_target, firsts), len(at_target))
-    rng = np.random.default_rng(SEED)
     values = []
-    for _ in range(samples):
-        times = np.bincount(rng.integers(total, size=total), minlength=total + 1)
-        times[total] = 1
-        weight = times.take(left) * times.take(right)  # [P]
+    for weight in weights(target, speakers, samples):
         before = np.append(0, np.cumsum(np.add.reduceat(weight, firsts)))
         hits = np.append(0, np.cumsum(weight.take(at_target))).take(targets_before)
         others = before - hits
@@ -99,6 +88,37 @@ def bootstrap(
     if not values:
         raise ValueError("no draw of speakers has both kinds of trials; the list is too small")
     return np.array(values)
+
+
+def weights(
+    target: np.ndarray, speakers: np.ndarray, samples: int = SAMPLES
+) -> Iterator[np.ndarray]:
+    """How often each trial counts, [P], in each draw of speakers: the draws of `bootstrap`.
+
+    Args:
+        target: [P] bool. speakers, samples: see `bootstrap`.
+
+    >>> next(weights(np.array([True, False]), np.array([[0, 0], [0, 1]]), 1)).shape
+    (2,)
+    """
+    number = _numbered(speakers, len(target))
+    total = int(number.max()) + 1
+    left, right = number.T
+    right = np.where(target, total, right)  # of a target trial one speaker counts
+    rng = np.random.default_rng(SEED)
+    for _ in range(samples):
+        times = np.bincount(rng.integers(total, size=total), minlength=total + 1)
+        times[total] = 1
+        yield times.take(left) * times.take(right)
+
+
+def _numbered(speakers: np.ndarray, trials: int) -> np.ndarray:
+    """Speakers as numbers from 0 on, [P, 2]."""
+    _, number = np.unique(speakers, return_inverse=True)
+    number = number.reshape(np.shape(speakers))
+    if number.shape != (trials, 2):
+        raise ValueError(f"speakers has shape {number.shape}; give two per trial, [{trials}, 2]")
+    return number
 
 
 def bootstrap_ci(

@@ -1,17 +1,20 @@
 """Evaluation of a model on a trial list: scores, metrics with their interval, and the recipe behind them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
-from oskdft.evaluation import bootstrap, metrics, score_file, scoring
+from oskdft.evaluation import bootstrap, groups, metrics, score_file, scoring
 from oskdft.evaluation.embedding import Model, embed_files, scores_by_policy
 from oskdft.evaluation.verifier import load
+from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.utils import provenance
+from oskdft.utils.console import table
 from oskdft.utils.files import atomic
 
 
@@ -92,6 +95,7 @@ def evaluate(
     cohort: Path | None = None,
     tta: bool = True,
     device: str = "auto",
+    columns: Sequence[str] = (),
 ) -> dict:
     """Score a trial list with a model: the result of `oskdft evaluate`.
 
@@ -102,9 +106,12 @@ def evaluate(
         cohort: folder `speaker/**/file` for AS-norm.
         tta: the policy of the model's recipe; False scores full utterances only.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        columns: of the table of speakers at the root, see `people.groups_of`.
     Returns:
         `report` and `provenance.facts`; where the model has a calibration for the policy and no
-        cohort is given, "cllr" is the Cllr of calibrated scores.
+        cohort is given, "cllr" is the Cllr of calibrated scores. With columns, "groups" column ->
+        `groups.by_group` at "groups_threshold": the model's own, or where the scores have none, the
+        threshold of the EER.
     Raises:
         FileNotFoundError: no such list, recording or cohort.
         ValueError: a faulty list, one class missing, no such model, or a recording that cannot be
@@ -127,6 +134,7 @@ def evaluate(
         source = listed.name if isinstance(trials, Trials) else trials
         raise ValueError(f"{source}: {targets} of {len(listed)} are targets; both kinds are needed")
     others = _cohort(cohort) if cohort else None
+    grouped = {column: people.groups_of(listed.paths, root, column) for column in columns}
     verifier = load(name, device)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
     cfg = from_dict(verifier.described["config"])
@@ -155,6 +163,13 @@ def evaluate(
     if fitted:
         llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
         result["cllr"] = metrics.cllr(llrs, listed.label)
+    if grouped:
+        threshold = fitted.get("threshold", result["eer_threshold"])
+        result["groups_threshold"] = threshold
+        result["groups"] = {
+            column: groups.by_group(scores, listed, names, threshold)
+            for column, names in grouped.items()
+        }
     return result | provenance.facts()
 
 
@@ -179,7 +194,13 @@ def report_text(result: dict) -> str:
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
     versions = provenance.listed(result["versions"])
-    return "\n".join([metrics.summary_text(result), interval, "recipe", *recipe, versions])
+    by_group = []
+    for column, found in result.get("groups", {}).items():
+        title = f"by {column}; misses and false alarms at {result['groups_threshold']:.4f}"
+        by_group += [title, table(groups.table_rows(found))]
+    return "\n".join(
+        [metrics.summary_text(result), interval, *by_group, "recipe", *recipe, versions]
+    )
 
 
 def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto") -> None:

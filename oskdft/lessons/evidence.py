@@ -12,10 +12,10 @@ import numpy as np
 
 from oskdft.evaluation import bootstrap
 from oskdft.lessons import kept
-from oskdft.lessons.exercise import table
 from oskdft.lessons.figures import store
 from oskdft.lessons.kept import Finished, Sweep
 from oskdft.method.strategies import stages
+from oskdft.utils.console import table
 
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row

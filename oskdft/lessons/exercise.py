@@ -1,4 +1,4 @@
-"""Printed parts of a notebook: feedback on an exercise, tables, percentages."""
+"""Feedback on an exercise of a notebook."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,28 +43,3 @@ def _agrees(answer: Any, expected: Any) -> bool:
         return answer == expected
     same_shape = np.shape(answer) == np.shape(expected)
     return same_shape and np.allclose(answer, expected, rtol=1e-3, atol=1e-9)
-
-
-def table(rows: list[tuple]) -> str:
-    """Rows as text with aligned columns; the first row is the head.
-
-    >>> print(table([("a", "b"), ("long", "x")]))
-    a    | b
-    -----+--
-    long | x
-    """
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
-    ]
-    return "\n".join([lines[0], "-+-".join("-" * w for w in widths), *lines[1:]])
-
-
-def percent(rate: float) -> str:
-    """A fraction as per cent with two decimals.
-
-    >>> percent(0.0475)
-    '4.75 %'
-    """
-    return f"{100 * rate:.2f} %"

@@ -15,7 +15,6 @@ from oskdft import config
 from oskdft.config import Config
 from oskdft.evaluation import evaluate, score_file
 from oskdft.lessons import budgets, evidence, kept
-from oskdft.lessons.exercise import table
 from oskdft.lessons.figures import store
 from oskdft.lessons.figures.store import SMOKE, as_html, display_figure, learning_curves
 from oskdft.method.model import device_of
@@ -26,7 +25,7 @@ from oskdft.training.grid import Grid, read_grid
 from oskdft.training.sweep import GRID
 from oskdft.training.sweep import sweep as run_sweep
 from oskdft.utils import provenance
-from oskdft.utils.console import say
+from oskdft.utils.console import say, table
 from oskdft.utils.files import read_json, write_json
 from oskdft.utils.process import keep_freed_memory
 

@@ -1,4 +1,4 @@
-"""Output for the user: messages, and progress as a bar on a terminal or as plain lines elsewhere."""
+"""Output for the user: messages, tables, progress as a bar on a terminal or as plain lines elsewhere."""
 
 import builtins
 import sys
@@ -68,3 +68,28 @@ def some(names: list[str], total: int) -> str:
     """
     listed = ", ".join(names[:LISTED])
     return f"{listed} and {total - LISTED} more" if total > LISTED else listed
+
+
+def table(rows: list[tuple]) -> str:
+    """Rows as text with aligned columns; the first row is the head.
+
+    >>> print(table([("a", "b"), ("long", "x")]))
+    a    | b
+    -----+--
+    long | x
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+    return "\n".join([lines[0], "-+-".join("-" * w for w in widths), *lines[1:]])
+
+
+def percent(rate: float) -> str:
+    """A fraction as per cent with two decimals.
+
+    >>> percent(0.0475)
+    '4.75 %'
+    """
+    return f"{100 * rate:.2f} %"

@@ -8,10 +8,11 @@ import pytest
 
 from oskdft.lessons import kept
 from oskdft.lessons import lesson as module
-from oskdft.lessons.exercise import exercise, percent, table
+from oskdft.lessons.exercise import exercise
 from oskdft.lessons.figures.store import SMOKE
 from oskdft.lessons.lesson import ROOT, Lesson, setup
 from oskdft.training import stage
+from oskdft.utils.console import percent, table
 from oskdft.utils.files import read_json
 
 

@@ -26,7 +26,7 @@ lesson = setup("01", profile, seed, device, data_root, output_dir, save_figures)
 lesson.show("two", "bars", "Bars <&> stripes.", values={"a": 1.0, "b": 2.0}, unit="MB")
 lesson.compare([("size <b>", "1", "paper", "2")])
 """
-TABLE = """from oskdft.lessons.exercise import table
+TABLE = """from oskdft.utils.console import table
 print("of 2 seeds", table([("system", "EER"), ("<ours>", "3 %")]), sep="\\n")
 """
 

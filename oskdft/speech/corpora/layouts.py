@@ -144,8 +144,8 @@ def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
     listed = set()
     shards = shards_of(root)
     for part in (split,) if split else PARTS:
-        speaker = _kaldi(root / part / "utt2spk")
-        for utterance, path in _kaldi(root / part / "wav.scp").items():
+        speaker = kaldi_table(root / part / "utt2spk")
+        for utterance, path in kaldi_table(root / part / "wav.scp").items():
             if path.endswith("|"):
                 raise ValueError(
                     f"{root / part / 'wav.scp'}: {utterance} is a command; list recordings only"
@@ -159,7 +159,7 @@ def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
         extra += [path for path in audio_below(root) if path not in listed]
 
 
-def _kaldi(path: Path) -> dict[str, str]:
+def kaldi_table(path: Path) -> dict[str, str]:
     """A Kaldi table: key, blank or tab, value; an absent file is an empty table."""
     table: dict[str, str] = {}
     if not path.exists():
@@ -198,9 +198,9 @@ def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
     if name in KALDI:
         return _kaldi_info(root)
     if name in ("librispeech", "mini_librispeech"):
-        return _genders(_beside(root, "SPEAKERS.TXT"), r"\|", "SEX")
+        return _genders(beside(root, "SPEAKERS.TXT"), r"\|", "SEX")
     if name in ("voxceleb1", "voxceleb2"):
-        return _genders(_beside(root, f"vox{name[-1]}_meta.csv"), r"[\t,]", "GENDER")
+        return _genders(beside(root, f"vox{name[-1]}_meta.csv"), r"[\t,]", "GENDER")
     return {}
 
 
@@ -223,17 +223,17 @@ def transcripts_of(name: str, root: str | Path) -> dict[str, dict[str, str]]:
     for kind in ("text", "phones"):
         tables[kind] = {}
         for part in PARTS:
-            tables[kind] |= _kaldi(Path(root) / part / kind)
+            tables[kind] |= kaldi_table(Path(root) / part / kind)
     return {kind: table for kind, table in tables.items() if table}
 
 
 def _kaldi_info(root: Path) -> dict[str, dict]:
     info: dict[str, dict] = {}
     for part in PARTS:
-        for speaker, gender in _kaldi(root / part / "spk2gender").items():
+        for speaker, gender in kaldi_table(root / part / "spk2gender").items():
             info.setdefault(speaker, {})["gender"] = gender
         ages = root / part / "spk2age"
-        for speaker, age in _kaldi(ages).items():
+        for speaker, age in kaldi_table(ages).items():
             if not age.isdecimal():
                 raise ValueError(
                     f"{ages}: {age[:40]!r} of {speaker} is no age in years; correct it"
@@ -242,7 +242,7 @@ def _kaldi_info(root: Path) -> dict[str, dict]:
     return info
 
 
-def _beside(root: Path, name: str) -> Path | None:
+def beside(root: Path, name: str) -> Path | None:
     """A table at the root or up to two folders above it (the root may be a part of the corpus)."""
     folders = (root, *root.resolve().parents[:2])
     return next((folder / name for folder in folders if (folder / name).exists()), None)
