@@ -26,8 +26,10 @@ import oskdft
 from oskdft.evaluation import bootstrap, metrics
 from oskdft.evaluation.calibration import a_sample, fit, fit_domain
 from oskdft.evaluation.embedding import embed_and_score, embed_files, scores_by_policy
+from oskdft.evaluation.groups import by_group
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora.catalogue import SPEECHBOX
+from oskdft.speech.corpora.people import groups_of
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, make_trials, read_trials, write_trials
 from oskdft.storage.export import export
@@ -119,6 +121,11 @@ def measure(folder: Path, corpus: Path) -> dict:
             "false_alarms": float((scores[~target] >= threshold).mean()),
             "trials": len(trials),
         }
+        if root == SPEECHBOX:
+            results["groups"] = {
+                column: by_group(scores, trials, groups_of(trials.paths, root, column), threshold)
+                for column in ("gender", "age")
+            }
         print(name, json.dumps(results[name]), flush=True)
     return results
 
@@ -164,6 +171,13 @@ def _lines(results: dict) -> list[str]:
             f"speakers: {low:.2f} to {high:.2f} %); at the threshold {100 * row['misses']:.1f} % misses, "
             f"{100 * row['false_alarms']:.1f} % false alarms"
         )
+    for column, groups in results["groups"].items():
+        rates = (
+            f"{group} ({row['speakers']} speakers) EER {100 * row['eer']:.1f} %, "
+            f"{100 * row['miss']:.1f} % misses, {100 * row['false_alarm']:.1f} % false alarms"
+            for group, row in groups.items()
+        )
+        lines.append(f"... of these by {column}, at the same threshold: {'; '.join(rates)}")
     return lines
 
 

@@ -60,9 +60,9 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
         "row", "teacher" (its name), "mean" and "seeds" (EER [S]), "low", "high" (95 % over speakers,
         mean of the seeds), "minus": difference to the reference on common seeds and the same draws
         ("mean", "low", "high", "p", "p_holm"; "agree": all seeds have its sign; None for the
-        reference), "dev_eer" [S], "parameters", "train_s" [S], "updates" (of the first seed), "scores"
-        (S times [P]), "reports" (of `evaluate` [S]), the costs of `kept.Sweep`, and the
-        provenance of its first run.
+        reference), "dev_eer" and "dev_threshold" [S], "parameters", "train_s" [S], "updates" (of the
+        first seed), "scores" (S times [P]), "reports" (of `evaluate` [S]), the costs of `kept.Sweep`,
+        and the provenance of its first run.
     """
     reference = reference or sweep.grid.reference
     trials = sweep.trials()
@@ -93,6 +93,7 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
                 "high": float(high),
                 "minus": minus,
                 "dev_eer": [run.reports["dev"]["eer"] for run in runs],
+                "dev_threshold": [run.reports["dev"]["eer_threshold"] for run in runs],
                 "teacher": runs[0].cfg.model.teacher,
                 "parameters": runs[0].training["parameters"],
                 "train_s": [run.training["seconds"] for run in runs],
