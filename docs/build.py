@@ -17,6 +17,7 @@ COPIED = (
     "LICENSE",
     "docs/METHOD.md",
     "docs/results.md",
+    "docs/scale.md",
     "docs/teaching.md",
     "docs/static/*.png",
     "benchmarks/*.md",

@@ -220,6 +220,22 @@ def test_a_page_says_what_its_figures_say(page, least):
         assert alt == json.loads((ROOT / f"figures/{name}.json").read_text())["alt"], name
 
 
+def test_the_plan_of_docs_scale_is_what_its_command_prints():
+    page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    table = page.split("<!-- scale -->\n")[1].split("\n<!-- end -->")[0]
+    script = [sys.executable, "benchmarks/scale.py"]
+    printed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert table == printed.stdout.strip()
+
+
+def test_the_scripts_of_docs_scale_are_bash():
+    page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    scripts = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert len(scripts) == 2
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
 def test_readme_is_short():
     assert (ROOT / "README.md").stat().st_size <= 12 * 1024
 
