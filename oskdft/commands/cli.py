@@ -226,6 +226,25 @@ def train(
     show(report, as_json, f"{out}: {report.get('seconds', 0):.0f} s{eer}")
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="Checkpoint of fairseq, unilm or s3prl, folder, or hub name.")
+    ],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    backend: Annotated[
+        str, typer.Option(help="Back-end of a student that the authors published; else beside it.")
+    ] = "",
+) -> None:
+    """Turn weights of other projects into a folder: a teacher, or a student that the authors published."""
+    from oskdft.storage import authors, foreign, pretrained
+
+    if Path(source).is_file() and authors.is_student(foreign.load_pickle(source)):
+        print(authors.import_student(source, out, backend))
+    else:
+        print(pretrained.import_encoder(source, out))
+
+
 @app.command()
 def evaluate(
     model: Model,

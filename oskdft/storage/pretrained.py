@@ -5,67 +5,70 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.safetensors_conversion import auto_conversion
 from transformers.utils import cached_file, logging
 
 from oskdft.method.encoder import FAMILIES, architecture, build_encoder
-from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes, shapes_of
-from oskdft.utils.console import some
-from oskdft.utils.files import ASSETS, inside, read_json
+from oskdft.storage import foreign
+from oskdft.storage.foreign import PICKLE, WEIGHTS
+from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes_of, stream_tensors
+from oskdft.utils.files import ASSETS, inside, read_json, write_json
 
 logging.disable_progress_bar()  # no bar for each model that is loaded
 
-WEIGHTS = "model.safetensors"
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
+# settings that change the states and are not computed, with the value that changes nothing
+COMPUTED = {"adapter_attn_dim": None, "add_adapter": False}
 MOST_LAYERS = 200  # a configuration with more layers is damaged or hostile
 LARGEST_SIZE = 1_000_000  # and so is one with a larger size of any other kind
 
 
 def hub_files(name: str) -> tuple[Path, Path]:
-    """Paths of config.json and model.safetensors of a hub name, from the hub's cache or fetched into it.
+    """Paths of config.json and weights of a hub name, from the hub's cache or fetched into it.
 
     Raises:
-        ValueError: no safetensors could be fetched; names the files to provide and their place.
+        ValueError: they could not be fetched; names the files to provide and their place.
     """
+    absent = {"_raise_exceptions_for_missing_entries": False}
     try:
         settings = cached_file(name, "config.json")
-        weights = cached_file(name, WEIGHTS, _raise_exceptions_for_missing_entries=False)
-        # for a model with pickled weights only, the hub's own converter makes safetensors
-        weights = weights or auto_conversion(name)[0]
+        weights = cached_file(name, WEIGHTS, **absent) or cached_file(name, PICKLE, **absent)
         return Path(settings), Path(weights)
     except Exception:  # hub, network and cache raise many kinds; the fix is the same for all
         raise ValueError(
-            f"{name} is not on this machine and could not be fetched as safetensors; put its config.json "
-            f"and model.safetensors into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder "
-            "as model.teacher"
+            f"{name} is not on this machine and could not be fetched; put its config.json and "
+            f"{WEIGHTS} or {PICKLE} into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder or "
+            "a checkpoint as model.teacher"
         ) from None
 
 
-def local_folder(name: str) -> Path | None:
-    """The folder of a name: shipped, a path, or in $OSKDFT_DATA/weights; None: there is none.
+def local_source(name: str) -> Path | None:
+    """The folder or checkpoint of a name: shipped, a path, or in $OSKDFT_DATA/weights; None: there is none.
 
-    >>> local_folder("classroom-hubert").name
+    >>> local_source("classroom-hubert").name
     'classroom-hubert'
     """
-    candidates = [ASSETS / name, Path(name)]
+    candidates = [ASSETS / name, Path(name).expanduser()]
     if os.environ.get("OSKDFT_DATA"):
         candidates.append(Path(os.environ["OSKDFT_DATA"]) / "weights" / name.split("/")[-1])
-    return next((c for c in candidates if (c / "config.json").is_file()), None)
+    return next((c for c in candidates if (c / "config.json").is_file() or c.is_file()), None)
 
 
 def load_encoder(name: str) -> PreTrainedModel:
-    """Load pre-trained weights: shipped (`classroom-hubert`), a folder, a hub name, or `tiny-random-*`.
+    """Load pre-trained weights.
 
     Args:
-        name: searched in the package's assets, as a folder, in $OSKDFT_DATA/weights/<last part of the
-            name>, and then on the hub (or in its cache).
+        name: shipped (`classroom-hubert`), `tiny-random-*`, or searched as a folder or file, in
+            $OSKDFT_DATA/weights/<last part of the name>, and then on the hub (or in its cache). A file
+            is a checkpoint of fairseq, unilm or s3prl; a folder holds config.json and the weights, as
+            safetensors or pickled, in one file or several. Pickles run nothing, see
+            `foreign.load_pickle`.
     Returns:
         The encoder in evaluation mode, float32, on the CPU.
     Raises:
-        ValueError: not found, only pickled weights, or tensors missing or of another shape; names the
-            files to provide and their place.
+        ValueError: not found, damaged, a model that cannot be computed here, or tensors missing, left
+            over or of another shape; names the file and the fix.
 
     >>> load_encoder("tiny-random-hubert").config.num_hidden_layers
     2
@@ -74,8 +77,13 @@ def load_encoder(name: str) -> PreTrainedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same "random" teacher in every process
             return build_encoder(architecture(name)).eval()
-    source = find_weights(name)
-    return _from_folder(source) if isinstance(source, Path) else _from_files(*source)
+    config, tensors, source = read_encoder(name)
+    with torch.device("meta"):
+        encoder = FAMILIES[config.model_type][1](config)
+    encoder.load_state_dict(
+        {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}, assign=True
+    )
+    return encoder.eval()
 
 
 def find_weights(name: str) -> Path | tuple[Path, Path] | None:
@@ -84,7 +92,7 @@ def find_weights(name: str) -> Path | tuple[Path, Path] | None:
     Args:
         name: as for `load_encoder`.
     Returns:
-        A folder; or config.json and model.safetensors from the hub; None for `tiny-random-*`.
+        A folder or a checkpoint; or config.json and weights from the hub; None for `tiny-random-*`.
     Raises:
         ValueError: not found; names the files to provide and their place.
 
@@ -93,49 +101,89 @@ def find_weights(name: str) -> Path | tuple[Path, Path] | None:
     """
     if name.startswith("tiny-random-"):
         return None
-    folder = local_folder(name)
-    if folder is None and not any(family in name.lower() for family in FAMILIES):
+    source = local_source(name)
+    if source is None and not any(family in name.lower() for family in FAMILIES):
         raise ValueError(
-            f"model.teacher {name!r} is no folder with config.json, no shipped teacher and no hub name "
-            f"of a {', '.join(FAMILIES)} model"
+            f"model.teacher {name!r} is no folder with config.json, no checkpoint, no shipped teacher and no "
+            f"hub name of a {', '.join(FAMILIES)} model"
         )
-    return folder or hub_files(name)
+    return source or hub_files(name)
 
 
-def _from_folder(folder: Path) -> PreTrainedModel:
-    """Encoder of a folder's config.json and model.safetensors; no other file of the folder is read."""
-    settings, weights = inside(folder, "config.json"), inside(folder, WEIGHTS)
-    if not weights.is_file():
-        pickled = [path.name for ending in PICKLED for path in folder.glob(f"*{ending}")]
-        why = f"; {pickled[0]} can run code when it is read, so it is not opened" if pickled else ""
-        raise ValueError(f"{folder} needs config.json and model.safetensors{why}")
-    return _from_files(settings, weights)
+def read_encoder(name: str) -> tuple[PretrainedConfig, dict[str, Tensor], str]:
+    """Configuration and tensors of an encoder, checked against one another, and their source.
+
+    Args:
+        name: as for `load_encoder`, but for `tiny-random-*`.
+    Returns:
+        config; tensors as stored, named as the encoder's; the file or folder, for messages.
+    Raises:
+        ValueError: see `load_encoder`.
+    """
+    found = find_weights(name)
+    source = str(found[1] if isinstance(found, tuple) else found)
+    if isinstance(found, Path) and found.is_file():
+        settings, tensors = foreign.convert(foreign.load_pickle(found), source)
+    elif isinstance(found, Path):
+        settings, tensors = read_json(inside(found, "config.json")), _folder_tensors(found)
+    else:
+        settings, tensors = read_json(found[0]), _file_tensors(found[1])
+    config = foreign_config(settings, source)
+    tensors = foreign.of_encoder(tensors)
+    own = shapes_of(lambda: FAMILIES[config.model_type][1](config), source)
+    refuse_misfit(own, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, source)
+    return config, tensors, source
 
 
-def _from_files(settings: Path, weights: Path) -> PreTrainedModel:
-    """Encoder of two files; sizes are checked before memory is allocated."""
-    config = foreign_config(read_json(settings), str(settings))
-    model_class = FAMILIES[config.model_type][1]
-    own = shapes_of(lambda: model_class(config), str(settings))
-    given = {_present_name(name): shape for name, shape in shapes(weights).items()}
-    missing = sorted(own.keys() - given.keys())
-    if missing:
+def import_encoder(name: str, out: str | Path) -> Path:
+    """Write an encoder of any readable kind as config.json and model.safetensors.
+
+    Tensors are written one by one, as stored: a checkpoint larger than the memory can be imported.
+
+    Args:
+        name: as for `load_encoder`, but for `tiny-random-*`. out: a new folder.
+    Returns:
+        ``out``.
+    Raises:
+        ValueError: out is not empty; see also `load_encoder`.
+
+    >>> import tempfile
+    >>> folder = import_encoder("classroom-hubert", Path(tempfile.mkdtemp()) / "hubert")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['config.json', 'model.safetensors']
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not empty; choose another --out")
+    config, tensors, _ = read_encoder(name)
+    stream_tensors(out / WEIGHTS, tensors)
+    write_json(out / "config.json", config.to_diff_dict() | {"model_type": config.model_type})
+    return out
+
+
+def _folder_tensors(folder: Path) -> dict[str, Tensor]:
+    """Tensors of a folder: safetensors before pickles, one file before several."""
+    for weights in (WEIGHTS, PICKLE):
+        if inside(folder, weights).is_file():
+            return _file_tensors(folder / weights)
+        if inside(folder, f"{weights}.index.json").is_file():
+            tensors: dict[str, Tensor] = {}
+            for part in foreign.parts_of(folder, weights):
+                tensors |= _file_tensors(part)
+            return tensors
+    raise ValueError(f"{folder} needs config.json and {WEIGHTS} or {PICKLE}")
+
+
+def _file_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file of Hugging Face."""
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
+    tree = foreign.load_pickle(path)
+    if not isinstance(tree, dict) or not all(isinstance(t, Tensor) for t in tree.values()):
         raise ValueError(
-            f"{weights} lacks {len(missing)} tensors: {some(missing, len(missing))}; get it again"
+            f"{path} holds more than named tensors; name the file itself, not its folder"
         )
-    refuse_misfit(own, {name: given[name] for name in own}, str(weights))
-    return model_class.from_pretrained(
-        None, config=config, state_dict=load_tensors(weights), dtype=torch.float32
-    ).eval()
-
-
-def _present_name(name: str) -> str:
-    """Name of a tensor without the prefix of a model with a head, in torch's present naming of weight norms."""
-    name = name.removeprefix("wav2vec2.").removeprefix("hubert.").removeprefix("wavlm.")
-    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
-        if name.endswith(f".{old}"):
-            return f"{name.removesuffix(old)}parametrizations.weight.{new}"
-    return name
+    return tree
 
 
 def foreign_config(settings: Any, source: str) -> PretrainedConfig:
@@ -153,6 +201,12 @@ def foreign_config(settings: Any, source: str) -> PretrainedConfig:
     family = settings.get("model_type") if isinstance(settings, dict) else None
     if family not in tuple(FAMILIES):
         raise ValueError(f"{source}: model_type must be one of {', '.join(FAMILIES)}")
+    for name, usual in COMPUTED.items():
+        if settings.get(name, usual) != usual:
+            raise ValueError(
+                f"{source}: {name} is {settings[name]!r}, a model whose states would be wrong here; only "
+                f"{usual!r} is computed"
+            )
     code = [name for name in FOREIGN_CODE if settings.get(name)]
     if code:
         raise ValueError(

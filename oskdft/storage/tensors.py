@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 from oskdft.utils.console import some
 from oskdft.utils.files import atomic
 
+FLOATS = {  # in safetensors' words
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
     """Write named tensors atomically and return the SHA-256 of the file."""
@@ -22,6 +30,40 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
     with atomic(path, "wb") as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def stream_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
+    """Write named tensors of floats atomically, one at a time, in the layout of safetensors.
+
+    `save_tensors` holds all of them twice; this holds one, and mapped tensors are read as they are
+    written.
+
+    Raises:
+        ValueError: a tensor that holds no floats.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.safetensors"
+    >>> stream_tensors(path, {"a": torch.ones(2, 3)})
+    >>> load_tensors(path)["a"].shape
+    torch.Size([2, 3])
+    """
+    header: dict = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise ValueError(f"{path}: {name} holds {tensor.dtype}, no floats")
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": FLOATS[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
+    with atomic(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -314,11 +314,11 @@ def test_spec_augment_zeroes_runs():
 def test_unknown_weights_say_what_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
     with pytest.raises(
-        ValueError, match=r"put its config.json and model.safetensors into .*hubert-base-ls960"
+        ValueError, match=r"put its config.json and model.safetensors or .* into .*hubert-base-ls960"
     ) as error:
         pretrained.load_encoder("facebook/hubert-base-ls960")
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="no folder with config.json, no shipped teacher"):
+    with pytest.raises(ValueError, match="no folder with config.json, no checkpoint, no shipped teacher"):
         pretrained.load_encoder("my-model")
 
 
@@ -331,16 +331,9 @@ def test_local_folder_round_trip_and_missing_tensors(tmp_path, encoder):
     tensors = load_tensors(tmp_path / "model.safetensors")
     gone = "encoder.layers.1.final_layer_norm.weight"
     save_tensors(tmp_path / "model.safetensors", {k: v for k, v in tensors.items() if k != gone})
-    with pytest.raises(ValueError, match=f"lacks 1 tensors: {gone}"):
+    with pytest.raises(ValueError, match=f"does not fit the model: missing {gone}"):
         pretrained.load_encoder(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match="not a readable safetensors file") as error:
         pretrained.load_encoder(str(tmp_path))
     assert "\n" not in str(error.value)
-
-
-def test_pickled_weights_are_refused(tmp_path, encoder):
-    encoder.config.save_pretrained(tmp_path)
-    torch.save(encoder.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="needs config.json and model.safetensors"):
-        pretrained.load_encoder(str(tmp_path))

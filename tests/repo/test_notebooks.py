@@ -23,7 +23,7 @@ COMMON = {
 }  # fmt: skip
 TAGS = {"parameters", "setup", "check", "exercise", "feedback", "figure", "solution"}
 OPENING, CLOSING = ["You will learn"], ["Questions for class", "Summary", "Next"]
-CODE_CELLS, CODE_LINES, SETUP_LINES, OWN_PARAMETERS = 34, 25, 10, 3
+CODE_CELLS, CODE_LINES, SETUP_LINES, OWN_PARAMETERS = 34, 25, 10, 4
 PLACES = re.compile(
     r"""["'](?:/|~/|[A-Za-z]:\\)\w|(?<![\w.:/])/(?:home|Users|root|mnt|work|tmp)/"""
 )
