@@ -138,9 +138,15 @@ def labelled(train: Utterances, speakers: int) -> Utterances:
 
 
 def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
-    """Test trials, None where no list is set and the corpus has none; the folder of their recordings."""
-    folder = Path(cfg.data.trials_root or root)
+    """Test trials, None where no list is set and the corpus has none; the folder of their recordings.
+
+    VoxCeleb2 is tested on VoxCeleb1, as in the paper, where that lies beside it.
+    """
     name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
+    if cfg.data.corpus == "voxceleb2" and not cfg.data.trials and not cfg.data.trials_root:
+        name = TEST_LISTS["voxceleb1"]
+        root = _beside(root)
+    folder = Path(cfg.data.trials_root or root)
     path = Path(name) if Path(name).is_file() else folder / name
     if not cfg.data.trials and not (name and path.is_file()):
         return None, folder
@@ -150,6 +156,17 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
         inside = np.array([name in used for name in trials.paths])
         trials = trials.select(inside[trials.enrol] & inside[trials.test])
     return trials, folder
+
+
+def _beside(voxceleb2: Path) -> Path:
+    """VoxCeleb1: beside VoxCeleb2, else where corpora are searched; VoxCeleb2 where there is none."""
+    for folder in ("voxceleb1", *CORPORA["voxceleb1"].folders):
+        if (voxceleb2.parent / folder).is_dir():
+            return voxceleb2.parent / folder
+    try:
+        return find_root("voxceleb1")
+    except FileNotFoundError:
+        return voxceleb2
 
 
 def a_slice(cfg: Config, utterances: Utterances) -> Utterances:

@@ -314,11 +314,14 @@ def test_spec_augment_zeroes_runs():
 def test_unknown_weights_say_what_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
     with pytest.raises(
-        ValueError, match=r"put its config.json and model.safetensors or .* into .*hubert-base-ls960"
+        ValueError,
+        match=r"put its config.json and model.safetensors or .* into .*hubert-base-ls960",
     ) as error:
         pretrained.load_encoder("facebook/hubert-base-ls960")
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="no folder with config.json, no checkpoint, no shipped teacher"):
+    with pytest.raises(
+        ValueError, match="no folder with config.json, no checkpoint, no shipped teacher"
+    ):
         pretrained.load_encoder("my-model")
 
 

@@ -188,7 +188,9 @@ def test_an_index_that_leads_elsewhere_is_not_followed(encoder_folder, tmp_path)
     (encoder_folder / "model.safetensors").rename(tmp_path / "secret.safetensors")
     index = {"metadata": {}, "weight_map": {"masked_spec_embed": "../secret.safetensors"}}
     (encoder_folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused(pretrained.load_encoder, encoder_folder, r"names \.\./secret\.safetensors, which is no file")
+    refused(
+        pretrained.load_encoder, encoder_folder, r"names \.\./secret\.safetensors, which is no file"
+    )
 
 
 def test_links_out_of_the_folder_are_refused(encoder_folder, speaker_folder, tmp_path):

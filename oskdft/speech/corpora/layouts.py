@@ -16,6 +16,8 @@ from oskdft.speech.corpora.shards import AUDIO, Shards, is_recording, shards_of,
 from oskdft.utils.lines import fault, numbered_lines
 
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
+VOX_SPEAKER = re.compile(r"id\d{5}")
+VOX_DEPTH = 3  # folders between the root and the speakers, at most
 ADULT = 16  # [years] from this age on a speaker counts as an adult
 MUSAN = ("music", "noise", "speech")
 KALDI = ("speechbox", "speechocean762", "kaldi")  # corpora with Kaldi tables
@@ -99,7 +101,7 @@ def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
         has_wav = {}  # wav tree beside an m4a tree -> whether it exists
         for path in audio_below(root):
             parts = path.split("/")
-            at = next((i for i, p in enumerate(parts) if re.fullmatch(r"id\d{5}", p)), len(parts))
+            at = next((i for i, p in enumerate(parts) if VOX_SPEAKER.fullmatch(p)), len(parts))
             if len(parts) != at + 3:
                 extra.append(path)
                 continue
@@ -123,6 +125,28 @@ def _vox1_split(parts: list[str], split: str) -> bool:
 
 def _vox2_split(parts: list[str], split: str) -> bool:
     return split == ("test" if "test" in parts else "dev")
+
+
+def voxceleb_trees(root: Path, shards: Shards | None) -> list[str]:
+    """Folders below the root that hold the speakers (idNNNNN), wav before aac; "." is the root.
+
+    >>> voxceleb_trees(Path("/no/such"), None)
+    []
+    """
+    trees = set()
+    for folder, folders, _ in os.walk(root, followlinks=True):
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        if any(VOX_SPEAKER.fullmatch(name) for name in folders):
+            trees.add(inside)
+            folders.clear()
+        elif inside.count("/") >= VOX_DEPTH:
+            folders.clear()
+    for name in shards.names() if shards else ():
+        parts = name.split("/")
+        at = next((i for i, part in enumerate(parts) if VOX_SPEAKER.fullmatch(part)), None)
+        if at is not None:
+            trees.add("/".join(parts[:at]) or ".")
+    return sorted(trees, key=lambda tree: ("aac" in tree, tree))
 
 
 def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.speech.corpora.catalogue import CORPORA
-from oskdft.speech.corpora.layouts import on_disk
-from oskdft.speech.corpora.shards import shards_of
+from oskdft.speech.corpora.layouts import on_disk, voxceleb_trees
+from oskdft.speech.corpora.shards import Shards, shards_of
 from oskdft.speech.corpora.tables import Utterances
 from oskdft.utils import files
 from oskdft.utils.console import say, some
@@ -22,6 +22,7 @@ from oskdft.utils.lines import fault, fields, numbered_lines
 
 KALDI = {"target": 1, "nontarget": 0}
 VOXCELEB = {"1": 1, "0": 0}
+VOX_PATH = re.compile(r"(?:^|/)(id\d{5}/[^/]+/[^/]+$)")
 PAIRED = 200  # utterances of a speaker among which its target pairs are drawn
 DRAWS = 8  # candidates per non-target trial: most are new pairs
 
@@ -154,6 +155,8 @@ def _present(path: Path, root: Path, paths: list[str]) -> list[str]:
     """The paths with the suffixes on disk; raises if a recording is absent."""
     shards = shards_of(root)
     present = [on_disk(root, name, shards) for name in paths]
+    if None in present and all(VOX_PATH.search(name) for name in paths):
+        present = _in_trees(root, shards, paths)
     absent = [name for name, file in zip(paths, present, strict=True) if file is None]
     if absent:
         fix = "complete the corpus, or take another list"
@@ -167,6 +170,21 @@ def _present(path: Path, root: Path, paths: list[str]) -> list[str]:
             f"{some(absent, len(absent))}; {fix}"
         )
     return [file for file in present if file is not None]
+
+
+def _in_trees(root: Path, shards: Shards | None, paths: list[str]) -> list[str | None]:
+    """The recordings of a VoxCeleb list wherever the speakers lie below the root; None: absent.
+
+    The official lists start at the speaker (id10270/VIDEO/00001.wav); the archives unpack to dev/wav,
+    test/wav, dev/aac and others, and a list may go over both parts.
+    """
+    trees = voxceleb_trees(root, shards)
+    found = []
+    for path in paths:
+        tail = path[VOX_PATH.search(path).start(1) :]
+        places = (on_disk(root, tail if t == "." else f"{t}/{tail}", shards) for t in trees)
+        found.append(next(filter(None, places), None))
+    return found
 
 
 def write_trials(path: str | Path, trials: Trials) -> None:
