@@ -12,13 +12,19 @@ from oskdft.utils import lines
 from oskdft.utils.files import atomic
 
 LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
-FORMS = "'label score' or 'label id id score', label 1 or 0, target or nontarget"
+HEADER = "# label id id score"
+FORMS = (
+    "'label score', 'label id id score' or 'id id label score', label 1 or 0, target or nontarget"
+)
 
 
 def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of a file of "label score" or "label id id score" lines (blanks or tabs).
+    """Scores and labels of a score file, fields separated by blanks or tabs.
 
-    Labels are 1 or 0, target or nontarget. Blank lines and lines that start with # are skipped.
+    Lines are "label score", "label id id score" or "id id label score", all alike.
+
+    Labels are 1 or 0, target or nontarget. Blank lines and lines that start with # are skipped, but the
+    comment "# label id id score" settles where the labels are when ids look like labels.
 
     Returns:
         (scores [P] float64, labels [P] uint8, 1 same speaker).
@@ -33,26 +39,45 @@ def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     (array([0.7]), array([1], dtype=uint8))
     """
     scores = []
-    labels = []
+    labels: dict[int, bytearray] = {0: bytearray(), 2: bytearray()}  # by column
+    faults: dict[int, ValueError] = {}  # the first of each column
     form = 0  # fields of each line
+    told = False  # whether a comment names the columns
     for number, line in lines.numbered_lines(path, "score file"):
         line = line.strip()
-        fields = line.split("\t") if line.count("\t") == 3 else line.split()
         if line[0] == "#":
+            told = told or line == HEADER
             continue
+        fields = line.split("\t") if line.count("\t") == 3 else line.split()
         form = form or len(fields)
-        label = LABELS.get(fields[0])
-        try:
-            score = float(fields[-1])
-        except ValueError:
-            score = math.nan
-        if len(fields) != form or form not in (2, 4) or label is None or not math.isfinite(score):
+        score = _number(fields[-1])
+        if len(fields) != form or form not in (2, 4) or not math.isfinite(score):
             raise lines.fault(path, number, line, _problem(fields, form), FORMS)
-        labels.append(label)
         scores.append(score)
+        for column in (0,) if form == 2 else (0, 2):
+            label = LABELS.get(fields[column])
+            labels[column].append(label or 0)
+            if label is None and column not in faults:
+                problem = f"has label {fields[column][:20]!r}"
+                faults[column] = lines.fault(path, number, line, problem, FORMS)
     if not scores:
         raise ValueError(f"{path} holds no scores; give lines of label and score")
-    return np.array(scores), np.array(labels, np.uint8)
+    column = 2 if form == 4 and 0 in faults and 2 not in faults and not told else 0
+    if column in faults:
+        raise faults[column]
+    if form == 4 and not faults and not told:
+        raise ValueError(
+            f"{path}: the first and the third column could both be the labels; where the first is, write "
+            f"{HEADER!r} above the lines, else name the recordings otherwise"
+        )
+    return np.array(scores), np.frombuffer(labels[column], np.uint8)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _problem(fields: list[str], form: int) -> str:
@@ -61,8 +86,6 @@ def _problem(fields: list[str], form: int) -> str:
         return f"has {len(fields)} fields"
     if len(fields) != form:
         return f"has {len(fields)} fields, the lines before {form}"
-    if fields[0] not in LABELS:
-        return f"has label {fields[0][:20]!r}"
     return f"has score {fields[-1][:40]!r}, which is not a finite number"
 
 
@@ -96,6 +119,8 @@ def write_scores(
     separator = "\t" if blanks else " "  # as in trial lists
     rows = zip(labels, left, right, scores, strict=True)
     with atomic(path) as file:
+        if all(name in LABELS for name in right):  # such ids could be taken for labels
+            file.write(f"{HEADER}\n")
         file.writelines(
             separator.join([str(int(label)), a, b, repr(float(score))]) + "\n"
             for label, a, b, score in rows

@@ -96,7 +96,7 @@ def device_of(choice: str) -> torch.device:
     """Return the device that "auto", "cpu", "cuda" or "cuda:1" names.
 
     Raises:
-        ValueError: a CUDA device is asked for and there is none.
+        ValueError: another word, or a device that is not here; nothing is replaced by the CPU.
 
     >>> device_of("cpu")
     device(type='cpu')
@@ -107,8 +107,12 @@ def device_of(choice: str) -> torch.device:
         device = torch.device(choice)
     except RuntimeError:
         raise ValueError(f"device is {choice!r}; choose auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {choice!r}, but torch sees no GPU here; choose auto or cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {choice!r}; choose auto, cpu or cuda")
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= here:
+        what = f"{here} of them" if here else "no GPU"
+        raise ValueError(f"device is {choice!r}, but torch sees {what} here; choose auto or cpu")
     return device
 
 

@@ -14,6 +14,9 @@ from oskdft.config import SAMPLE_RATE, Config
 from oskdft.storage.description import read_described
 from oskdft.utils.files import ASSETS, inside
 
+# Read when ONNX Runtime is imported: it would write to the home folder and look up a host.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 FILE = "model.onnx"
 # limits of a stranger's graph, which is a program: a small file can ask for any amount
 MOST_BYTES = 2**30  # memory of a run
@@ -40,6 +43,16 @@ def installed() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
+def _threads() -> int:
+    """OMP_NUM_THREADS, its first number ("4,2"); 0: ONNX Runtime's own choice, also for other words.
+
+    >>> _threads() >= 0
+    True
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and len(first) < 5 else 0
+
+
 def session(source: str | bytes, trusted: bool = True):
     """An ONNX Runtime session on the CPU with OMP_NUM_THREADS threads (unset: its own choice).
 
@@ -55,7 +68,7 @@ def session(source: str | bytes, trusted: bool = True):
 
     options = onnxruntime.SessionOptions()
     # ONNX Runtime has no OpenMP; 0 leaves the number to it
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+    options.intra_op_num_threads = _threads()
     # spinning threads would keep the cores from torch between two calls
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3 if trusted else 4  # errors; a stranger's are raised, not logged

@@ -5,9 +5,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from oskdft.config import Config
+from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage
 from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
@@ -30,6 +32,9 @@ class Run:
         self, cfg: Config, out: Path, resume: bool, teacher: Teacher | None, interrupts: Interrupts
     ) -> None:
         self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
+        device = device_of(cfg.device)
+        if device.index is not None:
+            torch.cuda.set_device(device)  # Accelerate takes the current one
         self.accelerator = Accelerator(
             cpu=cfg.device == "cpu",
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",

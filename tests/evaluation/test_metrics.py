@@ -516,12 +516,24 @@ def test_score_files_are_read(tmp_path, text):
     assert (scores.dtype, labels.dtype) == (np.float64, np.uint8)
 
 
+def test_labels_behind_the_ids_are_not_mistaken(tmp_path):
+    """Ids 0 and 1 in the first columns, the label in the third: EER 0 %, not 50 %."""
+    text = "0 1 target 0.9\n1 0 target 0.8\n0 0 nontarget 0.1\n1 1 nontarget 0.2\n"
+    with pytest.raises(ValueError, match="first and the third column could both be the labels"):
+        score_file.read_scores(written(tmp_path, text))
+    named = text.replace("0 1 target", "u0 1 target").replace("1 0 t", "u1 0 t")
+    scores, labels = score_file.read_scores(written(tmp_path, named))
+    assert labels.tolist() == [1, 1, 0, 0] and metrics.eer(scores, labels)[0] == 0
+    first = written(tmp_path, f"{score_file.HEADER}\n1 0 1 0.9\n0 1 0 0.1\n")
+    assert score_file.read_scores(first)[1].tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("1 0.5\n\n0 a b 0.5\n", "line 3: '0 a b 0.5' has 4 fields, the lines before 2; exp"),
         ("1 a b 0.5\n0 0.5\n", "line 2: '0 0.5' has 2 fields, the lines before 4; expected"),
-        ("# three\n1 a 0.5\n", "line 2: '1 a 0.5' has 3 fields; expected 'label score' or"),
+        ("# three\n1 a 0.5\n", "line 2: '1 a 0.5' has 3 fields; expected 'label score', 'label"),
         ("1 0.5\n0\n", "line 2: '0' has 1 fields; expected"),
         ("1 a b c 0.5\n", "line 1: '1 a b c 0.5' has 5 fields; expected"),
         ("1 0.5\n2 0.5\n", "line 2: '2 0.5' has label '2'; expected 'label .*target or nontarget"),

@@ -469,6 +469,24 @@ def test_written_trials_read_back(tmp_path: Path):
         write_trials(tmp_path / "dev.txt" / "below-a-file.txt", trials)
 
 
+def test_dots_in_names_without_suffix_are_kept(tmp_path: Path):
+    """ada/2024.05.01 is not ada/2024.05.wav: another file would be scored in silence."""
+    for name in ("ada/2024.05.wav", "ada/2024.05.01.wav", "ada/2024.05.02.FLAC"):
+        text(tmp_path / name, "speech")
+    lines = "1 ada/2024.05.01 ada/2024.05.02\n0 ada/2024.05.01 ada/2024.05.wav\n"
+    trials = read_trials(text(tmp_path / "list.txt", lines), tmp_path)
+    assert trials.paths == ["ada/2024.05.01.wav", "ada/2024.05.02.FLAC", "ada/2024.05.wav"]
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 .*ada/2024\.05\.03"):
+        read_trials(text(tmp_path / "b.txt", "1 ada/2024.05.01 ada/2024.05.03"), tmp_path)
+
+
+def test_a_folder_is_no_recording(tmp_path: Path):
+    (tmp_path / "ada" / "a.wav").mkdir(parents=True)
+    text(tmp_path / "ada" / "b.wav", "speech")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 .*ada/a\.wav"):
+        read_trials(text(tmp_path / "list.txt", "1 ada/a.wav ada/b.wav"), tmp_path)
+
+
 def test_real_trial_list(data_root: Path):
     root = data_root / "speechocean762"
     if not root.is_dir():

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +18,7 @@ from oskdft.commands.cli import app
 from oskdft.evaluation import evaluate
 from oskdft.evaluation.scoring import normalise
 from oskdft.method import encoder, model
+from oskdft.speech import audio
 from oskdft.speech.corpora.trials import read_trials
 from oskdft.storage import export, onnx_model, pretrained
 from oskdft.storage.model_folder import load_model
@@ -171,3 +175,43 @@ def test_folded_weight_norm_changes_no_state(model_folder):
         assert torch.equal(net(wave), folded(wave))
     names = set(net.state_dict()) - set(folded.state_dict())
     assert len(names) == 2 and all("parametrizations" in name for name in names)
+
+
+TELEMETRY = """
+import os, sys
+sys.argv = ["oskdft", *sys.argv[1:]]
+from oskdft.commands.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+import onnxruntime
+print(sorted(str(p) for p in __import__("pathlib").Path.home().rglob("*") if p.is_file()))
+"""
+
+
+@pytest.mark.parametrize("command", ["verify", "export"])
+def test_nothing_is_written_to_an_empty_home(command, tmp_path):
+    """ONNX Runtime would write a device id and a queue of events there."""
+    home = tmp_path / "home"
+    home.mkdir()
+    wave = np.random.default_rng(0).normal(0, 0.1, 32_000)
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / name, wave)
+    words = {
+        "verify": ["verify", str(tmp_path / "a.wav"), str(tmp_path / "b.wav")],
+        "export": ["export", "--model", "classroom", "--to", "onnx", "--out", str(tmp_path / "x")],
+    }[command]
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", TELEMETRY, *words],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+@pytest.mark.parametrize(("words", "threads"), [("", 0), ("4,2", 4), ("auto", 0), ("3", 3)])
+def test_thread_variables_of_any_form(words, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", words)
+    assert onnx_model._threads() == threads

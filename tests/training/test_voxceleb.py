@@ -131,3 +131,11 @@ def test_vox2_runs_its_published_mode(tmp_path, monkeypatch):
     )
     assert len(score_file.read_scores(scores)[0]) == 28
     assert read_json(tmp_path / "run/report.json")["config"]["mode"] == "published"
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99", "mps", "gpu"])
+def test_an_unknown_or_absent_device_is_refused_before_anything_is_written(device, tmp_path):
+    cfg = config.load("smoke").override({"device": device})
+    with pytest.raises(ValueError, match=f"device is '{device}'"):
+        train(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -156,9 +156,11 @@ def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:
     True
     """
     stem, suffix = os.path.splitext(path)
+    if suffix.lower() not in AUDIO:  # a dot in a name without suffix: ada/2024.05.01
+        stem, suffix = path, ""
     for end in dict.fromkeys((suffix, *AUDIO, *(s.upper() for s in AUDIO))):
         in_shards = shards is not None and shards.find(stem + end) >= 0
-        if in_shards or os.path.exists(os.path.join(root, stem + end)):
+        if in_shards or os.path.isfile(os.path.join(root, stem + end)):
             return stem + end
     return None
 
