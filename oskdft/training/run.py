@@ -36,7 +36,7 @@ class Run:
         if device.index is not None:
             torch.cuda.set_device(device)  # Accelerate takes the current one
         self.accelerator = Accelerator(
-            cpu=cfg.device == "cpu",
+            cpu=device.type == "cpu",  # so that processes meet without a GPU too
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
             log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
             project_dir=self.out,

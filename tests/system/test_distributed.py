@@ -18,6 +18,7 @@ from oskdft.commands import cli
 from oskdft.storage import tensors
 from oskdft.training import loop, validation
 from oskdft.utils import distributed
+from oskdft.utils.files import read_json
 
 pytestmark = pytest.mark.slow
 
@@ -164,3 +165,24 @@ def test_one_process_is_torch_itself():
     assert torch.equal(own(x), theirs(x))
     assert torch.equal(own.running_var, theirs.running_var)
     assert torch.equal(own.eval()(x), theirs.eval()(x))
+
+
+def test_torchrun_needs_no_gpu(tmp_path):
+    """With device=auto the processes meet: one run folder, half of the batch each."""
+    out = tmp_path / "run"
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    words = ["train", "--profile", "smoke", "--out", str(out), "train.epochs=1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launch, "-m", "oskdft", *words, "train.steps_per_epoch=2"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert read_json(out / "report.json")["config"]["device"] == "auto"
