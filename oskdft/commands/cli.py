@@ -247,9 +247,14 @@ def import_(
 
 @app.command()
 def evaluate(
-    model: Model,
     trials: Annotated[Path, typer.Option(help="Trial list.")],
-    root: Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")],
+    model: Model = "",
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that the list's paths are relative to.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Folder of oskdft embed, in place of --model and --root.")
+    ] = None,
     scores: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
     snorm: Annotated[Path | None, typer.Option(help="AS-norm with this cohort folder.")] = None,
     no_tta: Annotated[bool, typer.Option("--no-tta", help="Full utterances only.")] = False,
@@ -262,6 +267,14 @@ def evaluate(
     """Measure EER, minDCF and Cllr on a trial list, and who pays for the errors."""
     from oskdft.evaluation import evaluate as module
 
+    if embeddings:
+        if model or root or snorm or groups:
+            raise ValueError("with --embeddings give --trials and --scores alone")
+        result = module.evaluate_embedded(embeddings, trials, scores)
+        show(result, as_json, module.report_text(result))
+        return
+    if not model or root is None:
+        raise ValueError("give --model and --root, or --embeddings")
     columns = [column.strip() for column in groups.split(",") if column.strip()]
     result = module.evaluate(
         model, trials, root, scores, snorm, tta=not no_tta, device=device, columns=columns
@@ -286,15 +299,46 @@ def score(file: Path, as_json: Json = False) -> None:
 
 @app.command()
 def embed(
-    files: list[Path],
-    out: Annotated[Path, typer.Option(help="NumPy archive: embeddings [n, E] and paths [n].")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Recordings.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With FILES: NumPy archive of embeddings [n, E] and paths [n]; else a folder."
+        ),
+    ] = None,
+    root: Annotated[str, typer.Option(help="All recordings below this folder.")] = "",
+    listed: Annotated[
+        str, typer.Option("--list", help='File of lines "path", or "id path" with a tab between.')
+    ] = "",
+    scp: Annotated[str, typer.Option(help="wav.scp of Kaldi.")] = "",
+    ark: Annotated[str, typer.Option(help="Also write PREFIX.ark and PREFIX.scp of Kaldi.")] = "",
     model: Model = "classroom",
     device: Device = "auto",
 ) -> None:
-    """Write the embeddings of recordings."""
-    from oskdft.evaluation import evaluate as module
+    """Write the embeddings of recordings; a folder is resumed, and torchrun shares the work.
 
-    module.embed_to(files, out, model, device)
+    Recordings that are not fit for use are left out of a folder; the exit code is then 1.
+    """
+    if out is None:
+        raise ValueError("name where the embeddings go: --out")
+    if files:
+        from oskdft.evaluation import evaluate as module
+
+        if root or listed or scp or ark:
+            raise ValueError("give files, or one of --root, --list and --scp, not both")
+        module.embed_to(files, out, model, device)
+        return
+    from oskdft.evaluation import embed_many
+    from oskdft.utils.console import say
+
+    done = embed_many.embed_many(embed_many.recordings(root, listed, scp), out, model, device)
+    say(f"{done.embedded} embeddings in {out}, {len(done.bad)} recordings left out")
+    for name, reason in done.bad.items():
+        say(f"left out: {name}: {reason}")
+    if ark:
+        embed_many.write_ark(out, ark)
+    if done.bad:
+        raise typer.Exit(1)
 
 
 @app.command()

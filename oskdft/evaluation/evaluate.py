@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
-from oskdft.evaluation import bootstrap, groups, metrics, score_file, scoring
+from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
 from oskdft.evaluation.embedding import Model, embed_files, scores_by_policy
 from oskdft.evaluation.verifier import load
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.utils import provenance
-from oskdft.utils.console import table
-from oskdft.utils.files import atomic
+from oskdft.utils.console import some, table
+from oskdft.utils.files import atomic, require_new
 
 
 def score_list(
@@ -127,7 +127,9 @@ def evaluate(
     >>> result["trials"], result["recipe"]["policy"]
     (2, 'full utterance and 5 crops of 3 s')
     """
-    # refuse missing files before the work
+    # refuse missing files, and a target that exists, before the work
+    if scores_to:
+        require_new(scores_to, "--scores")
     listed = trials if isinstance(trials, Trials) else read_trials(trials, root)
     targets = int(listed.label.sum())
     if not 0 < targets < len(listed):
@@ -173,6 +175,43 @@ def evaluate(
     return result | provenance.facts()
 
 
+def evaluate_embedded(folder: Path, trials: Path, scores_to: Path | None = None) -> dict:
+    """Score a trial list with embeddings of whole recordings that were made before; no audio is read.
+
+    Args:
+        folder: of `embed_many.embed_many`. trials: the list; its paths are the ids.
+        scores_to: a new file to write the scores to.
+    Returns:
+        `report` and `provenance.facts`.
+    Raises:
+        FileNotFoundError: no such list or folder.
+        ValueError: a faulty list, one class missing, or recordings that were not embedded.
+    """
+    if scores_to:
+        require_new(scores_to, "--scores")
+    listed = read_trials(trials)
+    rows = embed_many.read_embeddings(folder)
+    absent = [path for path in listed.paths if path not in rows]
+    if absent:
+        raise ValueError(
+            f"{folder} holds no embedding of {len(absent)} of {len(listed.paths)} recordings of {trials}: "
+            f"{some(absent, len(absent))}; embed them, or take another list"
+        )
+    table = np.stack([rows[path] for path in listed.paths])
+    pairs = np.stack([listed.enrol, listed.test], 1)
+    scores = scoring.score_trials(table, None, pairs)
+    if scores_to:
+        left = [listed.paths[i] for i in listed.enrol]
+        right = [listed.paths[i] for i in listed.test]
+        score_file.write_scores(scores_to, scores, listed.label, left, right)
+    notes = {
+        "embeddings of": str(folder),
+        "score normalisation": "none",
+        "Cllr of": "uncalibrated scores",
+    }
+    return report(scores, listed, EvalConfig(tta="full"), notes) | provenance.facts()
+
+
 def _cohort(folder: Path) -> list[Path]:
     """The first recording by name of each speaker in a folder `speaker/**/file`."""
     table = load_corpus("folder", folder)
@@ -210,7 +249,7 @@ def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto
         files: n audio files. out: archive of "embeddings" [n, E] float32 and "paths" [n].
         name, device: of the model, see `verifier.load`.
     Raises:
-        ValueError: no such model, or a recording that is too short or too long.
+        ValueError: out exists, no such model, or a recording that is too short or too long.
 
     >>> import tempfile
     >>> from oskdft.speech import audio
@@ -220,6 +259,7 @@ def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto
     >>> np.load(root / "rows.npz")["embeddings"].shape
     (1, 192)
     """
+    require_new(out)
     verifier = load(name, device)
     embeddings = embed_files(verifier.model, files, replace(verifier.recipe, tta="full")).full
     paths = np.array([str(path) for path in files])

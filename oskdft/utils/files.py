@@ -73,6 +73,20 @@ def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:
         raise OSError(f"{folder} has {free / 1e9:.2f} GB free, {what} {need / 1e9:.2f} GB; {fix}")
 
 
+def require_new(path: str | Path, option: str = "--out") -> Path:
+    """The path of a file to be written, which must not exist: nothing is overwritten.
+
+    Raises:
+        ValueError: something is there.
+
+    >>> require_new("/no/such/file").name
+    'file'
+    """
+    if Path(path).exists():
+        raise ValueError(f"{path} exists and is not overwritten; choose another {option}")
+    return Path(path)
+
+
 def inside(folder: str | Path, name: str) -> Path:
     """Path of the file ``name`` in a folder of unknown origin.
 

@@ -58,7 +58,7 @@ def test_help_lists_the_commands(oskdft):
 def test_brackets_of_help_texts_appear(oskdft):
     for flag in ("-h", "--help"):
         code, out, _ = oskdft("embed", flag)
-        assert code == 0 and "embeddings [n, E] and paths [n]." in " ".join(out.split())
+        assert code == 0 and "embeddings [n, E] and paths [n]; else" in " ".join(out.split())
     for command in (["train"], ["data", "check"], ["reproduce"]):
         assert oskdft(*command, "-h") == oskdft(*command, "--help")
 
@@ -113,7 +113,7 @@ def test_wrong_usage_is_exit_code_2(oskdft, words):
         ),
         (
             "train --profile smoke --out OUT model.teacher=facebook/hubert-nowhere",
-            "put its config.json and model.safetensors into $OSKDFT_DATA/weights/hubert-nowhere/",
+            "put its config.json and model.safetensors or pytorch_model.bin into $OSKDFT_DATA/weights/hubert-nowhere/",
         ),
         (
             "train --profile smoke --out OUT data.corpus=voxceleb1 data.root=OUT",

@@ -100,7 +100,7 @@ def test_published_evaluation_differs_from_the_corrected(model_folder, copied, r
     (copied / "model.json").write_text(json.dumps(described))
     found = {}
     for folder in (model_folder, copied):
-        out = copied / "scores.txt"
+        out = folder.with_suffix(".scores") if folder == copied else copied / "scores.txt"
         evaluate.evaluate(folder, recordings / "trials.txt", recordings, out, device="cpu")
         found[folder] = score_file.read_scores(out)[0]
     assert np.abs(found[copied] - found[model_folder]).max() > 1e-4
