@@ -113,7 +113,7 @@ def test_wrong_usage_is_exit_code_2(oskdft, words):
         ),
         (
             "train --profile smoke --out OUT model.teacher=facebook/hubert-nowhere",
-            "put its config.json and model.safetensors or pytorch_model.bin into $OSKDFT_DATA/weights/hubert-nowhere/",
+            "or pytorch_model.bin into $OSKDFT_DATA/weights/hubert-nowhere/",
         ),
         (
             "train --profile smoke --out OUT data.corpus=voxceleb1 data.root=OUT",
