@@ -469,6 +469,32 @@ def test_written_trials_read_back(tmp_path: Path):
         write_trials(tmp_path / "dev.txt" / "below-a-file.txt", trials)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "1 a.wav b.wav|0 a.wav c.wav",
+        "a.wav b.wav target|a.wav c.wav nontarget",
+        "a.wav b.wav 1|a.wav c.wav 0",  # CN-Celeb
+        "target a.wav b.wav|nontarget a.wav c.wav",
+        "1,a.wav,b.wav|0,a.wav,c.wav",
+        "1.0 a.wav b.wav|0.0 a.wav c.wav",
+        "# made by hand|1 a.wav b.wav|# more|0 a.wav c.wav",
+        "enroll test label|a.wav b.wav 1|a.wav c.wav 0",
+        "label,enroll,test|1,a.wav,b.wav|0,a.wav,c.wav",
+        "1\ta.wav\tb.wav\t|0\ta.wav\tc.wav\t",
+    ],
+)
+def test_lists_as_people_have_them(lines: str, tmp_path: Path):
+    trials = read_trials(text(tmp_path / "list.txt", lines.replace("|", "\n") + "\n"))
+    assert trials.label.tolist() == [1, 0]
+    assert pairs(trials, 1) == [("a.wav", "b.wav")] and pairs(trials, 0) == [("a.wav", "c.wav")]
+
+
+def test_a_label_that_may_be_first_or_last_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="line 1: '1 a 0' may have its label first or last"):
+        read_trials(text(tmp_path / "list.txt", "1 a 0\n0 a 1\n"))
+
+
 def test_dots_in_names_without_suffix_are_kept(tmp_path: Path):
     """ada/2024.05.01 is not ada/2024.05.wav: another file would be scored in silence."""
     for name in ("ada/2024.05.wav", "ada/2024.05.01.wav", "ada/2024.05.02.FLAC"):

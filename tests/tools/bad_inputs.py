@@ -61,7 +61,7 @@ BAD = [
     ("trials", "", "holds no trials; expected lines such as"),
     ("trials", "1 a.wav\n", "line 1: .* is no trial; expected 0.1 path path"),
     ("trials", "2 a.wav b.wav\n", "line 1: .* is no trial"),
-    ("trials", "1 a.wav b.wav\na.wav b.wav target\n", "line 2: .* like the first line"),
+    ("trials", "1 a.wav b.wav\na.wav b.wav target\n", "line 2: .* like the first trial"),
     ("trials", "1 my file.wav b.wav\n", "4 fields; expected .*with tabs between the fields"),
     ("trials", "1 a.wav b.wav\n0 b.wav a.wav\n", "as the same speaker and as different speakers"),
     ("trials", b"\x80\x81\n", "is not UTF-8 text; give a trial list"),

@@ -1,8 +1,8 @@
 """Trial lists: pairs of recordings, with the label whether both are of the same speaker.
 
-Two formats, one trial per line, fields separated by blanks or, for names with blanks, by tabs:
-`label path path` with label 1 or 0 (VoxCeleb) and `path path target|nontarget` (Kaldi). Paths are
-relative to the root of the corpus. Letter: P trials.
+One trial per line: two paths, relative to the root of the corpus, and a label, first (VoxCeleb) or last
+(Kaldi, CN-Celeb). The label is 1 or 0, target or nontarget. Fields are separated by tabs, by commas
+or by blanks. A header line and lines that start with # are passed over. Letter: P trials.
 """
 
 import re
@@ -20,8 +20,18 @@ from oskdft.utils import files
 from oskdft.utils.console import say, some
 from oskdft.utils.lines import fault, fields, numbered_lines
 
-KALDI = {"target": 1, "nontarget": 0}
-VOXCELEB = {"1": 1, "0": 0}
+LABELS = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "target": 1, "nontarget": 0}
+TITLES = {
+    "label",
+    "labels",
+    "target",
+    "enrol",
+    "enroll",
+    "enrollment",
+    "test",
+    "trial",
+}  # of a header
+EXPECTED = "0|1 path path, or path path target|nontarget"
 VOX_PATH = re.compile(r"(?:^|/)(id\d{5}/[^/]+/[^/]+$)")
 PAIRED = 200  # utterances of a speaker among which its target pairs are drawn
 DRAWS = 8  # candidates per non-target trial: most are new pairs
@@ -92,26 +102,60 @@ def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Labels [P], the two recordings of each trial [P, 2], and the path of each recording."""
     labels, recordings = bytearray(), array("i")
     index: dict[str, int] = {}
-    kaldi = None  # decided by the first line
+    place = None  # of the label, 0 or 2, decided by the first trial
     for number, line in numbered_lines(path, "trial list"):
-        cells = fields(line)
-        if kaldi is None:
-            kaldi = cells[-1] in KALDI
-            expected = "path path target|nontarget" if kaldi else "0|1 path path"
+        if line.startswith("#"):
+            continue
+        cells = _cells(line)
+        if place is None:
+            if _is_header(cells):
+                continue
+            place = _label_place(path, number, line, cells)
         if len(cells) > 3:
-            expected += ", with tabs between the fields if names hold blanks"
+            expected = f"{EXPECTED}, with tabs between the fields if names hold blanks"
             raise fault(path, number, line, f"has {len(cells)} fields", expected)
-        label = KALDI.get(cells[-1]) if kaldi else VOXCELEB.get(cells[0])
-        if len(cells) < 3 or label is None or not all(cells):
-            raise fault(path, number, line, "is no trial", f"{expected}, like the first line")
+        label = LABELS.get(cells[place]) if len(cells) == 3 else None
+        if label is None or not all(cells):
+            like = ", like the first trial" if labels else ""
+            raise fault(path, number, line, "is no trial", EXPECTED + like)
         labels.append(label)
-        enrol, test = cells[:2] if kaldi else cells[1:]
+        enrol, test = cells[:2] if place else cells[1:]
         recordings.append(index.setdefault(enrol, len(index)))
         recordings.append(index.setdefault(test, len(index)))
     if not labels:
         raise ValueError(f"{path} holds no trials; expected lines such as: 1 a/1.wav a/2.wav")
     pairs = np.array(recordings, np.int32).reshape(-1, 2)
     return np.frombuffer(labels, np.uint8), pairs, list(index)
+
+
+def _cells(line: str) -> list[str]:
+    """The fields of a line, without empty ones at its end.
+
+    >>> _cells("1\\ta b.wav\\tc.wav\\t"), _cells("1,a.wav,b.wav")
+    (['1', 'a b.wav', 'c.wav'], ['1', 'a.wav', 'b.wav'])
+    """
+    commas = line.count(",") == 2 and "\t" not in line and len(line.split()) == 1
+    cells = [cell.strip() for cell in line.split(",")] if commas else fields(line)
+    while len(cells) > 3 and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether every field of a line is the title of a column.
+
+    >>> _is_header(["enroll", "test", "label"]), _is_header(["1", "a.wav", "b.wav"])
+    (True, False)
+    """
+    return len(cells) == 3 and all(cell.lower() in TITLES for cell in cells)
+
+
+def _label_place(path: Path, number: int, line: str, cells: list[str]) -> int:
+    """Where the label is in the first trial: 0 or 2."""
+    places = [place for place in (0, 2) if len(cells) == 3 and cells[place] in LABELS]
+    if len(places) == 2:
+        raise fault(path, number, line, "may have its label first or last", "names unlike labels")
+    return places[0] if places else 0
 
 
 def list_name(file: str, first: str, count: int) -> str:
