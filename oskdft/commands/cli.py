@@ -1,6 +1,7 @@
 """The `oskdft` command: each subcommand calls one module, which it imports itself."""
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -483,9 +484,11 @@ def bench(
 def main() -> None:
     """Run a command. An error is one line on stderr and exit code 1; SIGTERM gives 143."""
     keep_freed_memory()
+    # --option=~/path: a shell expands ~ behind a blank only
+    words = [re.sub(r"^(--[\w-]+=)~(?=/)", rf"\1{Path.home()}", word) for word in sys.argv[1:]]
     try:
         with Interrupts():
-            app()
+            app(words)
     except SystemExit as stop:
         if stop.code == STOPPED:
             print("oskdft: stopped by SIGTERM", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import reprlib
 import typing
 from pathlib import Path
@@ -81,6 +82,8 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         if not abs(value) <= 1e300:
             raise ValueError(f"{name} is {shown(value)}; write a finite number")
         return float(value)
+    if kind is str and isinstance(value, str) and value.startswith("~/"):
+        return os.path.expanduser(value)  # a shell does not, behind an equals sign
     if type(value) is kind:
         return value
     form = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]

@@ -281,3 +281,14 @@ def test_what_ends_a_command_is_one_line(oskdft, monkeypatch, error, says):
 def test_every_strategy_is_named_where_one_is_unknown(oskdft, tmp_path):
     _, _, err = oskdft("train", "--profile", "smoke", "--strategy", "x", "--out", tmp_path / "r")
     assert all(name in err for name in strategies.STRATEGIES)
+
+
+def test_a_tilde_behind_an_equals_sign_is_the_home_folder(oskdft, monkeypatch, tmp_path):
+    """A shell leaves it as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = oskdft("evaluate", "--model", "classroom", "--trials", "x", "--root=~/speech")
+    assert code == 1
+    (tmp_path / "speech").mkdir()
+    words = ["train", "--profile", "smoke", "--out", str(tmp_path / "run"), "data.root=~/none"]
+    code, _, err = oskdft(*words)
+    assert code == 1 and f"{tmp_path}/none is not a folder" in err

@@ -11,7 +11,7 @@ from oskdft.speech import audio, quality
 from oskdft.speech.corpora.catalogue import Corpus, known
 from oskdft.speech.corpora.headers import Headers, in_threads, scan
 from oskdft.speech.corpora.tables import Utterances, list_utterances
-from oskdft.speech.corpora.trials import KALDI, VOXCELEB, read_trials
+from oskdft.speech.corpora.trials import LABELS, read_trials
 from oskdft.speech.noise import rooms_among
 from oskdft.utils import lines
 from oskdft.utils.console import progress, some
@@ -224,4 +224,4 @@ def _looks_like_trials(path: Path) -> bool:
     with open(path, encoding="utf-8", errors="replace") as file:
         line = file.readline(10_000)
     cells = lines.fields(line)
-    return len(cells) >= 3 and (cells[0] in VOXCELEB or cells[-1] in KALDI)
+    return len(cells) >= 3 and (cells[0] in LABELS or cells[-1] in LABELS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oskdft.speech.corpora.recode import member_name
 from oskdft.speech.corpora.shards import AUDIO
-from oskdft.speech.corpora.trials import KALDI, VOXCELEB
+from oskdft.speech.corpora.trials import LABELS
 from oskdft.utils import files
 from oskdft.utils.console import say
 from oskdft.utils.lines import fields
@@ -158,9 +158,9 @@ def _trials(text: str, path: Path, names: Names) -> str:
     lines = []
     for line in text.splitlines():
         cells = fields(line)
-        if len(cells) != 3 or not (cells[0] in VOXCELEB or cells[-1] in KALDI):
+        if len(cells) != 3 or not (cells[0] in LABELS or cells[-1] in LABELS):
             return text
-        sides = (0, 1) if cells[-1] in KALDI else (1, 2)
+        sides = (1, 2) if cells[0] in LABELS else (0, 1)
         for side in sides:
             cells[side] = names(cells[side]) or cells[side]
         lines.append(("\t" if "\t" in line else " ").join(cells))
