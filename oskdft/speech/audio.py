@@ -10,6 +10,7 @@ import functools
 import io
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,11 @@ T = TypeVar("T")
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
 CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
-TRUNCATED = ("should be", "lacks an end-of-stream")  # libsndfile's log on a WAV or OGG cut off
+# libsndfile's log on a chunk of another size than its header says; the outer chunk does not matter
+SIZE = re.compile(r"^\s*(?!RIFF|RIFX|RF64|FORM)(\w+)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+STREAMED = 0x7FFF_F000  # bytes; sizes from here on mean "to the end" in the headers of pipes
+NO_END = "lacks an end-of-stream"  # libsndfile's log on an OGG file
+OGG_PAGE = 65_307  # bytes, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T]) -> 
 
     def on_file() -> T:
         with soundfile.SoundFile(source) as file:
-            if file.frames and any(remark in file.extra_info for remark in TRUNCATED):
+            if file.frames and _is_cut_off(file.extra_info, source):
                 raise ValueError(
                     f"{name} is cut off: its header promises more; copy or download it again"
                 )
@@ -152,6 +157,35 @@ def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T]) -> 
             fix = "it is not audio or damaged; copy or download it again"
         reason = error.error_string.strip().rstrip(".")
         raise ValueError(f"{name} cannot be read ({reason}); {fix}") from None
+
+
+def _is_cut_off(log: str, source: str | shards.Member) -> bool:
+    """Whether libsndfile's log and the end of the file show that something is missing.
+
+    >>> _is_cut_off("RIFF : 81044 (should be 80036)", "a.wav")
+    False
+    >>> _is_cut_off("data : 80000 (should be 79998)", "a.wav")
+    True
+    """
+    for _, said, there in SIZE.findall(log):
+        if int(there) < int(said) < STREAMED:
+            return True
+    return NO_END in log and not _ends_with_a_whole_page(source)
+
+
+def _ends_with_a_whole_page(source: str | shards.Member) -> bool:
+    """Whether an OGG file ends where its last page ends; a stream that was recorded has no last flag."""
+    with open(source, "rb") if isinstance(source, str) else source as file:
+        place = file.tell()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - OGG_PAGE, 0))
+        tail = file.read(OGG_PAGE)
+        file.seek(place)  # libsndfile goes on from there
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27:
+        return False
+    segments = tail[at + 27 : at + 27 + tail[at + 26]]
+    return at + 27 + len(segments) + sum(segments) == len(tail)
 
 
 def _decode(file: soundfile.SoundFile, name: str, start: int, samples: int | None) -> np.ndarray:

@@ -1,7 +1,10 @@
 import errno
+import io
 import json
 import os
+import re
 import shutil
+import tarfile
 import warnings
 from pathlib import Path
 
@@ -248,3 +251,80 @@ def test_real_recordings_are_read(data_root, tmp_path):
         assert quality.require_file(path) >= quality.SHORTEST_S
         shutil.copy(path, tmp_path)
         assert len(audio.read(tmp_path / path.name)) == audio.info(path).samples
+
+
+# Containers as recorders and pipes write them
+
+
+def encoded(samples: int, subtype: str = "PCM_16", kind: str = "WAV") -> bytes:
+    wave = np.random.default_rng(0).normal(0, 0.1, samples)
+    file = io.BytesIO()
+    soundfile.write(file, wave, 16_000, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("samples", [40_000, 40_001])
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "ALAW"]
+)
+def test_whole_wav_files_are_read_whole(subtype, samples, tmp_path):
+    """Half of the files of an odd number of bytes have no padding byte; nothing is missing."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(encoded(samples, subtype))
+    assert audio.info(path).samples == len(audio.read(path)) == samples
+
+
+@pytest.mark.parametrize("outer", [True, False])
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
+def test_streamed_sizes_mean_to_the_end(size, outer, tmp_path):
+    whole, said = encoded(40_000), size.to_bytes(4, "little")
+    at = whole.index(b"data") + 4
+    wav = whole[:at] + said + whole[at + 4 :]
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav[:4] + said + wav[8:] if outer else wav)
+    assert len(audio.read(path)) == 40_000
+
+
+def test_an_outer_size_that_is_too_large_hides_nothing(tmp_path):
+    whole = encoded(40_000)
+    (tmp_path / "a.wav").write_bytes(
+        whole[:4] + (len(whole) + 1_000).to_bytes(4, "little") + whole[8:]
+    )
+    assert len(audio.read(tmp_path / "a.wav")) == 40_000
+
+
+@pytest.mark.parametrize("missing", [1, 2, 1_000, 40_000])
+def test_cut_wav_files_are_still_refused(missing, tmp_path):
+    (tmp_path / "a.wav").write_bytes(encoded(40_000)[:-missing])
+    with pytest.raises(ValueError, match="is cut off"):
+        audio.read(tmp_path / "a.wav")
+
+
+def pages(ogg: bytes) -> list[bytes]:
+    starts = [match.start() for match in re.finditer(b"OggS", ogg)]
+    return [ogg[a:b] for a, b in zip(starts, [*starts[1:], len(ogg)], strict=True)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_stream_without_its_last_page_ends_where_it_ends(subtype, packed, tmp_path):
+    """A recorded stream lacks the flag of its last page; a file that was cut ends inside a page."""
+    whole = encoded(160_000, subtype, "OGG")
+    parts = pages(whole)
+    assert len(parts) > 3
+    for content, refused in ((b"".join(parts[:-1]), False), (whole[: len(whole) // 2], True)):
+        path = tmp_path / f"{refused}" / "s" / "a.ogg"
+        if packed:
+            path.parents[1].mkdir()
+            with tarfile.open(path.parents[1] / "a.tar", "w") as archive:
+                member = tarfile.TarInfo("s/a.ogg")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        else:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(content)
+        if refused:
+            with pytest.raises(ValueError, match="is cut off"):
+                audio.read(path)
+        else:
+            assert 0 < len(audio.read(path)) < 160_000
