@@ -1,6 +1,7 @@
 """The `oskdft` command: each subcommand calls one module, which it imports itself."""
 
 import json
+import os
 import re
 import sys
 from dataclasses import asdict
@@ -485,7 +486,8 @@ def main() -> None:
     """Run a command. An error is one line on stderr and exit code 1; SIGTERM gives 143."""
     keep_freed_memory()
     # --option=~/path: a shell expands ~ behind a blank only
-    words = [re.sub(r"^(--[\w-]+=)~(?=/)", rf"\1{Path.home()}", word) for word in sys.argv[1:]]
+    home = os.path.expanduser("~")
+    words = [re.sub(r"^(--[\w-]+=)~(?=/)", rf"\1{home}", word) for word in sys.argv[1:]]
     try:
         with Interrupts():
             app(words)

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -25,6 +26,8 @@ from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, write_json
 from oskdft.utils.lock import Lock
 
+KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
+LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
 NOTEBOOKS = ROOT / "notebooks"
 TEMPLATE = Path(__file__).with_name("report.html")
 LOG_S = 60.0  # between two progress lines in a log
@@ -160,12 +163,13 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     copy.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with tempfile.TemporaryDirectory(prefix="oskdft-") as folder:
+        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=_place_of_sockets()) as folder:
             sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
-            papermill.execute_notebook(
-                str(path), str(copy), parameters, kernel_name="python3", progress_bar=bar,
-                cwd=str(path.parent), on_cell_start=at_cell, config=TraitletsConfig(sockets),
-            )  # fmt: skip
+            with _own_kernel(Path(folder)):
+                papermill.execute_notebook(
+                    str(path), str(copy), parameters, kernel_name=KERNEL, progress_bar=bar,
+                    cwd=str(path.parent), on_cell_start=at_cell, config=TraitletsConfig(sockets),
+                )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
         raise ValueError(
@@ -175,6 +179,31 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
+
+
+def _place_of_sockets() -> str | None:
+    """Where the folder of the sockets lies: the temporary folder, /tmp where its path is too long."""
+    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and Path("/tmp").is_dir() else None
+
+
+@contextlib.contextmanager
+def _own_kernel(folder: Path) -> Iterator[None]:
+    """Make this Python the kernel `KERNEL`: a user's own "python3" may be another Python."""
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python",
+        "language": "python",
+    }
+    write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
+    before = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(folder), before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["JUPYTER_PATH"]
+        else:
+            os.environ["JUPYTER_PATH"] = before
 
 
 def _digest(path: Path) -> str:

@@ -1,7 +1,9 @@
 """The batch: refusals, progress, resume, failures, the report; and one real notebook."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -154,6 +156,31 @@ print(info["transport"], oct(private.stat().st_mode)[-3:], os.listdir("."), priv
     transport, mode, beside, private = executed.cells[-1].outputs[0].text.splitlines()
     assert (transport, mode, beside) == ("ipc", "700", "['01_one.ipynb']")
     assert not Path(private).exists()
+
+
+WHICH = "import sys\nprint('python:', sys.executable)"
+
+
+def test_the_kernel_is_this_python_whatever_the_user_has_installed(folder, tmp_path, monkeypatch):
+    """In a classroom the environment is shared, and each user may have a kernel "python3"."""
+    user = tmp_path / "user"
+    spec = user / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/bin/false"], "display_name": "mine", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(user))
+    write(folder, "00_a", WHICH)
+    reproduce.reproduce("smoke", out=tmp_path / "out")
+    assert f"python: {sys.executable}" in (tmp_path / "out/notebooks/00_a.ipynb").read_text()
+    assert os.environ["JUPYTER_PATH"] == str(user)
+
+
+def test_a_long_temporary_folder_leaves_room_for_sockets(folder, tmp_path, monkeypatch):
+    long = tmp_path / ("a" * 60) / ("b" * 60)
+    long.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    write(folder, "00_a", WHICH)
+    reproduce.reproduce("smoke", out=tmp_path / "out")
+    assert "python: " in (tmp_path / "out/notebooks/00_a.ipynb").read_text()
 
 
 def test_failing_notebook_then_resume(folder, tmp_path, capsys):

@@ -5,6 +5,7 @@ The corpus itself may be on a read-only disk.
 
 import hashlib
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,13 +17,18 @@ from oskdft.utils.console import say
 
 
 def cache_dir() -> Path:
-    """The package's cache folder: $XDG_CACHE_HOME/oskdft or ~/.cache/oskdft.
+    """The package's cache folder: $XDG_CACHE_HOME/oskdft, ~/.cache/oskdft, or without a home a temporary one.
 
     >>> cache_dir().name
     'oskdft'
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "oskdft"
+    if base:
+        return Path(base) / "oskdft"
+    try:
+        return Path.home() / ".cache" / "oskdft"
+    except RuntimeError:  # no HOME, and a user without a passwd entry
+        return Path(tempfile.gettempdir()) / f"oskdft-{os.getuid()}"
 
 
 def cache_file(kind: str, root: str | Path) -> Path:
