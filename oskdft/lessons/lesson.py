@@ -326,7 +326,7 @@ def _train_beside(cfg: Config, out: Path) -> None:
     finally:
         worker.wait()
     if worker.process.returncode:
-        raise RuntimeError(f"training stopped: {worker.last_line()} (full log: {worker.log})")
+        raise RuntimeError(worker.why())
     line.update(Pretty("training is finished"))
 
 

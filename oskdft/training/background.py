@@ -15,7 +15,7 @@ from pathlib import Path
 from oskdft import config
 from oskdft.config import Config
 from oskdft.training import run_folder
-from oskdft.utils.process import STOPPED
+from oskdft.utils.process import STOPPED, end_of
 
 INTERRUPTED = 130  # exit code after Ctrl-C, which reaches the whole process group
 
@@ -78,6 +78,14 @@ class Worker:
             return ""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return "".join(text.strip().splitlines()[-1:])
+
+    def why(self) -> str:
+        """Why the process ended otherwise than finished: its last words, or what killed it."""
+        code = self.process.returncode
+        kept = f"run this again: it goes on from the last checkpoint (full log: {self.log})"
+        if code < 0:
+            return f"training was {end_of(code)}; its last line: {self.last_line()!r}; {kept}"
+        return f"training stopped: {self.last_line()} (full log: {self.log})"
 
     def rows(self) -> list[dict[str, float]]:
         """What metrics.csv holds so far."""

@@ -99,6 +99,25 @@ class Interrupts:
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(STOPPED)
 
 
+def end_of(code: int) -> str:
+    """What the exit code of a child process says: the signal, and the likely cause.
+
+    Args:
+        code: as of subprocess, negative for a signal.
+
+    >>> end_of(-9)
+    'killed by SIGKILL, most likely because the memory was full'
+    >>> end_of(-15), end_of(3)
+    ('ended by SIGTERM', 'exit code 3')
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if name == "SIGKILL":
+        return f"killed by {name}, most likely because the memory was full"
+    return f"ended by {name}"
+
+
 def undisturbed(work: Callable[[], T]) -> T:
     """Return the result of ``work``, which no signal interrupts.
 

@@ -2,16 +2,19 @@
 
 import dataclasses
 import shutil
+import time
 
 import numpy as np
 import pytest
 
+from oskdft import config
 from oskdft.lessons import kept
 from oskdft.lessons import lesson as module
 from oskdft.lessons.exercise import exercise
 from oskdft.lessons.figures.store import SMOKE
 from oskdft.lessons.lesson import ROOT, Lesson, setup
 from oskdft.training import stage
+from oskdft.training.background import Worker
 from oskdft.utils.console import percent, table
 from oskdft.utils.files import read_json
 
@@ -244,3 +247,16 @@ def test_table_and_percent():
         "  |",
     ]
     assert percent(0.1234) == "12.34 %"
+
+
+def test_a_training_that_is_killed_says_what_killed_it(tmp_path):
+    worker = Worker(config.load("smoke").override({"train.steps_per_epoch": 200}), tmp_path / "run")
+    worker.start()
+    while not (tmp_path / "run" / "config.yaml").is_file():
+        time.sleep(0.1)
+        assert worker.process.poll() is None, worker.last_line()
+    worker.process.kill()
+    worker.wait()
+    why = worker.why()
+    assert "killed by SIGKILL, most likely because the memory was full" in why
+    assert "goes on from the last checkpoint" in why and str(worker.log) in why and "\n" not in why

@@ -72,7 +72,7 @@ class Desk(Panel):
             self.screen.show(learning_curves(rows, self.worker.cfg.name))
         self.screen.image.layout.display = "" if self.rows else "none"
         if self.worker.failed:
-            self.status.say(self.worker.last_line(), bad=True)
+            self.status.say(self.worker.why(), bad=True)
         else:
             self.status.say(self._progress(state))
 
