@@ -56,7 +56,7 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
     Args:
         sweep: from `kept.read`. reference: see `gather`.
     Returns:
-        "reference"; "profile", "changes", "seeds" of the grid; and "rows", each with
+        "reference"; "profile", "changes" of the grid; "seeds" of its finished runs; and "rows", each with
         "row", "teacher" (its name), "mean" and "seeds" (EER [S]), "low", "high" (95 % over speakers,
         mean of the seeds), "minus": difference to the reference on common seeds and the same draws
         ("mean", "low", "high", "p", "p_holm"; "agree": all seeds have its sign; None for the
@@ -111,7 +111,7 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
         "reference": reference,
         "profile": sweep.grid.profile,
         "changes": sweep.grid.changes,
-        "seeds": list(sweep.grid.seeds),
+        "seeds": sorted({run.cfg.seed for run in sweep.runs}),
         "rows": sorted(rows, key=lambda row: row["mean"]),
     }
 
