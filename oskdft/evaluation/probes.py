@@ -25,10 +25,9 @@ from oskdft.evaluation.phones import phone_error_rates as phone_error_rates
 from oskdft.evaluation.scoring import score_trials
 from oskdft.method.encoder import cnn, states_of_features
 from oskdft.method.student import Student
-from oskdft.speech.mel import cepstra, mel_levels
+from oskdft.speech.mel import cepstra
 
 FRAME_MS = 1000 * HOP / SAMPLE_RATE  # time between frames
-BANDS = 40  # of `mel_states`
 FOLDS = 4  # of the cross-validation of probes; fewer where there are fewer groups
 
 
@@ -72,20 +71,6 @@ def states_of_path(student: Student, wave: np.ndarray, adapters: bool) -> list[T
     device = next(student.parameters()).device
     rows = torch.from_numpy(wave)[None].to(device)
     return list(student(rows, distilled_rows=0 if adapters else 1)[:, 0])
-
-
-def mel_states(wave: np.ndarray) -> list[Tensor]:
-    """Baseline without a model: levels of 40 mel bands at the frame rate of the encoders.
-
-    Args:
-        wave: [N] at 16 kHz in [-1, 1].
-    Returns:
-        One "state" [T, 40] in dB.
-
-    >>> [tuple(x.shape) for x in mel_states(np.zeros(8000))]
-    [(24, 40)]
-    """
-    return [torch.from_numpy(mel_levels(wave, BANDS, HOP, centred=False).T)]
 
 
 def mfcc_states(wave: np.ndarray) -> list[Tensor]:

@@ -114,7 +114,7 @@ def test_phone_probe_is_tested_on_speakers_that_it_was_not_fitted_on():
 
 def test_phone_probe_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="one speaker"):
-        phones.phone_error_rates(probes.mel_states, speech(2), ["AA", "B"], ["a", "a"])
+        phones.phone_error_rates(probes.mfcc_states, speech(2), ["AA", "B"], ["a", "a"])
     with pytest.raises(ValueError, match="unknown phone 'QQ'"):
         phones.phone_numbers("AA0_B QQ1_E")
 
