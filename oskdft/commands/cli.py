@@ -207,12 +207,15 @@ def pretrain(
 @app.command()
 def train(
     out: Annotated[
-        Path, typer.Option(help="Run folder; new, or with --resume an interrupted one.")
-    ],
+        Path | None, typer.Option(help="Run folder; new, or with --resume an interrupted one.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do all checks, time a few updates, keep nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a speaker model."""
@@ -220,6 +223,14 @@ def train(
 
     changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
     cfg = config.load(profile).override(changes)
+    if dry_run:
+        from oskdft.training import plan
+
+        found = plan.plan(cfg)
+        show(found, as_json, plan.plan_text(found))
+        return
+    if out is None:
+        raise ValueError("name the run folder: --out DIR")
     from oskdft.training import train as module
 
     report = module.train(cfg, out, resume)

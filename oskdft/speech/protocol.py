@@ -142,6 +142,34 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
 
     VoxCeleb2 is tested on VoxCeleb1, as in the paper, where that lies beside it.
     """
+    path, folder = _test_list(cfg, root)
+    if path is None:
+        return None, folder
+    trials = read_trials(path, folder)
+    if cfg.data.slice_speakers or cfg.data.slice_utterances:
+        used = set(a_slice(cfg, load_corpus(cfg.data.corpus, root, "test")).names())
+        inside = np.array([name in used for name in trials.paths])
+        trials = trials.select(inside[trials.enrol] & inside[trials.test])
+    return trials, folder
+
+
+def require_test_list(cfg: Config, root: Path) -> None:
+    """Refuse a run that needs a test list where there is none.
+
+    Raises:
+        FileNotFoundError: names the list and the setting.
+    """
+    path, folder = _test_list(cfg, root)
+    if path is None or not path.is_file():
+        name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, TEST_LISTS["voxceleb1"])
+        raise FileNotFoundError(
+            f"switches.checkpoint=oracle needs test trials, and {folder} has no {name}; set data.trials, or "
+            "choose switches.checkpoint=dev"
+        )
+
+
+def _test_list(cfg: Config, root: Path) -> tuple[Path | None, Path]:
+    """The file of the test trials, None where there is none, and the folder of their recordings."""
     name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
     if cfg.data.corpus == "voxceleb2" and not cfg.data.trials and not cfg.data.trials_root:
         name = TEST_LISTS["voxceleb1"]
@@ -150,12 +178,7 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
     path = Path(name) if Path(name).is_file() else folder / name
     if not cfg.data.trials and not (name and path.is_file()):
         return None, folder
-    trials = read_trials(path, folder)
-    if cfg.data.slice_speakers or cfg.data.slice_utterances:
-        used = set(a_slice(cfg, load_corpus(cfg.data.corpus, root, "test")).names())
-        inside = np.array([name in used for name in trials.paths])
-        trials = trials.select(inside[trials.enrol] & inside[trials.test])
-    return trials, folder
+    return path, folder
 
 
 def _beside(voxceleb2: Path) -> Path:

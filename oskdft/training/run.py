@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage
 from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
+from oskdft.speech.corpora.catalogue import find_root
+from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder
 from oskdft.training.meter import Meter
@@ -49,8 +51,7 @@ class Run:
             batch = cfg.train.batch
             raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
         # Whatever can be missing is looked for before anything is computed.
-        if teacher is None:
-            find_weights(cfg.model.teacher)
+        require_everything(cfg, with_teacher=teacher is None)
         self.task = protocol.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
@@ -98,3 +99,48 @@ def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
         raise ValueError(
             f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"
         )
+
+
+def require_everything(cfg: Config, with_teacher: bool = True) -> None:
+    """Refuse a run at its start when weights, corpora, noise, rooms or a needed list are absent.
+
+    Files are looked for, not read: a corpus may hold a million.
+
+    Args:
+        with_teacher: whether the teacher's weights are needed.
+    Raises:
+        FileNotFoundError, ValueError: what is missing, all of it in one line.
+
+    >>> from oskdft.config import load
+    >>> require_everything(load("smoke"))
+    """
+    data, augment = cfg.data, cfg.augment
+    found: list[Exception] = []
+
+    def look(search: Callable[[], object]) -> object:
+        try:
+            return search()
+        except (ValueError, OSError) as error:
+            found.append(error)
+        return None
+
+    if with_teacher:
+        look(lambda: find_weights(cfg.model.teacher))
+    root = look(lambda: find_root(data.corpus, data.root, "data.root"))
+    if protocol.uses_kd_corpus(cfg):
+        look(lambda: find_root(data.kd_corpus, data.kd_root, "data.kd_root"))
+    if augment.probability:
+        for setting in ("noise_root", "rir_root"):
+            look(lambda s=setting: _folder(getattr(augment, s), f"augment.{s}"))
+    if root is not None and cfg.switches.checkpoint == "oracle":
+        look(lambda: protocol.require_test_list(cfg, Path(root)))
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        listed = " ".join(f"({n}) {error}" for n, error in enumerate(found, 1))
+        raise FileNotFoundError(f"{len(found)} things are missing: {listed}")
+
+
+def _folder(name: str, setting: str) -> None:
+    if name and not Path(known_folder(name, setting)).is_dir():
+        raise FileNotFoundError(f"{name} is not a folder; correct {setting}")

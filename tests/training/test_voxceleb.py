@@ -1,11 +1,14 @@
 """VoxCeleb as people have it: each tree in small, two steps of the published recipes, lists over both parts."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from oskdft import config
+from oskdft.commands.cli import app
 from oskdft.evaluation import score_file
 from oskdft.evaluation.evaluate import evaluate
 from oskdft.speech import audio, protocol
@@ -139,3 +142,41 @@ def test_an_unknown_or_absent_device_is_refused_before_anything_is_written(devic
     with pytest.raises(ValueError, match=f"device is '{device}'"):
         train(cfg, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_everything_that_is_missing_is_said_at_once(tmp_path, monkeypatch):
+    """Weights, speech, noise and rooms; nothing is scanned, no folder is left behind."""
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError) as refused:
+        train(config.load("vox2"), tmp_path / "run")
+    said = str(refused.value)
+    assert said.startswith("4 things are missing: (1) ") and "\n" not in said
+    for what in ("wav2vec2-large-xlsr-53", "voxceleb2", "about 2,400 hours", "11 GB", "1.3 GB"):
+        assert what in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_list_that_the_recipe_needs_is_asked_for_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
+    root = vox1(tmp_path / "voxceleb1", "wav")
+    (root / "veri_test2.txt").unlink()
+    changes = {"model.teacher": "tiny-random-hubert", "loss.kd_layers": [1, 2]}
+    with pytest.raises(FileNotFoundError, match=r"oracle needs test trials, and .*veri_test2\.txt"):
+        train(config.load("vox1").override(SMALL | changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_checks_times_and_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", "--profile", "smoke", "--dry-run", "--json"])
+    found = json.loads(result.stdout)
+    assert found["train_speakers"] and found["step_s"] > 0 and sum(found["stages"].values()) > 0
+    assert found["hours"] == pytest.approx(found["step_s"] * sum(found["stages"].values()) / 3600)
+    assert not list(tmp_path.iterdir())
+    said = CliRunner().invoke(
+        app, ["train", "--profile", "smoke", "--dry-run", "--strategy", "precomp"]
+    )
+    assert "everything is here" in said.stdout and "h without validation" in said.stdout
+    refused = CliRunner().invoke(app, ["train", "--profile", "smoke"])
+    assert "name the run folder: --out" in str(refused.exception)

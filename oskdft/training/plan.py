@@ -1,0 +1,91 @@
+"""Before a training: all its checks, and what it would take."""
+
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from oskdft.config import Config
+from oskdft.method.strategies import stage_config, stages
+from oskdft.speech.dataset import loader
+from oskdft.training.loop import StageLoop
+from oskdft.training.run import Run, check_cnn
+from oskdft.utils.process import Interrupts
+
+STEPS = 3  # that a plan times; the first is left out
+
+
+def plan(cfg: Config) -> dict:
+    """Do all checks of a training and time a few steps of its first stage; nothing is kept.
+
+    Args:
+        cfg: the whole configuration.
+    Returns:
+        "stages": name -> updates; "parameters" (of the student of the first stage), "train_utterances",
+        "train_speakers", "step_s" (median), "hours" (all updates at that rate, without validation),
+        "gigabytes" (peak of this process on a GPU; None on a CPU), "device".
+    Raises:
+        As `train.train`.
+    """
+    steps_of = stages(cfg)
+    check_cnn(cfg, steps_of)
+    with (
+        tempfile.TemporaryDirectory(prefix="oskdft-") as folder,
+        Interrupts() as interrupts,
+        closing(Run(cfg, Path(folder) / "run", False, None, interrupts)) as run,
+    ):
+        layers = run.teacher.encoder.config.num_hidden_layers
+        loops = [
+            StageLoop(run, stage_config(cfg, stage, layers), stage, number, None)
+            for number, stage in enumerate(steps_of)
+            if stage.start != "previous" or number == 0
+        ]
+        updates = {}
+        per_epoch = loops[0].steps_per_epoch
+        for stage in steps_of:
+            updates[stage.name] = max(round(cfg.train.epochs * stage.share), 1) * per_epoch
+        loop = loops[0]
+        loop.prepare()
+        loop.meter.reset(None)
+        batches = loader(loop.data, cfg.train.batch, STEPS, 0)
+        seconds = []
+        for step, batch in enumerate(batches):
+            began = time.perf_counter()
+            loop.step(step, batch)
+            seconds.append(time.perf_counter() - began)
+        device = run.accelerator.device
+        peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
+        step_s = sorted(seconds[1:])[len(seconds[1:]) // 2]
+        return {
+            "stages": updates,
+            "parameters": sum(p.numel() for p in loop.model.parameters()),
+            "train_utterances": len(run.task.train),
+            "train_speakers": len(run.task.train.speakers),
+            "step_s": step_s,
+            "hours": step_s * sum(updates.values()) / 3600,
+            "gigabytes": peak,
+            "device": str(device),
+        }
+
+
+def plan_text(found: dict) -> str:
+    """The plan in lines.
+
+    >>> print(plan_text({"stages": {"one step": 300}, "parameters": 5, "train_utterances": 10,
+    ...     "train_speakers": 2, "step_s": 1.0, "hours": 0.1, "gigabytes": None, "device": "cpu"}))
+    everything is here: 10 recordings of 2 speakers, a student of 5 parameters
+    one step: 300 updates
+    1.00 s per update of the first stage on cpu: about 0.1 h without validation
+    """
+    lines = [
+        f"everything is here: {found['train_utterances']:,} recordings of {found['train_speakers']:,} "
+        f"speakers, a student of {found['parameters']:,} parameters",
+        *(f"{name}: {count:,} updates" for name, count in found["stages"].items()),
+        f"{found['step_s']:.2f} s per update of the first stage on {found['device']}: about "
+        f"{found['hours']:.1f} h without validation",
+    ]
+    if found["gigabytes"] is not None:
+        lines.append(f"peak memory of the GPU: {found['gigabytes']:.1f} GB")
+    return "\n".join(lines)
