@@ -5,6 +5,7 @@ lists; the test list is read once) and their scores, dev.txt and test.txt. An in
 to the same weights.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -151,6 +152,8 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
     """Run in processes of this machine; each process takes one run after the other."""
     threads = max(provenance.cores() // processes, 1)
     slots = threading.local()  # of a thread: its process
+    running: set[int] = set()  # process numbers
+    stopping = threading.Event()
 
     def in_process(run: Run) -> str:
         for _ in range(ATTEMPTS):
@@ -158,10 +161,15 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
                 slots.process = ProcessPoolExecutor(
                     1, get_context("spawn"), initializer=_begin_process
                 )
+                running.add(slots.process.submit(os.getpid).result())
             try:
                 words = str(out / run.folder), to_dict(run.cfg), min(threads, CORES)
                 return slots.process.submit(attempt, *words).result()
+            except SystemExit:  # of a training that saved its state on SIGTERM
+                return "the sweep was stopped"
             except BrokenProcessPool:
+                if stopping.is_set():
+                    return "the sweep was stopped"
                 say(f"the process of {run.folder} was killed; the run is resumed in another")
                 del slots.process
         return f"its process was killed {ATTEMPTS} times; see how much memory the run needs"
@@ -171,7 +179,11 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        finally:
+        finally:  # also on Ctrl-C and SIGTERM: the runs save their state and end
+            stopping.set()
+            for number in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGTERM)
             pool.shutdown(cancel_futures=True)
 
 

@@ -256,6 +256,28 @@ def test_a_killed_process_is_replaced_and_the_weights_stay(finished, tmp_path):
     assert weights(cut) == weights(whole)
 
 
+@pytest.mark.slow
+def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
+    """SIGTERM to the sweep alone, as a cluster sends it: its runs save their state and end."""
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 60")
+    grid = written(tmp_path / "grid.yaml", text)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    swept(grid, whole)
+    command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(cut)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (cut / "os-kdft_0" / "config.yaml").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    began = time.monotonic()
+    log = process.communicate(timeout=120)[1]
+    assert process.returncode == 143, log
+    assert time.monotonic() - began < 60
+    assert not (cut / "student-ft_0" / "test.json").exists()
+    swept(grid, cut, resume=True)
+    assert weights(cut) == weights(whole)
+
+
 def trains(pid: str, parent: int) -> bool:
     """Whether a process was spawned by the sweep to run runs."""
     try:
