@@ -230,7 +230,7 @@ def train(
         show(found, as_json, plan.plan_text(found))
         return
     if out is None:
-        raise ValueError("name the run folder: --out DIR")
+        raise typer.BadParameter("name the run folder", param_hint="--out")
     from oskdft.training import train as module
 
     report = module.train(cfg, out, resume)
