@@ -171,7 +171,10 @@ def keep(folder: str | Path, out: str | Path) -> Path:
         runs[run.name] = {
             "row": run.row,
             "training": run.training,
-            "reports": run.reports,
+            "reports": {
+                kind: report | {"recipe": report["recipe"] | {"model": run.name}}  # no path
+                for kind, report in run.reports.items()
+            },
             "centre": centre,
             "log": _columns(run.rows),
         }

@@ -163,6 +163,7 @@ def test_a_kept_sweep_gives_the_same_table(finished, tmp_path):
         "runs.json",
         "scores.safetensors",
     }
+    assert str(tmp_path.parent) not in (where / "runs.json").read_text(), "no path of this machine"
     after = evidence.gather(where)
     assert after["trials"] == before["trials"] and after["missing"] == before["missing"]
     for old, new in zip(before["rows"], after["rows"], strict=True):
