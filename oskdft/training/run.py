@@ -143,4 +143,4 @@ def require_everything(cfg: Config, with_teacher: bool = True) -> None:
 
 def _folder(name: str, setting: str) -> None:
     if name and not Path(known_folder(name, setting)).is_dir():
-        raise FileNotFoundError(f"{name} is not a folder; correct {setting}")
+        raise FileNotFoundError(f"{setting}={name} is not a folder; correct it or leave it empty")
