@@ -6,6 +6,7 @@ A folder of embeddings holds embedded.json (model and list), part-NNNNNN.npz ("i
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from oskdft.speech import quality
 from oskdft.speech.corpora.layouts import audio_below, kaldi_table
 from oskdft.utils import lines, provenance
 from oskdft.utils.console import progress
-from oskdft.utils.files import atomic, read_json, write_json
+from oskdft.utils.files import atomic, read_json, require_new_folder, write_json
 
 STATE = "embedded.json"
 PART = 500  # recordings; a killed process loses at most one part
+CLAIM_S = 60.0  # that the first of several processes may take to load its model
 READS = EvalConfig(tta="full")  # whole recordings
 
 
@@ -95,9 +97,18 @@ def embed_many(
             model; no such model.
     """
     out = Path(out)
-    verifier = load(name, device)
-    _claim(out, found, verifier.described)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device == "auto" and world > 1:
+        import torch  # heavy
+
+        if torch.cuda.is_available():
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    verifier = load(name, device)
+    waited = 0.0
+    while rank and not (out / STATE).is_file() and waited < CLAIM_S:  # the first process claims
+        time.sleep(0.1)
+        waited += 0.1
+    _claim(out, found, verifier.described)
     starts = range(rank * PART, len(found), world * PART)
     waiting = [start for start in starts if not _part(out, start).is_file()]
     for start in progress(waiting, f"embedding (parts of {PART})"):
@@ -129,10 +140,8 @@ def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict) -> None
             raise ValueError(
                 f"{out} holds embeddings of other recordings or of another model; choose another --out"
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and holds something else; choose another --out")
     else:
-        write_json(out / STATE, state)
+        write_json(require_new_folder(out) / STATE, state)
 
 
 def _make(model: Model, found: Sequence[tuple[str, str]], part: Path) -> None:

@@ -20,7 +20,7 @@ from oskdft.storage.tensors import load_tensors, save_tensors
 from oskdft.training.grid import Grid, read_grid
 from oskdft.training.run_folder import read_metrics
 from oskdft.training.sweep import GRID
-from oskdft.utils.files import ASSETS, atomic, read_json, write_json
+from oskdft.utils.files import ASSETS, atomic, read_json, require_new_folder, write_json
 
 EVIDENCE = ASSETS / "evidence"
 RUNS, SCORES = "runs.json", "scores.safetensors"
@@ -154,9 +154,7 @@ def keep(folder: str | Path, out: str | Path) -> Path:
     Raises:
         ValueError: out exists, or rounding would change an EER by more than 0.01 points.
     """
-    out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} exists and is not empty; choose another --out")
+    out = require_new_folder(out)
     sweep = read(folder, with_costs=True)
     tensors, runs = {}, {}
     for run in sweep.runs:

@@ -18,6 +18,7 @@ from oskdft.storage.foreign import load_pickle, present
 from oskdft.storage.model_folder import save_model
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly
+from oskdft.utils.files import require_new_folder
 
 HEAD = 64  # units of an attention head, of base and large models
 TEACHERS = {  # family -> teacher and activation of the adapters
@@ -44,9 +45,7 @@ def import_student(
         ValueError: out is not empty, no back-end, or tensors of another model.
     Source: release R.
     """
-    student, out = Path(student), Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} exists and is not empty; choose another --out")
+    student, out = Path(student), require_new_folder(out)
     beside = student.with_name(student.name.replace("student", "backend"))
     backend = Path(backend or beside)
     if not backend.is_file() or backend == student:

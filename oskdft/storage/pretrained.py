@@ -13,7 +13,7 @@ from oskdft.method.encoder import FAMILIES, architecture, build_encoder
 from oskdft.storage import foreign
 from oskdft.storage.foreign import PICKLE, WEIGHTS
 from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes_of, stream_tensors
-from oskdft.utils.files import ASSETS, inside, read_json, write_json
+from oskdft.utils.files import ASSETS, inside, read_json, require_new_folder, write_json
 
 logging.disable_progress_bar()  # no bar for each model that is loaded
 
@@ -152,9 +152,7 @@ def import_encoder(name: str, out: str | Path) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['config.json', 'model.safetensors']
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not empty; choose another --out")
+    out = require_new_folder(out)
     config, tensors, _ = read_encoder(name)
     stream_tensors(out / WEIGHTS, tensors)
     write_json(out / "config.json", config.to_diff_dict() | {"model_type": config.model_type})

@@ -37,16 +37,11 @@ def plan(cfg: Config) -> dict:
         closing(Run(cfg, Path(folder) / "run", False, None, interrupts)) as run,
     ):
         layers = run.teacher.encoder.config.num_hidden_layers
-        loops = [
-            StageLoop(run, stage_config(cfg, stage, layers), stage, number, None)
-            for number, stage in enumerate(steps_of)
-            if stage.start != "previous" or number == 0
-        ]
-        updates = {}
-        per_epoch = loops[0].steps_per_epoch
-        for stage in steps_of:
-            updates[stage.name] = max(round(cfg.train.epochs * stage.share), 1) * per_epoch
-        loop = loops[0]
+        loop = StageLoop(run, stage_config(cfg, steps_of[0], layers), steps_of[0], 0, None)
+        updates = {
+            stage.name: max(round(cfg.train.epochs * stage.share), 1) * loop.steps_per_epoch
+            for stage in steps_of
+        }
         loop.prepare()
         loop.meter.reset(None)
         batches = loader(loop.data, cfg.train.batch, STEPS, 0)

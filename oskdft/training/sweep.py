@@ -23,7 +23,7 @@ from oskdft.storage.onnx_model import require
 from oskdft.training.grid import Grid, Run, read_grid
 from oskdft.utils import provenance
 from oskdft.utils.console import say
-from oskdft.utils.files import atomic, write_json
+from oskdft.utils.files import atomic, require_new_folder, write_json
 from oskdft.utils.lock import Lock
 from oskdft.utils.process import keep_freed_memory
 
@@ -82,10 +82,8 @@ def _claim(grid: Grid, out: Path, resume: bool) -> None:
             raise ValueError(f"{out} holds the runs of another grid; choose another --out")
         if not resume:
             raise ValueError(f"{out} holds a sweep of this grid; add --resume")
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} exists and is not empty; choose another --out")
     else:
-        out.mkdir(parents=True, exist_ok=True)
+        require_new_folder(out).mkdir(parents=True, exist_ok=True)
         with atomic(kept) as file:
             file.write(grid.text())
 
@@ -165,10 +163,9 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
             try:
                 words = str(out / run.folder), to_dict(run.cfg), min(threads, CORES)
                 return slots.process.submit(attempt, *words).result()
-            except SystemExit:  # of a training that saved its state on SIGTERM
-                return "the sweep was stopped"
-            except BrokenProcessPool:
-                if stopping.is_set():
+            except (SystemExit, BrokenProcessPool) as end:
+                # SystemExit: a training has saved its state on SIGTERM
+                if stopping.is_set() or isinstance(end, SystemExit):
                     return "the sweep was stopped"
                 say(f"the process of {run.folder} was killed; the run is resumed in another")
                 del slots.process

@@ -87,6 +87,21 @@ def require_new(path: str | Path, option: str = "--out") -> Path:
     return Path(path)
 
 
+def require_new_folder(path: str | Path) -> Path:
+    """The path of a folder to be filled, which must be absent or empty.
+
+    Raises:
+        ValueError: it holds something, or is a file.
+
+    >>> require_new_folder("/no/such/folder").name
+    'folder'
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} exists and is not empty; choose another --out")
+    return path
+
+
 def inside(folder: str | Path, name: str) -> Path:
     """Path of the file ``name`` in a folder of unknown origin.
 

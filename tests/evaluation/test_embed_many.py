@@ -78,7 +78,7 @@ def test_processes_share_the_parts(speech, tmp_path, monkeypatch):
     found = recordings(root=speech)
     monkeypatch.setenv("WORLD_SIZE", "2")
     counts = []
-    for rank in ("0", "1"):
+    for rank in ("0", "1"):  # the second finds the folder claimed
         monkeypatch.setenv("RANK", rank)
         counts.append(embed_many.embed_many(found, tmp_path / "two", "classroom").embedded)
     assert counts == [4, 3]
@@ -164,7 +164,7 @@ def test_nothing_is_overwritten(speech, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     refused = run("embed", "--root", speech, "--out", tmp_path / "full")
-    assert "exists and holds something else" in str(refused.exception)
+    assert "exists and is not empty; choose another --out" in str(refused.exception)
     run("embed", "--root", speech, "--out", tmp_path / "e")
     os.unlink(speech / "c/3.wav")
     refused = run("embed", "--root", speech, "--out", tmp_path / "e")

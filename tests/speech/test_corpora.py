@@ -8,7 +8,7 @@ import pytest
 
 from oskdft import config
 from oskdft.speech import audio, protocol
-from oskdft.speech.corpora import catalogue, layouts, tables
+from oskdft.speech.corpora import catalogue, layouts, people, tables
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
 
@@ -204,7 +204,7 @@ def test_speechocean762_finds_any_suffix(root: Path, suffix: str):
     assert [name for name, *_ in rows(t)][2] == f"WAVE/SPEAKER0003/00030001{suffix}"
     assert t.counts().tolist() == [2, 1] and t.session.tolist() == [-1, -1, -1]
     assert load_corpus("speechocean762", root, "test").speakers == ["0003"]
-    assert layouts.speaker_info("speechocean762", root)["0001"] == {"gender": "f", "age": 6}
+    assert people.speaker_info("speechocean762", root)["0001"] == {"gender": "f", "age": 6}
 
 
 def test_files_of_a_table_that_are_absent_are_counted_in_one_error(root: Path):
@@ -236,10 +236,10 @@ def test_genders_of_librispeech_and_voxceleb(root: Path):
     text(root / "vox1_meta.csv", "VoxCeleb1 ID\tVGGFace1 ID\tGender\tSet", "id10001\tA_B\tm\tdev")
     text(root / "vox2_meta.csv", "VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set ", "id00012 ,n1 ,f ,dev ")
     (root / "dev" / "wav").mkdir(parents=True)
-    assert layouts.speaker_info("librispeech", root) == {"14": {"gender": "f"}}
-    assert layouts.speaker_info("voxceleb1", root / "dev") == {"id10001": {"gender": "m"}}
-    assert layouts.speaker_info("voxceleb2", root / "dev" / "wav") == {"id00012": {"gender": "f"}}
-    assert layouts.speaker_info("folder", root) == {}
+    assert people.speaker_info("librispeech", root) == {"14": {"gender": "f"}}
+    assert people.speaker_info("voxceleb1", root / "dev") == {"id10001": {"gender": "m"}}
+    assert people.speaker_info("voxceleb2", root / "dev" / "wav") == {"id00012": {"gender": "f"}}
+    assert people.speaker_info("folder", root) == {}
 
 
 def test_empty_folder_unknown_corpus_and_unknown_split(root: Path):

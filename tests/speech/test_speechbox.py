@@ -13,8 +13,9 @@ import pytest
 
 from oskdft import config
 from oskdft.speech import audio, protocol
-from oskdft.speech.corpora import catalogue, layouts, tables
+from oskdft.speech.corpora import catalogue, tables
 from oskdft.speech.corpora.check import check
+from oskdft.speech.corpora.people import age_group, speaker_info
 from oskdft.speech.corpora.trials import Trials, read_trials
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +39,8 @@ def speakers_of(utterances: tables.Utterances) -> dict[str, str]:
 
 def people() -> dict[str, tuple[str, str]]:
     """Speaker -> gender and age group."""
-    info = layouts.speaker_info("speechbox", BOX)
-    return {speaker: (who["gender"], layouts.age_group(who)) for speaker, who in info.items()}
+    info = speaker_info("speechbox", BOX)
+    return {speaker: (who["gender"], age_group(who)) for speaker, who in info.items()}
 
 
 # --- what is in the folder
@@ -118,7 +119,7 @@ def test_licence_notice_and_data_card_are_there():
 
 
 def test_the_data_card_counts_the_speakers():
-    info = layouts.speaker_info("speechbox", BOX)
+    info = speaker_info("speechbox", BOX)
     kinds = (("f", "child"), ("m", "child"), ("f", "adult"), ("m", "adult"))
     for name in SIZES:
         counts = Counter(people()[speaker] for speaker in split(name).speakers)

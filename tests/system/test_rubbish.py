@@ -22,7 +22,7 @@ from oskdft.evaluation import metrics, score_file
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.method import model
 from oskdft.speech import audio
-from oskdft.speech.corpora import layouts, trials
+from oskdft.speech.corpora import layouts, people, trials
 from oskdft.storage import model_folder, onnx_model, pretrained, tensors
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def speakers(corpus: str):
         root = path.parent / corpus
         root.mkdir(exist_ok=True)
         path.rename(root / path.name)
-        layouts.speaker_info(corpus, root)
+        people.speaker_info(corpus, root)
 
     return read
 
@@ -50,7 +50,7 @@ def speechocean762(path: Path) -> None:
     (path.parent / "train").mkdir(exist_ok=True)
     path.rename(path.parent / "train" / path.name)
     list(layouts.READERS["speechocean762"](path.parent, "train", []))
-    layouts.speaker_info("speechocean762", path.parent)
+    people.speaker_info("speechocean762", path.parent)
 
 
 READERS = {

@@ -241,11 +241,7 @@ def test_a_killed_process_is_replaced_and_the_weights_stay(finished, tmp_path):
     )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)
-    command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(cut)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (cut / "os-kdft_0" / "config.yaml").is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = begun(grid, cut)
     children = [
         int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and trains(pid, process.pid)
     ]
@@ -264,11 +260,7 @@ def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
     grid = written(tmp_path / "grid.yaml", text)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)
-    command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(cut)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (cut / "os-kdft_0" / "config.yaml").is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = begun(grid, cut)
     process.terminate()
     began = time.monotonic()
     log = process.communicate(timeout=120)[1]
@@ -277,6 +269,16 @@ def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
     assert not (cut / "student-ft_0" / "test.json").exists()
     swept(grid, cut, resume=True)
     assert weights(cut) == weights(whole)
+
+
+def begun(grid: Path, out: Path) -> subprocess.Popen:
+    """The command in a process of its own, its first run begun."""
+    command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "os-kdft_0" / "config.yaml").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
 
 
 def trains(pid: str, parent: int) -> bool:

@@ -18,7 +18,6 @@ from oskdft.utils.lines import fault, numbered_lines
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
 VOX_SPEAKER = re.compile(r"id\d{5}")
 VOX_DEPTH = 3  # folders between the root and the speakers, at most
-ADULT = 16  # [years] from this age on a speaker counts as an adult
 MUSAN = ("music", "noise", "speech")
 KALDI = ("speechbox", "speechocean762", "kaldi")  # corpora with Kaldi tables
 PARTS = ("train", "dev", "test")  # folders of Kaldi tables
@@ -212,35 +211,6 @@ READERS: dict[str, Reader] = {
 }
 
 
-def speaker_info(name: str, root: str | Path) -> dict[str, dict]:
-    """Gender and age of a corpus' speakers: {speaker: {"gender": "m" or "f", "age": years}}.
-
-    Either key is absent where the corpus does not tell; a corpus without such a table gives {}.
-
-    >>> speaker_info("folder", "/data")
-    {}
-    """
-    root = Path(root)
-    if name in KALDI:
-        return _kaldi_info(root)
-    if name in ("librispeech", "mini_librispeech"):
-        return _genders(beside(root, "SPEAKERS.TXT"), r"\|", "SEX")
-    if name in ("voxceleb1", "voxceleb2"):
-        return _genders(beside(root, f"vox{name[-1]}_meta.csv"), r"[\t,]", "GENDER")
-    return {}
-
-
-def age_group(person: dict) -> str:
-    """The group of a speaker of `speaker_info`: "child", "adult", or "" where the age is unknown.
-
-    >>> age_group({"gender": "f", "age": 9}), age_group({})
-    ('child', '')
-    """
-    if "age" not in person:
-        return ""
-    return "adult" if person["age"] >= ADULT else "child"
-
-
 def transcripts_of(name: str, root: str | Path) -> dict[str, dict[str, str]]:
     """What was said, where the corpus tells: {"text" and "phones": {utterance: words or phones}}."""
     if name not in KALDI:
@@ -251,40 +221,3 @@ def transcripts_of(name: str, root: str | Path) -> dict[str, dict[str, str]]:
         for part in PARTS:
             tables[kind] |= kaldi_table(Path(root) / part / kind)
     return {kind: table for kind, table in tables.items() if table}
-
-
-def _kaldi_info(root: Path) -> dict[str, dict]:
-    info: dict[str, dict] = {}
-    for part in PARTS:
-        for speaker, gender in kaldi_table(root / part / "spk2gender").items():
-            info.setdefault(speaker, {})["gender"] = gender
-        ages = root / part / "spk2age"
-        for speaker, age in kaldi_table(ages).items():
-            if not age.isdecimal():
-                raise ValueError(
-                    f"{ages}: {age[:40]!r} of {speaker} is no age in years; correct it"
-                )
-            info.setdefault(speaker, {})["age"] = int(age)
-    return info
-
-
-def beside(root: Path, name: str) -> Path | None:
-    """A table at the root or up to two folders above it (the root may be a part of the corpus)."""
-    folders = (root, *root.resolve().parents[:2])
-    return next((folder / name for folder in folders if (folder / name).exists()), None)
-
-
-def _genders(path: Path | None, separator: str, column: str) -> dict[str, dict]:
-    """{speaker: {"gender": value}} from a table whose header line names the columns."""
-    info: dict[str, dict] = {}
-    if path is None:
-        return info
-    gender = None  # index of the gender's cell, from the header line on
-    for _, line in numbered_lines(path, "table of speakers"):
-        cells = [cell.strip(" ;") for cell in re.split(separator, line)]
-        titles = [cell.upper() for cell in cells]
-        if gender is None and column in titles:
-            gender = titles.index(column)
-        elif gender is not None and len(cells) > gender and not line.startswith(";"):
-            info[cells[0]] = {"gender": cells[gender].lower()}
-    return info

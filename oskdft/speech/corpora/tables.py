@@ -17,10 +17,9 @@ from oskdft.speech.corpora.headers import remembered, scan
 from oskdft.speech.corpora.layouts import (
     READERS,
     Row,
-    age_group,
-    speaker_info,
     transcripts_of,
 )
+from oskdft.speech.corpora.people import age_group, speaker_info
 from oskdft.utils.console import say, some
 
 
