@@ -17,7 +17,7 @@ from oskdft.config import EvalConfig
 from oskdft.evaluation.embedding import Model, embed_files
 from oskdft.evaluation.verifier import load
 from oskdft.speech import quality
-from oskdft.speech.corpora.layouts import audio_below, kaldi_table
+from oskdft.speech.corpora.layouts import PARTS, audio_below, kaldi_table
 from oskdft.utils import lines, provenance
 from oskdft.utils.console import progress
 from oskdft.utils.files import atomic, read_json, require_new_folder, write_json
@@ -44,7 +44,8 @@ def recordings(
     Args: exactly one of
         root: a folder; the id is the path below it.
         listed: a file of lines "path" or "id TAB path", paths relative to the file's folder.
-        scp: wav.scp of Kaldi.
+        scp: wav.scp of Kaldi, paths relative to its folder, or where that is train, dev or test, to the
+            corpus around it.
     Raises:
         ValueError: none or several of them, an id twice, a command in wav.scp, or no recordings.
         FileNotFoundError: no such file or folder.
@@ -65,7 +66,9 @@ def recordings(
         if not source.is_file():
             raise FileNotFoundError(f"{source} is not a file")
         rows = kaldi_table(source).items() if scp else _listed(source)
-        found = [(name, str(source.parent / path)) for name, path in rows]
+        in_corpus = scp and source.parent.name in PARTS  # its paths start at the corpus
+        base = source.parent.parent if in_corpus else source.parent
+        found = [(name, str(base / path)) for name, path in rows]
     commands = [name for name, path in found if path.rstrip().endswith("|")]
     if commands:
         raise ValueError(f"{source}: {commands[0]} is a command; list recordings only")

@@ -50,6 +50,9 @@ def test_lists_and_wav_scp_name_the_same_recordings(speech, tmp_path):
     assert named[0][0] == "u0"
     (speech / "wav.scp").write_text("u0 a/1.wav\nu1 b/1.wav\n")
     assert recordings(scp=speech / "wav.scp") == [named[0], ("u1", str(speech / "b/1.wav"))]
+    (speech / "test").mkdir()
+    (speech / "test" / "wav.scp").write_text("u0 a/1.wav\n")  # as in speechbox
+    assert recordings(scp=speech / "test" / "wav.scp") == [("u0", str(speech / "a/1.wav"))]
     (speech / "plain.txt").write_text("b/my voice.wav\n")
     assert recordings(listed=speech / "plain.txt")[0][0] == "b/my voice.wav"
 
