@@ -131,11 +131,11 @@ class Lesson:
     ) -> dict:
         """The runs of a comparison, as `evidence.compare` returns them.
 
-        Runs of this profile that the package keeps are shown; with ``retrain`` they are trained again.
-        Other runs are trained where they are missing. Says which runs these are.
+        Runs of this profile and these rows that the package keeps are shown; with ``retrain`` they are
+        trained again. Other runs are trained where they are missing. Says which runs these are.
 
         Args:
-            name: of the kept sweep. rows: name -> changes; the first is the reference.
+            name: of the kept sweep. rows: name -> changes of `base`; the first is the reference.
             steps, seeds: updates and number of runs of each row that is trained; 0: those of the
                 kept sweep, or of `budgets`.
             full: one seed with the updates of the profile instead.
@@ -143,12 +143,14 @@ class Lesson:
             ValueError: runs that failed, with their reasons.
         """
         grid, folder = self.kept_grid(name), kept.EVIDENCE / name
-        if self.retrain or not grid:
+        same = grid is not None and grid.rows == rows
+        if self.retrain or not same:
             own = {"device": self.cfg.device, "data.root": self.cfg.data.root}
-            if grid and not steps and not seeds:
-                grid = dataclasses.replace(grid, changes=grid.changes | own)
+            common = (grid.changes if grid else {}) | own
+            if same and not steps and not seeds:
+                grid = dataclasses.replace(grid, changes=common)
             else:
-                changes = own | ({} if full else budgets.short(self.cfg, steps))
+                changes = common | ({} if full else budgets.short(self.cfg, steps))
                 chosen = tuple(budgets.seeds_of(self.cfg, 1 if full else seeds))
                 grid = Grid(self.profile, changes, rows, chosen, next(iter(rows)))
             folder = self.out / "sweeps" / f"{name}-{provenance.digest(grid.text())}"
@@ -175,6 +177,11 @@ class Lesson:
             f"{first['date']} on {first['device']}, commit {first['commit']}"
         )
         return swept
+
+    def base(self, name: str) -> Config:
+        """The configuration that the rows of a sweep change: the profile, with the kept grid's changes."""
+        grid = self.kept_grid(name)
+        return self.cfg.override(grid.changes) if grid else self.cfg
 
     def kept_grid(self, name: str) -> Grid | None:
         """The grid of the sweep that the package keeps under a name, if it is of this profile."""

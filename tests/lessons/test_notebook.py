@@ -107,10 +107,19 @@ def test_kept_runs_are_shown_and_not_trained(lesson, run, packed, tmp_path_facto
     assert other.folder({"seed": 1}).name != found.name
 
 
+def test_other_rows_than_the_kept_ones_are_trained_with_its_changes(packed, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("more"))
+    other = setup("05", "smoke", device="cpu", output_dir=out)
+    assert other.base("pair").train.steps_per_epoch == 1  # of the kept grid: 2 updates, 2 epochs
+    made = other.sweep("pair", {"os-kdft": {}, "constant": {"loss.kd_weight": 0.1}}, steps=2)
+    assert {row["row"] for row in made["rows"]} == {"os-kdft", "constant"}
+    assert len(list(other.out.glob("sweeps/pair-*/*/test.json"))) == 2
+
+
 def test_retrain_trains_what_is_kept(packed, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("again"))
     again = setup("05", "smoke", device="cpu", output_dir=out, retrain=True)
-    made = again.sweep("pair", {})  # rows, seeds and updates of the kept grid
+    made = again.sweep("pair", ROWS)  # seeds and updates of the kept grid
     assert {row["row"] for row in made["rows"]} == set(ROWS)
     assert all(row["updates"]["student"] == 2 for row in made["rows"])
     assert (
