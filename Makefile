@@ -12,7 +12,7 @@ LARGE := {'websocket_max_message_size': 200000000}# bytes; a recording of 100 MB
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce demo lab docs test test-fast test-long test-browser check format lock clean
+.PHONY: help setup reproduce demo lab docs test test-fast test-long test-browser check format lock sbom clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -56,6 +56,13 @@ format: $(READY) ## repair what ruff can repair, strip notebook outputs
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 	@find notebooks -name '*.ipynb' -exec $(PY) -m nbstripout {} +
+
+sbom: $(READY) ## list what is installed: build/sbom.json (CycloneDX) and build/licences.txt
+	@test -x build/sbom-env/bin/cyclonedx-py || { $(PYTHON) -m venv build/sbom-env && \
+	  build/sbom-env/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0; }
+	@build/sbom-env/bin/cyclonedx-py environment $(PY) --of JSON --output-reproducible -o build/sbom.json
+	@PYTHONPATH=. $(PY) tests/tools/licences.py > build/licences.txt
+	@echo build/sbom.json build/licences.txt
 
 lock: ## re-make requirements.lock from the newest releases that pyproject.toml admits
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && \
