@@ -47,9 +47,11 @@ class Run:
         )
         self.main = self.accelerator.is_main_process
         world = self.accelerator.num_processes
-        if cfg.train.batch % world:
-            batch = cfg.train.batch
-            raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
+        if cfg.train.batch % (world * cfg.train.accumulate):
+            parts = f" in {cfg.train.accumulate} parts" if cfg.train.accumulate > 1 else ""
+            raise ValueError(
+                f"train.batch is {cfg.train.batch} over {world} processes{parts}; choose a multiple"
+            )
         # Whatever can be missing is looked for before anything is computed.
         require_everything(cfg, with_teacher=teacher is None)
         self.task = protocol.prepare(cfg)

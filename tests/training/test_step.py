@@ -1,0 +1,83 @@
+"""A training step computed in parts, with recomputed activations, or compiled: the same update."""
+
+from contextlib import closing
+
+import pytest
+import torch
+
+from oskdft import config
+from oskdft.method import strategies
+from oskdft.method.teacher import Teacher
+from oskdft.speech.dataset import loader
+from oskdft.storage import pretrained
+from oskdft.training.loop import StageLoop
+from oskdft.training.run import Run
+from oskdft.utils.process import Interrupts
+
+QUIET = {"augment.probability": 0.0}
+CHANCE = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+
+
+def without_chance(teacher: str) -> Teacher:
+    """A teacher whose student has no dropout, LayerDrop and SpecAugment."""
+    made = pretrained.load_encoder(teacher)
+    for name in (*CHANCE, "layerdrop", "mask_time_prob"):
+        setattr(made.config, name, 0.0)
+    return Teacher(made)
+
+
+def one_step(tmp_path, changes, teacher=None, batch_statistics=True):
+    """Gradients and log of the first step of a smoke run."""
+    cfg = config.load("smoke").override({"device": "cpu"} | changes)
+    out = tmp_path / str(len(list(tmp_path.iterdir())))
+    with Interrupts() as interrupts, closing(Run(cfg, out, False, teacher, interrupts)) as run:
+        stage = strategies.stages(cfg)[0]
+        layers = run.teacher.encoder.config.num_hidden_layers
+        loop = StageLoop(run, strategies.stage_config(cfg, stage, layers), stage, 0, None)
+        if loop.objective.sv is not None:  # weights that differ from class to class
+            weights = loop.objective.sv.class_weight
+            weights.copy_(torch.arange(1.0, len(weights) + 1))
+        loop.prepare()
+        if not batch_statistics:
+            loop.model.backend.norm.eval()
+        loop.meter.reset()
+        loop.step(0, next(iter(loader(loop.data, cfg.train.batch, 1))))
+        figures = {name: value for name, value in loop.meter.sums.items()}
+        return {n: p.grad for n, p in loop.objective.named_parameters()}, figures
+
+
+def alike(one, other, tolerance=1e-5):
+    """Compare the gradients and figures of two steps; rounding is absolute where terms cancel."""
+    (grads, figures), (other_grads, other_figures) = one, other
+    assert figures == pytest.approx(other_figures, rel=tolerance)
+    for name, grad in grads.items():
+        assert (grad is None) == (other_grads[name] is None), name
+        if grad is not None:
+            most = tolerance * float(grad.abs().max()) + 1e-6
+            torch.testing.assert_close(grad, other_grads[name], rtol=0, atol=most, msg=name)
+
+
+@pytest.mark.parametrize("strategy", ["os-kdft", "student-ft"])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(strategy, tmp_path):
+    """Where nothing depends on the batch statistics; also the log, with unequal class weights."""
+    steps = [
+        one_step(
+            tmp_path,
+            QUIET | {"strategy": strategy, "train.accumulate": parts},
+            without_chance("tiny-random-hubert"),
+            batch_statistics=False,
+        )
+        for parts in (1, 4)
+    ]
+    alike(*steps)
+
+
+def test_batch_normalisation_sees_the_crops_of_a_part(tmp_path):
+    steps = [
+        one_step(
+            tmp_path, QUIET | {"train.accumulate": parts}, without_chance("tiny-random-hubert")
+        )
+        for parts in (1, 4)
+    ]
+    assert steps[0][1]["sv"] != pytest.approx(steps[1][1]["sv"], rel=1e-3)
+    assert steps[0][1]["kd_layer1"] == pytest.approx(steps[1][1]["kd_layer1"], rel=1e-5)
