@@ -50,6 +50,7 @@ class StageLoop:
             model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
         if cfg.train.freeze_cnn:
             model.student.encoder.feature_extractor.requires_grad_(False)
+        model.student.checkpointed = cfg.train.checkpointing
         self.model = model
 
         # The data, and the number of steps.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from oskdft import config
-from oskdft.method import strategies
+from oskdft.method import strategies, student
 from oskdft.method.teacher import Teacher
 from oskdft.speech.dataset import loader
 from oskdft.storage import pretrained
@@ -81,3 +81,32 @@ def test_batch_normalisation_sees_the_crops_of_a_part(tmp_path):
     ]
     assert steps[0][1]["sv"] != pytest.approx(steps[1][1]["sv"], rel=1e-3)
     assert steps[0][1]["kd_layer1"] == pytest.approx(steps[1][1]["kd_layer1"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.teacher": "tiny-random-wavlm", "model.student_layers": 2},
+        {"model.teacher": "tiny-random-wav2vec2", "model.student_layers": 2},
+        {"strategy": "teacher-ft"},
+    ],
+)
+def test_layers_that_are_computed_again_give_the_same_gradient(changes, tmp_path, monkeypatch):
+    """With dropout and noise on; every layer runs twice. A teacher that is fine-tuned is a student."""
+    runs, attend = [], student.attend
+
+    def counted(layer, *rest):
+        runs[-1].append(layer)
+        return attend(layer, *rest)
+
+    monkeypatch.setattr(student, "attend", counted)
+    steps = []
+    for checkpointing in (False, True):
+        runs.append([])
+        settings = {"model.adapter_noise": [0.5, 1.0], "train.checkpointing": checkpointing}
+        steps.append(one_step(tmp_path, changes | settings))
+    (grads, figures), (again, figures_again) = steps
+    assert figures == figures_again
+    assert all(torch.equal(g, again[n]) for n, g in grads.items() if g is not None)
+    assert [len(set(map(id, run))) for run in runs] == [2, 2]
+    assert [len(run) for run in runs] == [2, 4]
