@@ -245,6 +245,7 @@ class TrainConfig:
     checkpointing: bool = setting(
         False, "compute encoder layers again in the backward pass, to save memory", source=OURS
     )
+    compile: bool = setting(False, "compile the training step with torch.compile", source=OURS)
     lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0)
     lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0)
     schedule: Literal["paper", "constant", "warmup_cosine"] = setting(

@@ -217,7 +217,7 @@ class Student(nn.Module):
             features = cnn(self.encoder, wave, None if mask is None else lengths)
         hidden = project(self.encoder, features)
         if self.training:
-            hidden = self.encoder._mask_hidden_states(hidden)  # SpecAugment, as the config says
+            hidden = mask_randomly(self.encoder, hidden)
         return add_positions(self.encoder, hidden, mask), mask
 
     def _add_adapter(
@@ -233,12 +233,24 @@ class Student(nn.Module):
     def _layer_dropped(self) -> bool:
         """LayerDrop in training. NumPy's generator, as in SpecAugment; the loop seeds it (surprise 13)."""
         rate = self.encoder.config.layerdrop
-        return self.training and rate > 0 and np.random.random() < rate
+        return self.training and rate > 0 and drawn() < rate
 
     def _stacked(self, states: list[Tensor]) -> Tensor:
         if is_pre_norm(self.encoder):
             states[-1] = self.encoder.encoder.layer_norm(states[-1])
         return torch.stack(states)
+
+
+@torch.compiler.disable
+def mask_randomly(encoder: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """SpecAugment as the encoder's configuration says: [B, T, D] -> [B, T, D]."""
+    return encoder._mask_hidden_states(hidden)
+
+
+@torch.compiler.disable  # a compiled model would draw from torch's generator
+def drawn() -> float:
+    """Draw a number in [0, 1) from NumPy's generator."""
+    return np.random.random()
 
 
 def from_teacher(teacher: PreTrainedModel, model: ModelConfig, switches: Switches) -> Student:

@@ -81,6 +81,8 @@ class StageLoop:
         """Move teacher, student and optimiser to the device, and wrap what several processes share."""
         accelerator, encoder = self.run.accelerator, self.run.teacher.encoder
         self.run.teacher.to(accelerator.device)
+        if self.cfg.train.compile:
+            self.objective.compile(options={"fallback_random": True})  # the noise of a plain run
         self.wrapped, self.wrapped_optimiser = accelerator.prepare(self.objective, self.optimiser)
         # A frozen CNN that student and teacher share runs once for both.
         self.shared_cnn = self.cfg.train.freeze_cnn and teacher.same_cnn(
