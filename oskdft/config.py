@@ -236,6 +236,16 @@ class TrainConfig:
     batch: int = setting(
         128, "crops per update, over all processes; batch normalisation needs two", least=2
     )
+    accumulate: int = setting(
+        1,
+        "parts of a batch, computed one after the other; each has its own batch statistics",
+        source=OURS,
+        above=0,
+    )
+    checkpointing: bool = setting(
+        False, "compute encoder layers again in the backward pass, to save memory", source=OURS
+    )
+    compile: bool = setting(False, "compile the training step with torch.compile", source=OURS)
     lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0)
     lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0)
     schedule: Literal["paper", "constant", "warmup_cosine"] = setting(
@@ -412,6 +422,11 @@ def _check_combinations(cfg: Config) -> None:
     if train.lr_min > train.lr:
         raise ValueError(
             f"train.lr_min is {train.lr_min}; it must not exceed train.lr ({train.lr})"
+        )
+    if train.batch % train.accumulate or train.batch < 2 * train.accumulate:
+        raise ValueError(
+            f"train.accumulate is {train.accumulate}; train.batch ({train.batch}) must be a multiple of "
+            "it, with two crops or more in a part"
         )
     if loss.aam_topk and loss.sv != "aam":
         raise ValueError("loss.aam_topk needs loss.sv=aam; set one of them")

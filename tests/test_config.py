@@ -89,6 +89,8 @@ def test_yaml_number_read_as_text_becomes_a_number():
         ({"augment.noise_snr_db": [1.0]}, "has 1 entries; write 2"),
         ({"augment.noise_snr_db": 5}, "write a list"),
         ({"train.batch": 1}, "at least 2"),
+        ({"train.accumulate": 3}, "train.batch (128) must be a multiple of it"),
+        ({"train.accumulate": 128}, "with two crops or more in a part"),
         ({"train.epochs": 0}, "more than 0"),
         ({"train.lr": 1e-7}, "lr_min"),
         ({"augment.probability": 1.5}, "at least 0 and at most 1"),

@@ -24,6 +24,10 @@ from transformers import (
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch warns.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+# `convolve_by_spectra` is complex: a compiled model calls torch's own functions there, as a plain one does.
+warnings.filterwarnings(
+    "ignore", message="Torchinductor does not support code generation for complex"
+)
 
 FAMILIES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),

@@ -181,6 +181,20 @@ def weighted_cross_entropy(logits: Tensor, label: Tensor, weights: Tensor | None
     return (weight * each).sum() / mean_over_processes(weight.sum())
 
 
+def batch_share(weights: Tensor | None, part: Tensor, whole: Tensor) -> Tensor | float:
+    """Share of a part of a batch in the SV loss of the batch: the class weights of its labels.
+
+    Args:
+        weights: [K], or None for equal weights. part, whole: labels of the part and of the batch.
+
+    >>> batch_share(torch.tensor([1.0, 3.0]), torch.tensor([0]), torch.tensor([0, 1]))
+    tensor(0.2500)
+    """
+    if weights is None or len(part) == len(whole):
+        return len(part) / len(whole)
+    return mean_over_processes(weights[part].sum()) / mean_over_processes(weights[whole].sum())
+
+
 class AamSoftmax(nn.Module):
     """Additive angular margin softmax over K speakers.
 

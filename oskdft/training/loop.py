@@ -5,6 +5,8 @@ everything around the step: epochs, signals, resume, validation, checkpoints.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -48,6 +50,7 @@ class StageLoop:
             model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
         if cfg.train.freeze_cnn:
             model.student.encoder.feature_extractor.requires_grad_(False)
+        model.student.checkpointed = cfg.train.checkpointing
         self.model = model
 
         # The data, and the number of steps.
@@ -78,6 +81,8 @@ class StageLoop:
         """Move teacher, student and optimiser to the device, and wrap what several processes share."""
         accelerator, encoder = self.run.accelerator, self.run.teacher.encoder
         self.run.teacher.to(accelerator.device)
+        if self.cfg.train.compile:
+            self.objective.compile(options={"fallback_random": True})  # the noise of a plain run
         self.wrapped, self.wrapped_optimiser = accelerator.prepare(self.objective, self.optimiser)
         # A frozen CNN that student and teacher share runs once for both.
         self.shared_cnn = self.cfg.train.freeze_cnn and teacher.same_cnn(
@@ -102,31 +107,38 @@ class StageLoop:
         clean, augmented, speaker, rows = (tensor.to(accelerator.device) for tensor in batch)
         self.meter.data_ready()
         seed_all(cfg.seed, self.number, step, self.noise_rank())
+        kd_weight = losses.kd_weight(cfg.loss, epoch, self.epochs)
 
-        # The teacher: hidden states to imitate, without gradient.
-        target = None
-        if self.stage.kd:
-            with accelerator.autocast():
-                target = teacher.imitation_target(
-                    run.teacher,
-                    clean,
-                    augmented,
-                    self.objective.kd.layers,
-                    second_corpus=protocol.uses_kd_corpus(cfg),
-                    shared_cnn=self.shared_cnn,
-                    standardise=cfg.loss.kd_targets == "standardised",
-                )
-
-        # Both paths: the distillation path imitates, the verification path tells speakers apart.
-        parts = self.wrapped(augmented, speaker, target)
-
-        # The sum of the losses.
-        total = total_loss(parts, losses.kd_weight(cfg.loss, epoch, self.epochs))
-
-        # Backward.
         self.wrapped_optimiser.zero_grad()
-        accelerator.backward(total)
-        figures = self.figures(total, parts, augmented.shape[1]) | gradient_norms(self.optimiser)
+        sums: dict[str, Tensor] = {}  # of the losses of all parts
+        for part, synchronised in self.parts(len(speaker)):
+            # The teacher: hidden states to imitate, without gradient.
+            target = None
+            if self.stage.kd:
+                with accelerator.autocast():
+                    target = teacher.imitation_target(
+                        run.teacher,
+                        clean[part],
+                        augmented[part],
+                        self.objective.kd.layers,
+                        second_corpus=protocol.uses_kd_corpus(cfg),
+                        shared_cnn=self.shared_cnn,
+                        standardise=cfg.loss.kd_targets == "standardised",
+                    )
+
+            with synchronised:
+                # Both paths: the distillation path imitates, the verification path tells speakers apart.
+                terms = self.wrapped(augmented[part], speaker[part], target)
+
+                # The sum of the losses.
+                terms = self.objective.share_of_batch(terms, speaker[part], speaker)
+                terms["loss"] = total_loss(terms, kd_weight)
+
+                # Backward.
+                accelerator.backward(terms["loss"])
+            for name, loss in terms.items():
+                sums[name] = sums.get(name, 0.0) + loss.detach()
+        figures = self.figures(sums, augmented.shape[1]) | gradient_norms(self.optimiser)
         self.refuse_infinite(figures, step, rows.tolist())
 
         # The update.
@@ -151,12 +163,23 @@ class StageLoop:
             group["lr"] = 0.0 if frozen else rates[group["name"]]
         return rates
 
-    def figures(self, total: Tensor, parts: dict[str, Tensor], samples: int) -> dict[str, float]:
+    def parts(self, rows: int) -> Iterator[tuple[slice, AbstractContextManager]]:
+        """Rows of each of the ``train.accumulate`` parts of a batch, and the context of its losses.
+
+        Processes exchange gradients in the last part alone.
+        """
+        size = rows // self.cfg.train.accumulate
+        for first in range(0, rows, size):
+            last = first + size == rows
+            alone = nullcontext() if last else self.run.accelerator.no_sync(self.wrapped)
+            yield slice(first, first + size), alone
+
+    def figures(self, parts: dict[str, Tensor], samples: int) -> dict[str, float]:
         """Collect what the log shows of a step: the sum, each loss, and the accuracy.
 
         ``kd_excess`` is the KD loss above its floor, the loss of a perfect student.
         """
-        figures = {"loss": total.item()}
+        figures = {"loss": parts["loss"].item()}
         if "kd" in parts:
             layers = self.objective.kd.layers
             for layer, loss in zip(layers, parts["kd"].tolist(), strict=True):

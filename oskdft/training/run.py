@@ -47,11 +47,15 @@ class Run:
         )
         self.main = self.accelerator.is_main_process
         world = self.accelerator.num_processes
-        if cfg.train.batch % world:
-            batch = cfg.train.batch
-            raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
+        if cfg.train.batch % (world * cfg.train.accumulate):
+            parts = f" in {cfg.train.accumulate} parts" if cfg.train.accumulate > 1 else ""
+            raise ValueError(
+                f"train.batch is {cfg.train.batch} over {world} processes{parts}; choose a multiple"
+            )
         # Whatever can be missing is looked for before anything is computed.
         require_everything(cfg, with_teacher=teacher is None)
+        if cfg.train.compile:
+            require_compiler(self.accelerator.device)
         self.task = protocol.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
@@ -99,6 +103,22 @@ def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
         raise ValueError(
             f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"
         )
+
+
+def require_compiler(device: torch.device) -> None:
+    """Refuse train.compile where torch.compile finds no compiler: C++, and on a GPU Triton.
+
+    Raises:
+        ValueError: a small function cannot be compiled.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"train.compile finds no compiler ({reason}); install g++ (on a GPU also triton), or set "
+            "train.compile=false"
+        ) from None
 
 
 def require_everything(cfg: Config, with_teacher: bool = True) -> None:
