@@ -88,7 +88,7 @@ def add_noise(bottleneck: Tensor, share: tuple[float, float]) -> Tensor:
 
 
 class Student(nn.Module):
-    """Shallow encoder with adapters; one implementation for wav2vec 2.0, HuBERT and WavLM.
+    """Shallow encoder with adapters; one implementation for all families of `encoder`.
 
     Args:
         config: the encoder's architecture, with the student's number of layers.
