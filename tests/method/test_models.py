@@ -12,9 +12,9 @@ from transformers import (
     WavLMModel,
 )
 
-from oskdft.config import BUNDLES, ModelConfig
+from oskdft.config import BUNDLES, Config, ModelConfig
 from oskdft.evaluation import probes
-from oskdft.method import backends, student, teacher
+from oskdft.method import backends, strategies, student, teacher
 from oskdft.method.encoder import (
     architecture,
     build_encoder,
@@ -133,6 +133,44 @@ def test_student_starts_as_the_teacher(encoder):
     own, theirs = made.encoder.state_dict(), encoder.state_dict()
     assert own.keys() <= theirs.keys()
     assert all(torch.equal(own[k], theirs[k]) for k in own)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("order", [(2, 3), (3, 1), (2, 2)])
+def test_student_layers_start_as_the_named_teacher_layers(family, order):
+    torch.manual_seed(0)
+    encoder = build_encoder(architecture(f"tiny-random-{family}", num_hidden_layers=3)).eval()
+    made = student.from_teacher(encoder, dataclasses.replace(MODEL, init_layers=order), CORRECTED)
+    for own, number in zip(made.encoder.encoder.layers, order, strict=True):
+        own, theirs = own.state_dict(), encoder.encoder.layers[number - 1].state_dict()
+        assert all(torch.equal(own[k], theirs[k]) for k in own.keys() & theirs.keys())
+        assert own.keys() ^ theirs.keys() <= {"attention.rel_attn_embed.weight"}
+    if family == "wavlm":
+        own, theirs = (
+            e.encoder.layers[0].attention.rel_attn_embed for e in (made.encoder, encoder)
+        )
+        assert torch.equal(own.weight, theirs.weight)
+    rest = {k: v for k, v in made.encoder.state_dict().items() if not k.startswith("encoder.lay")}
+    assert all(torch.equal(rest[k], encoder.state_dict()[k]) for k in rest)
+
+
+def test_a_layer_that_the_teacher_does_not_have_is_refused(encoder):
+    with pytest.raises(ValueError, match=r"init_layers is \[1, 3\], the teacher has layers 1 to 2"):
+        student.from_teacher(encoder, dataclasses.replace(MODEL, init_layers=(1, 3)), CORRECTED)
+
+
+@pytest.mark.parametrize("strategy", ["scratch", "teacher-ft"])
+def test_layers_to_start_from_need_a_student_that_starts_from_a_teacher(strategy):
+    cfg = Config(strategy=strategy, model=dataclasses.replace(MODEL, init_layers=(1, 2)))
+    with pytest.raises(ValueError, match="starts no student from a teacher; leave model.init_l"):
+        strategies.stages(cfg)
+
+
+def test_a_stage_of_the_teacher_has_all_its_layers_in_order():
+    cfg = Config(strategy="postcomp", model=dataclasses.replace(MODEL, init_layers=(3, 2)))
+    whole, shallow = (strategies.stage_config(cfg, s, 12).model for s in strategies.stages(cfg))
+    assert (whole.student_layers, whole.init_layers) == (12, ())
+    assert (shallow.student_layers, shallow.init_layers) == (2, (3, 2))
 
 
 def test_published_initialisation_leaves_positions_random(encoder):
