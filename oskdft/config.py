@@ -178,6 +178,9 @@ class ModelConfig:
         "facebook/wav2vec2-large-xlsr-53", "name on the hub, folder, or name in oskdft/assets"
     )
     student_layers: int = setting(4, "layers that the student takes over", above=0)
+    init_layers: tuple[int, ...] = setting(
+        (), "teacher layers that they start from; empty: the first ones", source=R
+    )
     adapter_units: int = setting(64, "width of the adapter's bottleneck; 0: no adapters", least=0)
     adapter_layers: tuple[int, ...] = setting((), "student layers with an adapter; empty: all")
     adapter_activation: Literal["relu", "elu"] = setting(
@@ -433,6 +436,15 @@ def _check_combinations(cfg: Config) -> None:
     if model.backend_channels % 8:
         raise ValueError(
             f"model.backend_channels is {model.backend_channels}; ECAPA-TDNN needs a multiple of 8"
+        )
+    if model.init_layers and len(model.init_layers) != model.student_layers:
+        raise ValueError(
+            f"model.init_layers {list(model.init_layers)} must have as many entries as "
+            f"model.student_layers ({model.student_layers})"
+        )
+    if model.init_layers and min(model.init_layers) < 1:
+        raise ValueError(
+            f"model.init_layers is {list(model.init_layers)}; name teacher layers, which count from 1"
         )
     if not all(1 <= layer <= model.student_layers for layer in model.adapter_layers):
         raise ValueError(

@@ -72,7 +72,7 @@ def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False)
     """Build student and back-end as ``cfg.model`` describes them.
 
     Args:
-        teacher: whose first layers the student starts from.
+        teacher: whose layers the student starts from.
         from_scratch: random weights instead; of the teacher only the architecture is used.
     Raises:
         ValueError: more student layers than the teacher has.

@@ -65,14 +65,21 @@ def stages(cfg: Config) -> tuple[Stage, ...]:
     """Return the stages of ``cfg.strategy``.
 
     Raises:
-        ValueError: unknown strategy.
+        ValueError: unknown strategy, or ``model.init_layers`` where no student starts from a teacher.
 
     >>> [stage.name for stage in stages(Config(strategy="precomp"))]
     ['distil', 'fine-tune']
     """
     if cfg.strategy not in STRATEGIES:
         raise ValueError(f"no strategy {cfg.strategy!r}; choose {', '.join(STRATEGIES)}")
-    return STRATEGIES[cfg.strategy]
+    plan = STRATEGIES[cfg.strategy]
+    if cfg.model.init_layers and not any(
+        stage.start == "teacher" and stage.layers == "student" for stage in plan
+    ):
+        raise ValueError(
+            f"strategy {cfg.strategy} starts no student from a teacher; leave model.init_layers empty"
+        )
+    return plan
 
 
 def stage_config(cfg: Config, stage: Stage, teacher_layers: int) -> Config:
@@ -89,7 +96,7 @@ def stage_config(cfg: Config, stage: Stage, teacher_layers: int) -> Config:
     if not stage.adapters:
         model = replace(model, adapter_units=0)
     if stage.layers == "teacher":
-        model = replace(model, student_layers=teacher_layers)
+        model = replace(model, student_layers=teacher_layers, init_layers=())
     if cfg.strategy == "os-kdft2":
         model = replace(model, backend="tft")
     return replace(cfg, model=model)

@@ -89,7 +89,7 @@ def add_noise(bottleneck: Tensor, share: tuple[float, float]) -> Tensor:
 
 
 class Student(nn.Module):
-    """Shallow encoder with adapters; one implementation for wav2vec 2.0, HuBERT and WavLM.
+    """Shallow encoder with adapters; one implementation for all families of `encoder`.
 
     With ``checkpointed`` set, training keeps the input of each layer and computes the layer again in the
     backward pass: less memory, more time, the same numbers.
@@ -254,22 +254,29 @@ def drawn() -> float:
 
 
 def from_teacher(teacher: PreTrainedModel, model: ModelConfig, switches: Switches) -> Student:
-    """Build a student that starts as the teacher's CNN, projection and first layers.
+    """Build a student that starts as the teacher's CNN, projection and layers ``model.init_layers``.
 
-    With student_init "random" the positional convolution, the encoder's layer norm and the mask
+    Without init_layers it starts as the teacher's first layers. WavLM keeps the relative position
+    embedding, which serves all layers, in layer 1: the student's is the teacher's in any case. With
+    student_init "random" the positional convolution, the encoder's layer norm and the mask
     vector stay random, as in the released code (surprise 4); with "copied" they are the teacher's.
 
     Raises:
-        ValueError: more student layers than the teacher has.
+        ValueError: more student layers than the teacher has, or a layer that it does not have.
 
     >>> from oskdft.method.encoder import architecture
     >>> encoder = build_encoder(architecture("tiny-random-hubert"))
-    >>> student = from_teacher(encoder, ModelConfig(student_layers=1), Switches())
-    >>> len(student.encoder.encoder.layers), len(encoder.encoder.layers)
-    (1, 2)
+    >>> student = from_teacher(encoder, ModelConfig(student_layers=1, init_layers=(2,)), Switches())
+    >>> own, theirs = student.encoder.encoder.layers, encoder.encoder.layers
+    >>> len(own), torch.equal(own[0].attention.k_proj.weight, theirs[1].attention.k_proj.weight)
+    (1, True)
     """
     student = Student(student_config(teacher.config, model.student_layers), model, switches)
+    check_init_layers(model.init_layers, teacher.config.num_hidden_layers)
     copied = teacher.state_dict()
+    for own, theirs in enumerate(model.init_layers):
+        for name, weight in teacher.encoder.layers[theirs - 1].state_dict().items():
+            copied[f"encoder.layers.{own}.{name}"] = weight
     if switches.student_init == "random":
         kept_random = ("encoder.pos_conv_embed.", "encoder.layer_norm.", "masked_spec_embed")
         copied = {name: w for name, w in copied.items() if not name.startswith(kept_random)}
@@ -277,6 +284,19 @@ def from_teacher(teacher: PreTrainedModel, model: ModelConfig, switches: Switche
     weights |= {name: weight for name, weight in copied.items() if name in weights}
     student.encoder.load_state_dict(weights)
     return student
+
+
+def check_init_layers(layers: tuple[int, ...], teacher_layers: int) -> None:
+    """Refuse student layers that would start from a layer that the teacher does not have.
+
+    >>> check_init_layers((1, 3), teacher_layers=2)
+    Traceback (most recent call last):
+    ValueError: model.init_layers is [1, 3], the teacher has layers 1 to 2
+    """
+    if layers and max(layers) > teacher_layers:
+        raise ValueError(
+            f"model.init_layers is {list(layers)}, the teacher has layers 1 to {teacher_layers}"
+        )
 
 
 def student_config(teacher: PretrainedConfig, layers: int) -> PretrainedConfig:

@@ -11,6 +11,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from oskdft.config import Config
 from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage
+from oskdft.method.student import check_init_layers
 from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
 from oskdft.speech.corpora.catalogue import find_root
@@ -95,6 +96,7 @@ def _check_layers(cfg: Config, teacher_layers: int) -> None:
             f"the teacher has {teacher_layers} layers; loss.kd_layers {list(wanted)} and "
             f"model.student_layers {cfg.model.student_layers} must not exceed that"
         )
+    check_init_layers(cfg.model.init_layers, teacher_layers)
 
 
 def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
