@@ -5,7 +5,6 @@ A folder of embeddings holds embedded.json (model and list), part-NNNNNN.npz ("i
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from oskdft.evaluation.embedding import Model, embed_files
 from oskdft.evaluation.verifier import load
 from oskdft.speech import quality
 from oskdft.speech.corpora.layouts import PARTS, audio_below, kaldi_table
-from oskdft.utils import lines, provenance
+from oskdft.utils import lines, provenance, torchrun
 from oskdft.utils.console import progress
 from oskdft.utils.files import atomic, read_json, require_new_folder, write_json
 
@@ -100,13 +99,8 @@ def embed_many(
             model; no such model.
     """
     out = Path(out)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device == "auto" and world > 1:
-        import torch  # heavy
-
-        if torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    verifier = load(name, device)
+    rank, world = torchrun.rank(), torchrun.world()
+    verifier = load(name, torchrun.device(device))
     waited = 0.0
     while rank and not (out / STATE).is_file() and waited < CLAIM_S:  # the first process claims
         time.sleep(0.1)

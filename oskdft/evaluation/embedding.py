@@ -4,6 +4,7 @@ A batch never changes an embedding: crops have equal length, and a whole recordi
 padding masked everywhere (`method.encoder.frame_mask`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ from oskdft.evaluation import scoring
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
+from oskdft.utils import torchrun
 from oskdft.utils.console import progress
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
@@ -72,24 +74,63 @@ def embed_files(
     >>> embeddings.full.shape, embeddings.crops.shape
     ((1, 192), (1, 5, 192))
     """
+    recipe, groups = _plan(model, paths, recipe)
+    return _in_order(groups, [*_embedded(model, paths, groups, recipe, half_batch)])
+
+
+def embed_together(
+    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+) -> Embeddings | None:
+    """`embed_files`, to which each process that has met in `torchrun.together` gives its share.
+
+    The batches are those of one process, so the result is the same bit for bit.
+
+    Returns:
+        `Embeddings` in the first process, None in the others.
+    Raises:
+        ValueError: see `embed_files`; or another process has failed.
+    """
+    recipe, groups = _plan(model, paths, recipe)
+    rank, world = torchrun.share()
+    shares = [groups[first::world] for first in range(world)]  # the longest come first, in turn
+    parts = [*_embedded(model, paths, shares[rank], recipe, half_batch)]
+    everything = torchrun.gathered(parts)
+    return None if everything is None else _in_order(sum(shares, []), sum(everything, []))
+
+
+def _plan(
+    model: Model, paths: list[Path], recipe: EvalConfig
+) -> tuple[EvalConfig, list[np.ndarray]]:
+    """The recipe with the batch of the model's device, and the recordings of each batch."""
     seconds = lengths(paths, recipe)
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
-    full = [None] * len(paths)
-    crops = [None] * len(paths)
-    groups = batches_by_length(seconds, recipe.batch_s)
+    return recipe, batches_by_length(seconds, recipe.batch_s)
+
+
+def _embedded(
+    model: Model, paths: list[Path], groups: list[np.ndarray], recipe: EvalConfig, half_batch: bool
+) -> Iterator[Embeddings]:
+    """Embeddings of each group of recordings."""
     for group in progress(groups, "embedding (batches)"):
         waves = [audio.read(paths[i]) for i in group]
-        if recipe.tta != "crops":
-            for i, row in zip(group, model.embed(waves), strict=True):
-                full[i] = row
-        if recipe.tta != "full":
-            for i, row in zip(group, _embed_crops(model, waves, recipe, half_batch), strict=True):
-                crops[i] = row
-    return Embeddings(
-        None if recipe.tta == "crops" else np.stack(full),
-        None if recipe.tta == "full" else np.stack(crops),
-    )
+        full = model.embed(waves) if recipe.tta != "crops" else None
+        crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
+        yield Embeddings(full, crops)
+
+
+def _in_order(groups: list[np.ndarray], parts: list[Embeddings]) -> Embeddings:
+    """The embeddings of all groups, in the order of the recordings."""
+
+    def joined(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+        if any(array is None for array in arrays):
+            return None
+        rows = np.concatenate(arrays)
+        out = np.empty_like(rows)
+        out[np.concatenate(groups)] = rows
+        return out
+
+    return Embeddings(joined([part.full for part in parts]), joined([part.crops for part in parts]))
 
 
 def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
