@@ -5,6 +5,7 @@ padding masked everywhere (`method.encoder.frame_mask`).
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ from oskdft.speech import audio
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
 from oskdft.utils import torchrun
+from oskdft.utils.ahead import ahead
 from oskdft.utils.console import progress
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
@@ -49,18 +51,24 @@ class Embeddings:
 
 
 def embed_files(
-    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+    model: Model,
+    paths: list[Path],
+    recipe: EvalConfig,
+    half_batch: bool = False,
+    seconds: np.ndarray | None = None,
 ) -> Embeddings:
     """Embed recordings by a scoring recipe.
 
     A whole recording is never cut, because that would change its embedding. A recording longer than
-    ``batch_s`` is embedded alone and sets the memory.
+    ``batch_s`` is embedded alone and sets the memory. Threads read the next batches while the model
+    computes.
 
     Args:
         model: in evaluation mode, on the device to use.
         paths: n audio files.
         recipe: tta, crops (C), crop_s [s], batch_s (audio at once [s]).
         half_batch: embed the first half of the crops without adapters, as released (surprise 1).
+        seconds: lengths [n] of recordings that were checked; None: their headers are read.
     Returns:
         `Embeddings`: [n, E] and [n, C, E] float32.
     Raises:
@@ -74,7 +82,8 @@ def embed_files(
     >>> embeddings.full.shape, embeddings.crops.shape
     ((1, 192), (1, 5, 192))
     """
-    recipe, groups = _plan(model, paths, recipe)
+    seconds = lengths(paths, recipe) if seconds is None else seconds
+    recipe, groups = _plan(model, seconds, recipe)
     return _in_order(groups, [*_embedded(model, paths, groups, recipe, half_batch)])
 
 
@@ -90,7 +99,7 @@ def embed_together(
     Raises:
         ValueError: see `embed_files`; or another process has failed.
     """
-    recipe, groups = _plan(model, paths, recipe)
+    recipe, groups = _plan(model, lengths(paths, recipe), recipe)
     rank, world = torchrun.share()
     shares = [groups[first::world] for first in range(world)]  # the longest come first, in turn
     parts = [*_embedded(model, paths, shares[rank], recipe, half_batch)]
@@ -99,10 +108,9 @@ def embed_together(
 
 
 def _plan(
-    model: Model, paths: list[Path], recipe: EvalConfig
+    model: Model, seconds: np.ndarray, recipe: EvalConfig
 ) -> tuple[EvalConfig, list[np.ndarray]]:
     """The recipe with the batch of the model's device, and the recordings of each batch."""
-    seconds = lengths(paths, recipe)
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
     return recipe, batches_by_length(seconds, recipe.batch_s)
@@ -111,12 +119,12 @@ def _plan(
 def _embedded(
     model: Model, paths: list[Path], groups: list[np.ndarray], recipe: EvalConfig, half_batch: bool
 ) -> Iterator[Embeddings]:
-    """Embeddings of each group of recordings."""
-    for group in progress(groups, "embedding (batches)"):
-        waves = [audio.read(paths[i]) for i in group]
-        full = model.embed(waves) if recipe.tta != "crops" else None
-        crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
-        yield Embeddings(full, crops)
+    """Embeddings of each group of recordings; the next groups are read meanwhile."""
+    with closing(ahead(lambda i: audio.read(paths[i]), groups)) as batches:
+        for waves in progress(batches, "embedding (batches)", len(groups)):
+            full = model.embed(waves) if recipe.tta != "crops" else None
+            crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
+            yield Embeddings(full, crops)
 
 
 def _in_order(groups: list[np.ndarray], parts: list[Embeddings]) -> Embeddings:

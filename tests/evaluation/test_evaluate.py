@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,6 +84,27 @@ def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
         full = unit([a])[0] @ unit([b])[0]
         want = (full + np.mean([x @ y for x in crops[0] for y in crops[1]])) / 2
         assert scores[row] == pytest.approx(want, abs=1e-5)
+
+
+def test_recordings_are_read_while_the_model_computes(recordings, monkeypatch):
+    """The model answers for a batch when the next one has been read; without that it waits in vain."""
+    paths, read = [recordings / f"s0/{n}.wav" for n in range(3)], threading.Semaphore(0)
+
+    def read_and_tell(path, original=audio.read):
+        wave = original(path)
+        read.release()
+        return wave
+
+    def embed(batch):
+        if len(batch[0]) > 1.5 * RATE:  # not the last one
+            assert all(read.acquire(timeout=20) for _ in range(2)), "the next batch was not read"
+            read.release()
+        return np.array([[len(wave)] for wave in batch], np.float32)
+
+    monkeypatch.setattr(audio, "read", read_and_tell)
+    stub = SimpleNamespace(device="cpu", embed=embed)
+    rows = embedding.embed_files(stub, paths, config.EvalConfig(tta="full", batch_s=0.1)).full
+    assert rows[:, 0].tolist() == [round(s * RATE) for s in (0.7, 1.6, 2.9)]
 
 
 def test_half_batch_spares_two_of_five_crops_the_adapters(model_folder, recordings):
