@@ -14,7 +14,8 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.speech import audio
+from oskdft.evaluation.windows import embed_whole
+from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
 from oskdft.utils import torchrun
@@ -59,8 +60,9 @@ def embed_files(
 ) -> Embeddings:
     """Embed recordings by a scoring recipe.
 
-    A whole recording is never cut, because that would change its embedding. A recording longer than
-    ``batch_s`` is embedded alone and sets the memory. Threads read the next batches while the model
+    A whole recording is cut into windows only where it is longer than `quality.LONGEST_WHOLE_S`
+    (`evaluation/windows.py`), because that changes its embedding. A recording longer than ``batch_s`` is
+    embedded alone and sets the memory. Threads read the next batches while the model
     computes.
 
     Args:
@@ -113,7 +115,10 @@ def _plan(
     """The recipe with the batch of the model's device, and the recordings of each batch."""
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
-    return recipe, batches_by_length(seconds, recipe.batch_s)
+    long = seconds > quality.LONGEST_WHOLE_S  # each alone: the batches of the others stay the same
+    short = np.flatnonzero(~long)
+    batches = [short[group] for group in batches_by_length(seconds[short], recipe.batch_s)]
+    return recipe, [*np.flatnonzero(long)[:, None], *batches]
 
 
 def _embedded(
@@ -122,7 +127,7 @@ def _embedded(
     """Embeddings of each group of recordings; the next groups are read meanwhile."""
     with closing(ahead(lambda i: audio.read(paths[i]), groups)) as batches:
         for waves in progress(batches, "embedding (batches)", len(groups)):
-            full = model.embed(waves) if recipe.tta != "crops" else None
+            full = embed_whole(model, waves) if recipe.tta != "crops" else None
             crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
             yield Embeddings(full, crops)
 
