@@ -5,10 +5,20 @@
 FLAC files of noise; random weights at the sizes of the shipped student and of releases R and P. Each
 file is embedded whole and in five crops of 3 s. One at a time: eager attention, a batch of 1 and a
 batch of 5. Lengths are drawn between 2 and 10 s, as in read sentences, and from 4 s up as in VoxCeleb.
+
+Also: how many recordings a second one thread decodes, beside the number that the model embeds; and two
+processes of one thread that share the recordings, against one. On busy cores the time that the busier
+process computes is the fairer measure: it is what two idle cores would take.
 """
 
+import contextlib
+import multiprocessing
+import os
+import socket
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
 
@@ -18,11 +28,13 @@ import torch
 
 from oskdft import config
 from oskdft.config import EvalConfig
-from oskdft.evaluation.embedding import Embeddings, embed_files
+from oskdft.evaluation.embedding import Embeddings, embed_files, embed_together
 from oskdft.lessons.costs import multiply_adds
 from oskdft.method import encoder
 from oskdft.method.model import SpeakerModel
 from oskdft.speech import audio
+from oskdft.utils import torchrun
+from oskdft.utils.process import keep_freed_memory
 
 RECIPE = EvalConfig()
 LENGTHS = {"2 to 10 s": (2.0, 10.0), "4 to 20 s": (4.0, 20.0)}
@@ -87,7 +99,84 @@ def student_rows(name: str, paths: list[Path], peak: float, turns: int) -> tuple
         for key, value in taken.items()
     ]  # fmt: skip
     target = "at least 1.5" if measure.DEVICE == "cpu" else "at least 10"
-    return rows, [measure.comparison(f"{label}, {lengths}, batches", *taken.values(), target)]
+    comparisons = [measure.comparison(f"{label}, {lengths}, batches", *taken.values(), target)]
+    whole = EvalConfig(tta="full")
+    pace = measure.interleaved(
+        {
+            f"{name}, embedded whole": lambda: embed_files(model, paths, whole),
+            f"{name}, read by one thread": lambda: [audio.read(path) for path in paths],
+        },
+        turns,
+        20.0,
+    )
+    rows += [measure.row(key, value, per_s=len(paths) / min(value)) for key, value in pace.items()]
+    reading = f"{label}, {lengths}, one reading thread against the model's need"
+    return rows, [*comparisons, measure.comparison(reading, *pace.values(), "at least 1")]
+
+
+def one_of_two(rank: int, port: int, student: tuple, paths: list[Path], pipe: Connection) -> None:
+    """In a process of its own: embed alone or together when told so, and tell the processor time."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    architecture, layers, backend, changes = student
+    model = measure.random_student(architecture, layers, backend, **changes)
+    works = {"alone": embed_files, "together": embed_together}
+    with torchrun.together():
+        while work := works.get(pipe.recv()):
+            start = time.process_time()
+            work(model, paths, RECIPE)
+            pipe.send(time.process_time() - start)
+
+
+@contextlib.contextmanager
+def two_processes(student: tuple, paths: list[Path]) -> Iterator[list[Connection]]:
+    """Pipes to two processes of one thread, which `one_of_two` describes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawn = multiprocessing.get_context("spawn")
+    pipes = [spawn.Pipe() for _ in range(2)]
+    started = [
+        spawn.Process(target=one_of_two, args=(rank, port, student, paths, theirs))
+        for rank, (_, theirs) in enumerate(pipes)
+    ]
+    for process in started:
+        process.start()
+    try:
+        yield [ours for ours, _ in pipes]
+    finally:
+        for ours, _ in pipes:
+            ours.send("end")
+        for process in started:
+            process.join()
+
+
+def sharing_rows(label: str, paths: list[Path], turns: int) -> tuple[list, list]:
+    """Rows and comparisons of one process and of two that share the recordings."""
+    *student, _ = (STUDENTS | QUICK)[label]
+    names = {"alone": f"{label}, one process, one thread", "together": f"{label}, two processes"}
+    busy: dict[str, list[float]] = {word: [] for word in names}  # processor time of the busier one
+    with two_processes(tuple(student), paths) as pipes:
+
+        def told(word: str) -> None:
+            used = pipes[:1] if word == "alone" else pipes
+            for pipe in used:
+                pipe.send(word)
+            busy[word].append(max(pipe.recv() for pipe in used))
+
+        works = {word: lambda word=word: told(word) for word in names}
+        wall = measure.interleaved(works, turns, 60.0)
+    busy = {word: seconds[1:] for word, seconds in busy.items()}  # the first turn does not count
+    rows = [measure.row(names[word], wall[word]) for word in names]
+    rows += [measure.row(f"{names[word]}, processor time", busy[word]) for word in names]
+    target = "at least 1.7 on two idle cores"
+    name = f"{label}, two processes against one"
+    return rows, [
+        measure.comparison(name, wall["alone"], wall["together"], target),
+        measure.comparison(f"{name}, processor time", busy["alone"], busy["together"], target),
+    ]
 
 
 def run(quick: bool) -> dict:
@@ -107,6 +196,11 @@ def run(quick: bool) -> dict:
                 paths = recordings(Path(folder), files[measure.DEVICE], *span)
                 one, two = student_rows(name, paths, peak, 2 if quick else 5)
                 rows, comparisons = rows + one, comparisons + two
+        if measure.DEVICE == "cpu":
+            label = next(iter(QUICK if quick else STUDENTS))
+            paths = recordings(Path(folder), 8 if quick else 200, 2.0, 10.0)
+            one, two = sharing_rows(label, paths, 2 if quick else 5)
+            rows, comparisons = rows + one, comparisons + two
     return {"rows": rows, "comparisons": comparisons}
 
 

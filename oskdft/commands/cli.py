@@ -277,22 +277,29 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure EER, minDCF and Cllr on a trial list, and who pays for the errors."""
+    """Measure EER, minDCF and Cllr on a trial list, and who pays for the errors.
+
+    The processes of torchrun share the recordings; the first one prints and writes.
+    """
     from oskdft.evaluation import evaluate as module
+    from oskdft.utils import torchrun
 
     if embeddings:
         if model or root or snorm or groups:
             raise ValueError("with --embeddings give --trials and --scores alone")
+        if torchrun.rank():
+            return  # there are no recordings to share
         result = module.evaluate_embedded(embeddings, trials, scores)
         show(result, as_json, module.report_text(result))
         return
     if not model or root is None:
         raise ValueError("give --model and --root, or --embeddings")
     columns = [column.strip() for column in groups.split(",") if column.strip()]
-    result = module.evaluate(
-        model, trials, root, scores, snorm, tta=not no_tta, device=device, columns=columns
-    )
-    show(result, as_json, module.report_text(result))
+    with torchrun.together():
+        device = torchrun.device(device)
+        result = module.evaluate(model, trials, root, scores, snorm, not no_tta, device, columns)
+    if result is not None:
+        show(result, as_json, module.report_text(result))
 
 
 @app.command()
@@ -332,6 +339,8 @@ def embed(
 
     Recordings that are not fit for use are left out of a folder; the exit code is then 1.
     """
+    from oskdft.utils import torchrun
+
     if out is None:
         raise ValueError("name where the embeddings go: --out")
     if files:
@@ -339,7 +348,8 @@ def embed(
 
         if root or listed or scp or ark:
             raise ValueError("give files, or one of --root, --list and --scp, not both")
-        module.embed_to(files, out, model, device)
+        with torchrun.together():
+            module.embed_to(files, out, model, torchrun.device(device))
         return
     from oskdft.evaluation import embed_many
     from oskdft.utils.console import say

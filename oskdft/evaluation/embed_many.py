@@ -5,9 +5,9 @@ A folder of embeddings holds embedded.json (model and list), part-NNNNNN.npz ("i
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from oskdft.evaluation.embedding import Model, embed_files
 from oskdft.evaluation.verifier import load
 from oskdft.speech import quality
 from oskdft.speech.corpora.layouts import PARTS, audio_below, kaldi_table
-from oskdft.utils import lines, provenance
+from oskdft.utils import lines, provenance, torchrun
+from oskdft.utils.ahead import ahead
 from oskdft.utils.console import progress
 from oskdft.utils.files import atomic, read_json, require_new_folder, write_json
 
@@ -100,13 +101,8 @@ def embed_many(
             model; no such model.
     """
     out = Path(out)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device == "auto" and world > 1:
-        import torch  # heavy
-
-        if torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    verifier = load(name, device)
+    rank, world = torchrun.rank(), torchrun.world()
+    verifier = load(name, torchrun.device(device))
     waited = 0.0
     while rank and not (out / STATE).is_file() and waited < CLAIM_S:  # the first process claims
         time.sleep(0.1)
@@ -114,8 +110,13 @@ def embed_many(
     _claim(out, found, verifier.described)
     starts = range(rank * PART, len(found), world * PART)
     waiting = [start for start in starts if not _part(out, start).is_file()]
-    for start in progress(waiting, f"embedding (parts of {PART})"):
-        _make(verifier.model, found[start : start + PART], _part(out, start))
+    checks = ahead(lambda start: _checked(found[start : start + PART]), ([s] for s in waiting))
+    parts = progress(
+        zip(waiting, checks, strict=True), f"embedding (parts of {PART})", len(waiting)
+    )
+    with closing(checks):
+        for start, [checked] in parts:
+            _make(verifier.model, checked, _part(out, start))
     bad: dict[str, str] = {}
     embedded = 0
     for start in starts:
@@ -147,18 +148,33 @@ def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict) -> None
         write_json(require_new_folder(out) / STATE, state)
 
 
-def _make(model: Model, found: Sequence[tuple[str, str]], part: Path) -> None:
-    """Embed one part; the file with the embeddings is written last."""
-    good, rows, bad = [], [], {}
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Recordings of a part (id, path) whose headers show no fault, their lengths [s], id -> fault of others."""
+
+    good: list[tuple[str, str]]
+    seconds: list[float]
+    bad: dict[str, str]
+
+
+def _checked(found: Sequence[tuple[str, str]]) -> Checked:
+    checked = Checked([], [], {})
     for name, path in found:
         try:
-            quality.require_file(path, whole=True)
-            good.append((name, path))
+            checked.seconds.append(quality.require_file(path, whole=True))
+            checked.good.append((name, path))
         except (ValueError, OSError) as error:
-            bad[name] = " ".join(str(error).split())
+            checked.bad[name] = " ".join(str(error).split())
+    return checked
+
+
+def _make(model: Model, checked: Checked, part: Path) -> None:
+    """Embed one part; the file with the embeddings is written last."""
+    good, rows, bad = checked.good, [], dict(checked.bad)
     try:
         if good:
-            rows = list(embed_files(model, [Path(path) for _, path in good], READS).full)
+            paths, seconds = [Path(path) for _, path in good], np.array(checked.seconds)
+            rows = list(embed_files(model, paths, READS, seconds=seconds).full)
     except (ValueError, OSError):  # a recording that shows its fault when it is decoded: one by one
         kept, rows = [], []
         for name, path in good:

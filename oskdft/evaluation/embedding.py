@@ -4,6 +4,8 @@ A batch never changes an embedding: crops have equal length, and a whole recordi
 padding masked everywhere (`method.encoder.frame_mask`).
 """
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +14,12 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.speech import audio
+from oskdft.evaluation.windows import embed_whole
+from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
+from oskdft.utils import torchrun
+from oskdft.utils.ahead import ahead
 from oskdft.utils.console import progress
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
@@ -47,18 +52,25 @@ class Embeddings:
 
 
 def embed_files(
-    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+    model: Model,
+    paths: list[Path],
+    recipe: EvalConfig,
+    half_batch: bool = False,
+    seconds: np.ndarray | None = None,
 ) -> Embeddings:
     """Embed recordings by a scoring recipe.
 
-    A whole recording is never cut, because that would change its embedding. A recording longer than
-    ``batch_s`` is embedded alone and sets the memory.
+    A whole recording is cut into windows only where it is longer than `quality.LONGEST_WHOLE_S`
+    (`evaluation/windows.py`), because that changes its embedding. A recording longer than ``batch_s`` is
+    embedded alone and sets the memory. Threads read the next batches while the model
+    computes.
 
     Args:
         model: in evaluation mode, on the device to use.
         paths: n audio files.
         recipe: tta, crops (C), crop_s [s], batch_s (audio at once [s]).
         half_batch: embed the first half of the crops without adapters, as released (surprise 1).
+        seconds: lengths [n] of recordings that were checked; None: their headers are read.
     Returns:
         `Embeddings`: [n, E] and [n, C, E] float32.
     Raises:
@@ -72,24 +84,66 @@ def embed_files(
     >>> embeddings.full.shape, embeddings.crops.shape
     ((1, 192), (1, 5, 192))
     """
-    seconds = lengths(paths, recipe)
+    seconds = lengths(paths, recipe) if seconds is None else seconds
+    recipe, groups = _plan(model, seconds, recipe)
+    return _in_order(groups, [*_embedded(model, paths, groups, recipe, half_batch)])
+
+
+def embed_together(
+    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+) -> Embeddings | None:
+    """`embed_files`, to which each process that has met in `torchrun.together` gives its share.
+
+    The batches are those of one process, so the result is the same bit for bit.
+
+    Returns:
+        `Embeddings` in the first process, None in the others.
+    Raises:
+        ValueError: see `embed_files`; or another process has failed.
+    """
+    recipe, groups = _plan(model, lengths(paths, recipe), recipe)
+    rank, world = torchrun.share()
+    shares = [groups[first::world] for first in range(world)]  # the longest come first, in turn
+    parts = [*_embedded(model, paths, shares[rank], recipe, half_batch)]
+    everything = torchrun.gathered(parts)
+    return None if everything is None else _in_order(sum(shares, []), sum(everything, []))
+
+
+def _plan(
+    model: Model, seconds: np.ndarray, recipe: EvalConfig
+) -> tuple[EvalConfig, list[np.ndarray]]:
+    """The recipe with the batch of the model's device, and the recordings of each batch."""
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
-    full = [None] * len(paths)
-    crops = [None] * len(paths)
-    groups = batches_by_length(seconds, recipe.batch_s)
-    for group in progress(groups, "embedding (batches)"):
-        waves = [audio.read(paths[i]) for i in group]
-        if recipe.tta != "crops":
-            for i, row in zip(group, model.embed(waves), strict=True):
-                full[i] = row
-        if recipe.tta != "full":
-            for i, row in zip(group, _embed_crops(model, waves, recipe, half_batch), strict=True):
-                crops[i] = row
-    return Embeddings(
-        None if recipe.tta == "crops" else np.stack(full),
-        None if recipe.tta == "full" else np.stack(crops),
-    )
+    long = seconds > quality.LONGEST_WHOLE_S  # each alone: the batches of the others stay the same
+    short = np.flatnonzero(~long)
+    batches = [short[group] for group in batches_by_length(seconds[short], recipe.batch_s)]
+    return recipe, [*np.flatnonzero(long)[:, None], *batches]
+
+
+def _embedded(
+    model: Model, paths: list[Path], groups: list[np.ndarray], recipe: EvalConfig, half_batch: bool
+) -> Iterator[Embeddings]:
+    """Embeddings of each group of recordings; the next groups are read meanwhile."""
+    with closing(ahead(lambda i: audio.read(paths[i]), groups)) as batches:
+        for waves in progress(batches, "embedding (batches)", len(groups)):
+            full = embed_whole(model, waves) if recipe.tta != "crops" else None
+            crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
+            yield Embeddings(full, crops)
+
+
+def _in_order(groups: list[np.ndarray], parts: list[Embeddings]) -> Embeddings:
+    """The embeddings of all groups, in the order of the recordings."""
+
+    def joined(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+        if any(array is None for array in arrays):
+            return None
+        rows = np.concatenate(arrays)
+        out = np.empty_like(rows)
+        out[np.concatenate(groups)] = rows
+        return out
+
+    return Embeddings(joined([part.full for part in parts]), joined([part.crops for part in parts]))
 
 
 def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:

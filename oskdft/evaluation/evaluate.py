@@ -8,7 +8,11 @@ import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
-from oskdft.evaluation.embedding import Model, embed_files, scores_by_policy
+from oskdft.evaluation.embedding import (
+    Model,
+    embed_together,
+    scores_by_policy,
+)
 from oskdft.evaluation.verifier import load
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
@@ -25,7 +29,7 @@ def score_list(
     recipe: EvalConfig,
     half_batch: bool = False,
     cohort: list[Path] | None = None,
-) -> np.ndarray:
+) -> np.ndarray | None:
     """Scores of a trial list under one policy.
 
     Args:
@@ -33,7 +37,8 @@ def score_list(
         recipe: ``tta`` is the policy. half_batch: see `embed_files`.
         cohort: recordings of a cohort, one per speaker, for AS-norm; None leaves the cosines.
     Returns:
-        [P] cosines in [-1, 1], or standard deviations with ``cohort``.
+        [P] cosines in [-1, 1], or standard deviations with ``cohort``. Under `torchrun.together` the
+        processes share the recordings; all but the first return None.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
 
@@ -47,11 +52,13 @@ def score_list(
     (2,)
     """
     paths = [Path(root) / path for path in trials.paths]
-    embeddings = embed_files(model, paths, recipe, half_batch)
+    embeddings = embed_together(model, paths, recipe, half_batch)
+    others = embed_together(model, cohort, recipe, half_batch) if cohort else None
+    if embeddings is None:
+        return None
     scores = scores_by_policy(embeddings, trials)[recipe.tta]
-    if cohort is None:
+    if others is None:
         return scores
-    others = embed_files(model, cohort, recipe, half_batch)
     pairs = np.stack([trials.enrol, trials.test], 1)
     top = min(recipe.snorm_top, len(cohort))
     return scoring.as_norm(scores, pairs, embeddings.single(), others.single(), top)
@@ -96,7 +103,7 @@ def evaluate(
     tta: bool = True,
     device: str = "auto",
     columns: Sequence[str] = (),
-) -> dict:
+) -> dict | None:
     """Score a trial list with a model: the result of `oskdft evaluate`.
 
     Args:
@@ -111,7 +118,8 @@ def evaluate(
         `report` and `provenance.facts`; where the model has a calibration for the policy and no
         cohort is given, "cllr" is the Cllr of calibrated scores. With columns, "groups" column ->
         `groups.by_group` at "groups_threshold": the model's own, or where the scores have none, the
-        threshold of the EER.
+        threshold of the EER. None in all but the first of the processes of `torchrun.together`, which
+        share the recordings.
     Raises:
         FileNotFoundError: no such list, recording or cohort.
         ValueError: a faulty list, one class missing, no such model, or a recording that cannot be
@@ -142,6 +150,8 @@ def evaluate(
     cfg = from_dict(verifier.described["config"])
     half_batch = cfg.switches.eval_path == "half_batch"
     scores = score_list(verifier.model, listed, root, recipe, half_batch, others)
+    if scores is None:
+        return None  # the first process goes on
     if scores_to:
         left = [listed.paths[i] for i in listed.enrol]
         right = [listed.paths[i] for i in listed.test]
@@ -261,7 +271,9 @@ def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto
     """
     require_new(out)
     verifier = load(name, device)
-    embeddings = embed_files(verifier.model, files, replace(verifier.recipe, tta="full")).full
+    made = embed_together(verifier.model, files, replace(verifier.recipe, tta="full"))
+    if made is None:
+        return  # the first process of torchrun writes
     paths = np.array([str(path) for path in files])
     with atomic(out, "wb") as file:
-        np.savez(file, embeddings=embeddings.astype(np.float32), paths=paths)
+        np.savez(file, embeddings=made.full.astype(np.float32), paths=paths)

@@ -7,6 +7,7 @@ import numpy as np
 
 from oskdft.config import EvalConfig
 from oskdft.evaluation import scoring
+from oskdft.evaluation.windows import embed_whole
 from oskdft.speech import audio
 from oskdft.speech.quality import doubts, require_file, require_wave
 from oskdft.storage import onnx_model
@@ -61,7 +62,7 @@ class Verifier:
         >>> load("classroom", quick=True).embed(np.sin(np.arange(16_000.0))).shape
         (192,)
         """
-        return self.model.embed([self._wave(wave_or_path)])[0]
+        return embed_whole(self.model, [self._wave(wave_or_path)])[0]
 
     def score(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> float:
         """Cosine of two whole recordings in [-1, 1], higher means more alike.

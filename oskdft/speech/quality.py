@@ -10,8 +10,10 @@ no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when dec
 NaN or infinite samples                    --full`, or the command that reads the missing piece
 more than one channel               fault  uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
-longer than `LONGEST_WHOLE_S`       fault  only where a recording is embedded whole: training and
-                                           `eval.tta=crops` cut crops from any length
+longer than `LONGEST_S`, or of      fault  only where a recording is embedded whole: training and
+more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length
+longer than `LONGEST_WHOLE_S`       doubt  embedded whole as the mean of windows of equal length, at
+                                           most 30 s: `evaluation/windows.py` states the rule
 shorter than `SURE_S`               doubt
 another rate than ``SAMPLE_RATE``   doubt  resampled at each reading
 peak below `SILENCE`                doubt  uploads: a fault, the microphone is off
@@ -33,6 +35,7 @@ SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (o
 # [s] In ONNX form memory grows with the square of the length: the shipped student needed 1.4 GB for
 # 120 s and 3.6 GB for 200 s. The longest recording of VoxCeleb1 has 145 s.
 LONGEST_WHOLE_S = 150.0
+LONGEST_S = 3600.0  # [s] a recording is decoded at once: 230 MB (our choice)
 SILENCE = 10 ** (-60 / 20)  # peak, 60 dB below full scale: noise of a muted microphone
 FULL_SCALE = 0.9999  # a 16-bit converter has no larger sample
 CLIPPED_SHARE = 1e-3  # of the samples at full scale: more than the peaks of sound speech
@@ -50,10 +53,10 @@ def is_short(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | 
     return samples < SHORTEST_S * rate
 
 
-def is_too_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
+def is_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
     """Whether recordings are longer than `LONGEST_WHOLE_S`; arguments as in `is_short`.
 
-    >>> is_too_long(151, rate=1)
+    >>> is_long(151, rate=1)
     True
     """
     return samples > LONGEST_WHOLE_S * rate
@@ -90,11 +93,9 @@ def length_fault(samples: int, rate: int, whole: bool = False) -> str:
     """
     if is_short(samples, rate):
         return f"is {samples / rate:.2f} s long; give at least {SHORTEST_S} s of speech"
-    if whole and is_too_long(samples, rate):
-        return (
-            f"is {samples / rate:.0f} s long; at most {LONGEST_WHOLE_S:.0f} s are embedded whole; "
-            "cut it"
-        )
+    longest = min(LONGEST_S, audio.MOST_SAMPLES / rate)
+    if whole and samples > longest * rate:
+        return f"is {samples / rate:.0f} s long; at most {longest:.0f} s are embedded whole; cut it"
     return ""
 
 
@@ -173,6 +174,9 @@ def doubts(name: str, wave: np.ndarray, rate: int = SAMPLE_RATE) -> list[str]:
     findings = {
         f"has {rate} Hz, not {SAMPLE_RATE}": rate != SAMPLE_RATE,
         f"is {len(wave) / SAMPLE_RATE:.2f} s long": len(wave) < SURE_S * SAMPLE_RATE,
+        f"is {len(wave) / SAMPLE_RATE:.0f} s long, embedded in windows": is_long(
+            len(wave), SAMPLE_RATE
+        ),
         "is silent": is_silent(wave),
         "is clipped": is_clipped(wave),
     }

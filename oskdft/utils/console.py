@@ -1,6 +1,7 @@
 """Output for the user: messages, tables, progress as a bar on a terminal or as plain lines elsewhere."""
 
 import builtins
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,12 +10,31 @@ from typing import TypeVar
 T = TypeVar("T")
 PLAIN_EVERY_S = 10.0  # between two progress lines
 
+_silent = False
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Print neither messages nor progress inside the block.
+
+    >>> with silent():
+    ...     say("not printed")
+    """
+    global _silent
+    _silent = True
+    try:
+        yield
+    finally:
+        _silent = False
+
 
 def say(text: str) -> None:
     """Print a line for the user on stderr, so that stdout holds results only.
 
     In a notebook the line goes to stdout, because Jupyter shows stderr as an error.
     """
+    if _silent:
+        return
     in_notebook = hasattr(builtins, "__IPYTHON__")
     print(text, file=sys.stdout if in_notebook else sys.stderr, flush=True)
 
@@ -26,7 +46,9 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
     [1, 2]
     """
     total = len(items) if total is None and hasattr(items, "__len__") else total
-    if sys.stderr.isatty():
+    if _silent:
+        yield from items
+    elif sys.stderr.isatty():
         yield from _bar(items, label, total)
     else:
         yield from _lines(items, label, total)

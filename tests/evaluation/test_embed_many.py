@@ -60,10 +60,10 @@ def test_lists_and_wav_scp_name_the_same_recordings(speech, tmp_path):
 def test_a_killed_call_is_resumed(speech, tmp_path, monkeypatch):
     made = embed_many._make
 
-    def killed(model, found, part):
+    def killed(model, checked, part):
         if part.name == "part-000001.npz":
             raise KeyboardInterrupt
-        made(model, found, part)
+        made(model, checked, part)
 
     found = recordings(root=speech)
     monkeypatch.setattr(embed_many, "_make", killed)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ import soundfile
 import torch
 
 from oskdft import config
-from oskdft.evaluation import bootstrap, embedding, evaluate, metrics, score_file, scoring, verifier
+from oskdft.evaluation import (
+    bootstrap,
+    embedding,
+    evaluate,
+    metrics,
+    score_file,
+    scoring,
+    verifier,
+    windows,
+)
 from oskdft.evaluation.verifier import load
 from oskdft.method import model
 from oskdft.speech import audio, quality
@@ -82,6 +93,27 @@ def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
         full = unit([a])[0] @ unit([b])[0]
         want = (full + np.mean([x @ y for x in crops[0] for y in crops[1]])) / 2
         assert scores[row] == pytest.approx(want, abs=1e-5)
+
+
+def test_recordings_are_read_while_the_model_computes(recordings, monkeypatch):
+    """The model answers for a batch when the next one has been read; without that it waits in vain."""
+    paths, read = [recordings / f"s0/{n}.wav" for n in range(3)], threading.Semaphore(0)
+
+    def read_and_tell(path, original=audio.read):
+        wave = original(path)
+        read.release()
+        return wave
+
+    def embed(batch):
+        if len(batch[0]) > 1.5 * RATE:  # not the last one
+            assert all(read.acquire(timeout=20) for _ in range(2)), "the next batch was not read"
+            read.release()
+        return np.array([[len(wave)] for wave in batch], np.float32)
+
+    monkeypatch.setattr(audio, "read", read_and_tell)
+    stub = SimpleNamespace(device="cpu", embed=embed)
+    rows = embedding.embed_files(stub, paths, config.EvalConfig(tta="full", batch_s=0.1)).full
+    assert rows[:, 0].tolist() == [round(s * RATE) for s in (0.7, 1.6, 2.9)]
 
 
 def test_half_batch_spares_two_of_five_crops_the_adapters(model_folder, recordings):
@@ -219,8 +251,32 @@ def test_verifier(model_folder, recordings):
         verifier.verify(a, b)
 
 
-def test_a_whole_recording_has_a_longest_length(model_folder, tmp_path, monkeypatch):
+def test_a_long_recording_is_the_mean_of_its_windows(model_folder, tmp_path, monkeypatch):
+    """3.2 s in windows of at most 1 s: four of 0.8 s. Up to the limit nothing changes, bit for bit."""
     monkeypatch.setattr(quality, "LONGEST_WHOLE_S", 2.0)
+    monkeypatch.setattr(windows, "WINDOW_S", 1.0)
+    loaded = verifier.load(model_folder, "cpu")
+    wave, short = waves(3.2, 2.0)
+    rows = [loaded.model.embed([wave[i : i + 12_800]])[0] for i in range(0, 51_200, 12_800)]
+    lengths = [np.sqrt((row**2).sum()) for row in rows]
+    mean = sum(row / length for row, length in zip(rows, lengths, strict=True))
+    want = mean / np.sqrt((mean**2).sum()) * np.mean(lengths)
+    assert np.abs(loaded.embed(wave) - want).max() <= 1e-5
+    assert np.abs(loaded.model.embed([wave])[0] - want).max() > 1e-3
+    paths = [tmp_path / f"{name}.wav" for name in ("long", "short", "second")]
+    for path, one in zip(paths, (wave, short, short[:31_000]), strict=True):
+        soundfile.write(path, one, RATE, subtype="FLOAT")
+    recipe = config.EvalConfig(tta="full", batch_s=99)
+    all_, others = (embedding.embed_files(loaded.model, p, recipe).full for p in (paths, paths[1:]))
+    assert np.array_equal(all_[0], loaded.embed(wave)) and np.array_equal(all_[1:], others)
+    assert np.array_equal(loaded.embed(short), loaded.model.embed([short])[0])
+    found = loaded.verify(paths[0], paths[1])
+    assert found["warnings"] == [f"{paths[0]} is 3 s long, embedded in windows"]
+    assert found["score"] == loaded.score(wave, short)
+
+
+def test_a_whole_recording_has_a_longest_length(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "LONGEST_S", 2.0)
     long, said = (
         tmp_path / "long.wav",
         r"is 3 s long; at most 2 s are embedded whole; cut it",

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import oskdft
-from oskdft.evaluation import verifier
+from oskdft.evaluation import verifier, windows
 from oskdft.method.model import SpeakerModel
+from oskdft.speech import quality
 from oskdft.storage.onnx_model import OnnxModel
 from oskdft.utils.files import ASSETS
 
@@ -18,13 +19,18 @@ def noise(*seconds: float) -> list[np.ndarray]:
     return [rng.normal(0, 0.1, round(s * 16_000)).astype(np.float32) for s in seconds]
 
 
-def test_shipped_onnx_file_is_the_shipped_student():
+def test_shipped_onnx_file_is_the_shipped_student(monkeypatch):
     exact, quick = oskdft.load("classroom", "cpu"), verifier.load("classroom", quick=True)
     assert isinstance(exact.model, SpeakerModel) and isinstance(quick.model, OnnxModel)
     assert exact.threshold == quick.threshold is not None
     for wave in noise(0.5, 2.3, 7.0):
         ours, theirs = exact.embed(wave), quick.embed(wave)
         assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max()
+    monkeypatch.setattr(quality, "LONGEST_WHOLE_S", 2.0)  # the last one in windows
+    monkeypatch.setattr(windows, "WINDOW_S", 1.0)
+    assert np.abs(exact.embed(wave) - ours).max() > 1e-2 * np.abs(ours).max()
+    ours, theirs = exact.embed(wave), quick.embed(wave)
+    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max()
     pair = noise(1.1, 3.0)
     assert quick.score(*pair) == pytest.approx(exact.score(*pair), abs=1e-5)
 

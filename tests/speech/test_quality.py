@@ -79,8 +79,14 @@ def test_what_one_command_refuses_none_accepts(tmp_path, monkeypatch, name, comm
 
 
 def test_limits_of_a_wave():
-    assert quality.length_fault(150 * SAMPLE_RATE, SAMPLE_RATE, whole=True) == ""
-    assert "cut it" in quality.length_fault(150 * SAMPLE_RATE + 1, SAMPLE_RATE, whole=True)
-    assert quality.length_fault(999 * SAMPLE_RATE, SAMPLE_RATE) == ""
+    assert quality.length_fault(3600 * SAMPLE_RATE, SAMPLE_RATE, whole=True) == ""
+    assert "cut it" in quality.length_fault(3600 * SAMPLE_RATE + 1, SAMPLE_RATE, whole=True)
+    most = quality.audio.MOST_SAMPLES  # at 48 kHz fewer than 3600 s
+    assert quality.length_fault(most, 48_000, whole=True) == ""
+    assert "at most 2796 s" in quality.length_fault(most + 1, 48_000, whole=True)
+    assert quality.length_fault(9999 * SAMPLE_RATE, SAMPLE_RATE) == ""
+    long = np.full(151 * SAMPLE_RATE, 0.5)
+    assert quality.doubts("clip", long) == ["clip is 151 s long, embedded in windows"]
+    assert quality.doubts("clip", long[:-SAMPLE_RATE]) == []
     assert quality.is_silent(np.full(9, 9e-4)) and not quality.is_silent(np.full(9, -1.1e-3))
     assert quality.doubts("clip", 0.5 * np.ones(2 * SAMPLE_RATE)) == []

@@ -1,8 +1,10 @@
 """Two processes: batch normalisation is that over the whole batch; a signal to one stops both alike."""
 
+import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,11 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from faults import harness
 
 from oskdft.commands import cli
+from oskdft.speech import audio
 from oskdft.storage import tensors
 from oskdft.training import loop, validation
 from oskdft.utils import distributed
@@ -186,3 +190,37 @@ def test_torchrun_needs_no_gpu(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert read_json(out / "report.json")["config"]["device"] == "auto"
+
+
+def launched(processes: int, *words: object) -> subprocess.CompletedProcess:
+    """`oskdft` with one thread in each of so many processes; one: without torchrun."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [sys.executable, *(launch if processes > 1 else ()), "-m", "oskdft", *map(str, words)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+
+
+def test_two_processes_evaluate_as_one(model_folder, recordings, tmp_path):
+    """Scores with crops and cohort are equal bit for bit; the first process alone prints and writes."""
+    for speaker in ("s0", "s1", "s2"):
+        shutil.copytree(recordings / speaker, tmp_path / "cohort" / speaker)
+    words = ["evaluate", "--model", model_folder, "--trials", recordings / "trials.txt"]
+    words += ["--root", recordings, "--snorm", tmp_path / "cohort", "--json", "--scores"]
+    one, two = (launched(count, *words, tmp_path / f"{count}.txt") for count in (1, 2))
+    assert one.returncode == two.returncode == 0, two.stderr[-2000:]
+    assert json.loads(two.stdout) == json.loads(one.stdout)
+    assert (tmp_path / "2.txt").read_bytes() == (tmp_path / "1.txt").read_bytes()
+
+
+def test_a_file_that_one_process_cannot_read_ends_both(model_folder, recordings, tmp_path):
+    """Its header is sound, so that only the process that decodes it sees the fault."""
+    long, cut = recordings / "s0/2.wav", tmp_path / "cut.flac"  # unlike lengths: a batch each
+    audio.write(cut, np.random.default_rng(0).normal(0, 0.1, 16_000))
+    cut.write_bytes(cut.read_bytes()[:20_000])
+    done = launched(2, "embed", long, cut, "--model", model_folder, "--out", tmp_path / "e.npz")
+    assert done.returncode == 1 and f"oskdft: {cut} " in done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("oskdft: ")]
+    assert all(str(cut) in line or "another process of this command" in line for line in said)
+    assert not (tmp_path / "e.npz").exists()

@@ -44,7 +44,7 @@ class Report:
     counts: list[str] = fault("more than was published; is another corpus in the folder?")
     trials: list[str] = fault("trial lists do not fit the corpus")
     other_rate: list[str] = doubt(f"not at {SAMPLE_RATE} Hz; resampled at every reading")
-    too_long: list[str] = doubt(f"longer than {quality.LONGEST_WHOLE_S:.0f} s; not embedded whole")
+    too_long: list[str] = doubt(f"longer than {quality.LONGEST_WHOLE_S:.0f} s; embedded in windows")
     silent: list[str] = doubt("silent (peak below -60 dB of full scale)")
     unused_stereo: list[str] = doubt(
         "have more than one channel and are no rooms of the augmentation"
@@ -140,7 +140,7 @@ def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: He
     if corpus.kind == "speech":
         samples, rate = headers["samples"], headers["rate"]
         report.too_short = names(read & quality.is_short(samples, rate))
-        report.too_long = names(read & quality.is_too_long(samples, rate))
+        report.too_long = names(read & quality.is_long(samples, rate))
 
 
 def _decode(report: Report, utterances: Utterances, headers: Headers) -> None:

@@ -1,0 +1,51 @@
+"""Whole recordings of any length: one longer than `quality.LONGEST_WHOLE_S` is the mean of its windows.
+
+The recording is cut into the fewest consecutive windows of equal length (to a sample) of at most
+`WINDOW_S`. The direction of its embedding is the mean of the windows' unit embeddings, each weighted by
+its length, which is the same for all. The length of its embedding is the mean of their lengths.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from oskdft.config import SAMPLE_RATE
+from oskdft.evaluation.scoring import normalise
+from oskdft.speech import quality
+
+if TYPE_CHECKING:  # the module behind it reads corpora, which one answer does not need
+    from oskdft.evaluation.embedding import Model
+
+WINDOW_S = 30.0  # [s] memory of an ONNX model grows with its square (our choice)
+
+
+def embed_whole(model: "Model", waves: list[np.ndarray]) -> np.ndarray:
+    """Embeddings [n, E] float32 of n whole recordings; those that are not too long in one batch.
+
+    Args:
+        waves: n times [N] samples at 16 kHz.
+
+    >>> from types import SimpleNamespace
+    >>> model = SimpleNamespace(embed=lambda waves: np.array([[len(wave), 0.0] for wave in waves]))
+    >>> embed_whole(model, [np.zeros(16_000), np.zeros(16_000 * 151)]).tolist()
+    [[16000.0, 0.0], [402666.65625, 0.0]]
+    """
+    long = [len(wave) > quality.LONGEST_WHOLE_S * SAMPLE_RATE for wave in waves]
+    if not any(long):
+        return model.embed(waves)
+    batch = [wave for wave, is_long in zip(waves, long, strict=True) if not is_long]
+    short = iter(model.embed(batch) if batch else ())
+    rows = [
+        _mean_of_windows(model, wave) if is_long else next(short)
+        for wave, is_long in zip(waves, long, strict=True)
+    ]
+    return np.stack(rows)
+
+
+def _mean_of_windows(model: "Model", wave: np.ndarray) -> np.ndarray:
+    """Embedding [E] of a long recording, one window after the other."""
+    count = math.ceil(len(wave) / round(WINDOW_S * SAMPLE_RATE))
+    rows = np.concatenate([model.embed([window]) for window in np.array_split(wave, count)])
+    length = np.linalg.norm(rows, axis=1).mean()
+    return (normalise(normalise(rows).mean(0)) * length).astype(np.float32)
