@@ -233,6 +233,7 @@ def _faults(root: Path, names: list[str], speech: bool) -> list[str]:
     headers = scan(root, lambda: names, len(names))
     samples, rate, channels = headers["samples"], headers["rate"], headers["channels"]
     suspects = (channels != 1) | quality.is_short(samples, rate)  # absent and unreadable: -1
+    suspects |= (rate < audio.LOWEST_RATE) | (rate > audio.HIGHEST_RATE)
     faults = []
     for row in np.flatnonzero(suspects).tolist():
         path = root / names[row]

@@ -15,8 +15,10 @@ more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any l
 longer than `LONGEST_WHOLE_S`       doubt  embedded whole as the mean of windows of equal length, at
                                            most 30 s: `evaluation/windows.py` states the rule
 shorter than `SURE_S`               doubt
+rate outside 4,000 to 192,000 Hz    fault  `audio.rate_fault`
 another rate than ``SAMPLE_RATE``   doubt  resampled at each reading
-peak below `SILENCE`                doubt  uploads: a fault, the microphone is off
+peak below `SILENCE`                doubt  uploads: a fault, the microphone is off; a constant offset
+                                           does not count
 clipped, see `is_clipped`           doubt
 ==================================  =====  =====================================================
 
@@ -63,12 +65,12 @@ def is_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | b
 
 
 def is_silent(wave: np.ndarray) -> bool:
-    """Whether no sample exceeds `SILENCE`.
+    """Whether no sample is further than `SILENCE` from the mean: a constant is an offset, no sound.
 
-    >>> is_silent(np.zeros(10)), is_silent(np.array([0.0, -0.5]))
+    >>> is_silent(np.full(10, 0.3)), is_silent(np.array([0.0, -0.5]))
     (True, False)
     """
-    return float(np.abs(wave).max(initial=0.0)) < SILENCE
+    return len(wave) == 0 or float(np.abs(wave - wave.mean(axis=0)).max()) < SILENCE
 
 
 def is_clipped(wave: np.ndarray) -> bool:
@@ -110,6 +112,8 @@ def header_fault(header: audio.AudioInfo, speech: bool = True, whole: bool = Fal
     >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2))
     'has 2 channels; make it mono'
     """
+    if fault := audio.rate_fault(header.rate):
+        return fault
     if header.channels != 1:
         return f"has {header.channels} channels; make it mono"
     return length_fault(header.samples, header.rate, whole) if speech else ""

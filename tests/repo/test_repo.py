@@ -162,7 +162,10 @@ def test_ci_audits_the_lock_and_tries_the_newest_releases_weekly():
     assert "notebooks" in OPTIONS["testpaths"] and "--nbmake" in OPTIONS["addopts"]
     assert "pip-audit --strict --requirement requirements.lock --require-hashes" in audit[1]
     pin = subprocess.run(audit[2].partition(" >")[0], shell=True, cwd=ROOT, stdout=subprocess.PIPE)
-    assert re.fullmatch(rb"torch==[\d.]+\n", pin.stdout) and "--strict --requirement torch.txt" in audit[3]
+    assert (
+        re.fullmatch(rb"torch==[\d.]+\n", pin.stdout)
+        and "--strict --requirement torch.txt" in audit[3]
+    )
     assert "if" not in workflow["jobs"]["audit"]
 
 

@@ -9,7 +9,7 @@ import soundfile
 
 from oskdft.config import SAMPLE_RATE, EvalConfig
 from oskdft.evaluation import embedding
-from oskdft.evaluation.verifier import Verifier
+from oskdft.evaluation.verifier import Verifier, load
 from oskdft.speech import quality
 from oskdft.speech.corpora.check import check
 from oskdft.speech.corpora.tables import Utterances
@@ -85,8 +85,20 @@ def test_limits_of_a_wave():
     assert quality.length_fault(most, 48_000, whole=True) == ""
     assert "at most 2796 s" in quality.length_fault(most + 1, 48_000, whole=True)
     assert quality.length_fault(9999 * SAMPLE_RATE, SAMPLE_RATE) == ""
-    long = np.full(151 * SAMPLE_RATE, 0.5)
+    long = 0.5 * np.sin(np.arange(151 * SAMPLE_RATE))
     assert quality.doubts("clip", long) == ["clip is 151 s long, embedded in windows"]
     assert quality.doubts("clip", long[:-SAMPLE_RATE]) == []
-    assert quality.is_silent(np.full(9, 9e-4)) and not quality.is_silent(np.full(9, -1.1e-3))
-    assert quality.doubts("clip", 0.5 * np.ones(2 * SAMPLE_RATE)) == []
+    click = np.zeros(9_999)
+    click[5] = 9e-4
+    assert quality.is_silent(click) and not quality.is_silent(-1.2 * click)
+    assert quality.doubts("clip", 0.5 * np.sin(np.arange(2 * SAMPLE_RATE))) == []
+
+
+def test_a_constant_is_silence_in_every_form_of_a_model():
+    exact, quick = load("classroom", "cpu"), load("classroom", quick=True)
+    for offset in (0.0, 0.3, -1.0, 1e-3):
+        wave = np.full(SAMPLE_RATE, offset, np.float32)
+        assert quality.is_silent(wave)
+        found = quick.verify(wave, SPEECH)
+        assert found["probability"] is None and "wave is silent" in found["warnings"]
+        assert exact.score(wave, SPEECH) == pytest.approx(found["score"], abs=1e-5)

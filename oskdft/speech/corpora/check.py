@@ -39,6 +39,9 @@ class Report:
     missing: list[str] = fault("named in the tables, absent on disk; complete the corpus")
     unreadable: list[str] = fault("cannot be read; copy or download them again")
     stereo: list[str] = fault("have more than one channel; make them mono")
+    wrong_rate: list[str] = fault(
+        f"not at {audio.LOWEST_RATE} to {audio.HIGHEST_RATE} Hz; resample them"
+    )
     too_short: list[str] = fault(f"shorter than {quality.SHORTEST_S} s; take them out")
     damaged: list[str] = fault("cut off or not finite; copy or download them again")
     counts: list[str] = fault("more than was published; is another corpus in the folder?")
@@ -129,7 +132,9 @@ def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: He
     read = headers["samples"] >= 0
     report.missing = names(headers["size"] < 0)
     report.unreadable = [headers.errors[row] for row in sorted(headers.errors)]
-    report.other_rate = with_value(read & (headers["rate"] != SAMPLE_RATE), "rate", "Hz")
+    wrong = read & (headers["rate"] < audio.LOWEST_RATE) | (headers["rate"] > audio.HIGHEST_RATE)
+    report.wrong_rate = with_value(wrong, "rate", "Hz")
+    report.other_rate = with_value(read & ~wrong & (headers["rate"] != SAMPLE_RATE), "rate", "Hz")
     stereo = read & (headers["channels"] != 1)
     if corpus.kind == "rooms" and stereo.any():  # the augmentation does not read every folder
         every_name = list(rows.names())
