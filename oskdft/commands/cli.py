@@ -471,6 +471,20 @@ def figures(
 
 
 @app.command()
+def grade(
+    files: Annotated[list[Path], typer.Argument(help="Notebooks that a class hands in.")],
+    as_json: Json = False,
+) -> None:
+    """Print which exercises of notebooks are right, from their stored outputs; runs nothing."""
+    from oskdft.lessons import grade as module
+
+    rows = module.grade(files)
+    show({"notebooks": rows}, as_json, module.text(rows))
+    if any(row["problem"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx or int8.")],
     out: Annotated[Path, typer.Option(help="New folder for the export.")],
