@@ -353,6 +353,10 @@ def embed(
         return
     from oskdft.evaluation import embed_many
     from oskdft.utils.console import say
+    from oskdft.utils.files import require_new
+
+    for suffix in (".ark", ".scp") if ark else ():
+        require_new(f"{ark}{suffix}", "--ark")
 
     done = embed_many.embed_many(embed_many.recordings(root, listed, scp), out, model, device)
     say(f"{done.embedded} embeddings in {out}, {len(done.bad)} recordings left out")
