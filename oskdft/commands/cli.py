@@ -27,6 +27,9 @@ app.add_typer(data, name="data")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Root = Annotated[str, typer.Option(help="Folder of the corpus; else $OSKDFT_DATA/NAME, data/NAME.")]
 Model = Annotated[str, typer.Option(help='Run folder, exported folder, or "classroom".')]
+Channel = Annotated[
+    int, typer.Option(help="Read this channel, from 1 on; 0: recordings must be mono.", min=0)
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
 
@@ -274,6 +277,7 @@ def evaluate(
     groups: Annotated[
         str, typer.Option(help="Columns of the table of speakers, such as gender,age.")
     ] = "",
+    channel: Channel = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -285,7 +289,7 @@ def evaluate(
     from oskdft.utils import torchrun
 
     if embeddings:
-        if model or root or snorm or groups:
+        if model or root or snorm or groups or channel:
             raise ValueError("with --embeddings give --trials and --scores alone")
         if torchrun.rank():
             return  # there are no recordings to share
@@ -297,7 +301,9 @@ def evaluate(
     columns = [column.strip() for column in groups.split(",") if column.strip()]
     with torchrun.together():
         device = torchrun.device(device)
-        result = module.evaluate(model, trials, root, scores, snorm, not no_tta, device, columns)
+        result = module.evaluate(
+            model, trials, root, scores, snorm, not no_tta, device, columns, channel
+        )
     if result is not None:
         show(result, as_json, module.report_text(result))
 
@@ -333,6 +339,7 @@ def embed(
     scp: Annotated[str, typer.Option(help="wav.scp of Kaldi.")] = "",
     ark: Annotated[str, typer.Option(help="Also write PREFIX.ark and PREFIX.scp of Kaldi.")] = "",
     model: Model = "classroom",
+    channel: Channel = 0,
     device: Device = "auto",
 ) -> None:
     """Write the embeddings of recordings; a folder is resumed, and torchrun shares the work.
@@ -349,12 +356,13 @@ def embed(
         if root or listed or scp or ark:
             raise ValueError("give files, or one of --root, --list and --scp, not both")
         with torchrun.together():
-            module.embed_to(files, out, model, torchrun.device(device))
+            module.embed_to(files, out, model, torchrun.device(device), channel)
         return
     from oskdft.evaluation import embed_many
     from oskdft.utils.console import say
 
-    done = embed_many.embed_many(embed_many.recordings(root, listed, scp), out, model, device)
+    found = embed_many.recordings(root, listed, scp)
+    done = embed_many.embed_many(found, out, model, device, channel)
     say(f"{done.embedded} embeddings in {out}, {len(done.bad)} recordings left out")
     for name, reason in done.bad.items():
         say(f"left out: {name}: {reason}")

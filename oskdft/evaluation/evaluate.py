@@ -29,6 +29,7 @@ def score_list(
     recipe: EvalConfig,
     half_batch: bool = False,
     cohort: list[Path] | None = None,
+    channel: int = 0,
 ) -> np.ndarray | None:
     """Scores of a trial list under one policy.
 
@@ -36,6 +37,7 @@ def score_list(
         model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
         recipe: ``tta`` is the policy. half_batch: see `embed_files`.
         cohort: recordings of a cohort, one per speaker, for AS-norm; None leaves the cosines.
+        channel: of the recordings, see `audio.channel_fault`.
     Returns:
         [P] cosines in [-1, 1], or standard deviations with ``cohort``. Under `torchrun.together` the
         processes share the recordings; all but the first return None.
@@ -52,8 +54,8 @@ def score_list(
     (2,)
     """
     paths = [Path(root) / path for path in trials.paths]
-    embeddings = embed_together(model, paths, recipe, half_batch)
-    others = embed_together(model, cohort, recipe, half_batch) if cohort else None
+    embeddings = embed_together(model, paths, recipe, half_batch, channel)
+    others = embed_together(model, cohort, recipe, half_batch, channel) if cohort else None
     if embeddings is None:
         return None
     scores = scores_by_policy(embeddings, trials)[recipe.tta]
@@ -103,6 +105,7 @@ def evaluate(
     tta: bool = True,
     device: str = "auto",
     columns: Sequence[str] = (),
+    channel: int = 0,
 ) -> dict | None:
     """Score a trial list with a model: the result of `oskdft evaluate`.
 
@@ -114,6 +117,7 @@ def evaluate(
         tta: the policy of the model's recipe; False scores full utterances only.
         device: "auto", "cpu", "cuda" or "cuda:N".
         columns: of the table of speakers at the root, see `people.groups_of`.
+        channel: of the recordings, see `audio.channel_fault`.
     Returns:
         `report` and `provenance.facts`; where the model has a calibration for the policy and no
         cohort is given, "cllr" is the Cllr of calibrated scores. With columns, "groups" column ->
@@ -149,7 +153,7 @@ def evaluate(
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
     cfg = from_dict(verifier.described["config"])
     half_batch = cfg.switches.eval_path == "half_batch"
-    scores = score_list(verifier.model, listed, root, recipe, half_batch, others)
+    scores = score_list(verifier.model, listed, root, recipe, half_batch, others, channel)
     if scores is None:
         return None  # the first process goes on
     if scores_to:
@@ -252,12 +256,14 @@ def report_text(result: dict) -> str:
     )
 
 
-def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto") -> None:
+def embed_to(
+    files: list[Path], out: Path, name: str | Path, device: str = "auto", channel: int = 0
+) -> None:
     """Write the embeddings of whole recordings as a NumPy archive.
 
     Args:
         files: n audio files. out: archive of "embeddings" [n, E] float32 and "paths" [n].
-        name, device: of the model, see `verifier.load`.
+        name, device: of the model, see `verifier.load`. channel: see `audio.channel_fault`.
     Raises:
         ValueError: out exists, no such model, or a recording that is too short or too long.
 
@@ -271,7 +277,8 @@ def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto
     """
     require_new(out)
     verifier = load(name, device)
-    made = embed_together(verifier.model, files, replace(verifier.recipe, tta="full"))
+    recipe = replace(verifier.recipe, tta="full")
+    made = embed_together(verifier.model, files, recipe, channel=channel)
     if made is None:
         return  # the first process of torchrun writes
     paths = np.array([str(path) for path in files])

@@ -61,22 +61,26 @@ def info(path: str | Path) -> AudioInfo:
     return _opened(path, lambda file, _: AudioInfo(file.frames, file.samplerate, file.channels))
 
 
-def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
+def read(
+    path: str | Path, start: int = 0, samples: int | None = None, channel: int = 0
+) -> np.ndarray:
     """Read ``samples`` samples from ``start`` on; nothing else is decoded.
 
     A file at another rate than ``SAMPLE_RATE`` is resampled, with one warning per file.
 
     Args:
-        path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file, mono. (In the last page of an
-            OGG file libsndfile finds ``start`` only to about 10 ms.)
+        path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file. (In the last page of an OGG file
+            libsndfile finds ``start`` only to about 10 ms.)
         start: first sample, counted at ``SAMPLE_RATE``.
         samples: number of samples, counted at ``SAMPLE_RATE``; None reads to the end.
+        channel: from 1 on; 0: the file must be mono.
 
     Returns:
         [N] float32 in [-1, 1]; N < samples only where the file ends.
 
     Raises:
-        ValueError: empty, cut off, not audio, stereo, not finite, or start beyond the end.
+        ValueError: empty, cut off, not audio, not finite, start beyond the end, or see
+            `channel_fault`.
         FileNotFoundError: no such file.
 
     >>> import tempfile
@@ -89,17 +93,35 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
         raise ValueError(f"start {start}, samples {samples}: start from 0, read at least 1 sample")
 
     def piece(file: soundfile.SoundFile, name: str) -> np.ndarray:
-        if file.channels != 1:
-            raise ValueError(
-                f"{name} has {file.channels} channels; make it mono: "
-                f"ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.wav"
-            )
+        if fault := channel_fault(file.channels, channel):
+            raise ValueError(f"{name} {fault}")
         if file.samplerate == SAMPLE_RATE:
-            return _decode(file, name, start, samples)
+            return _decode(file, name, start, samples, channel)
         _warn_rate(name, file.samplerate)
-        return _decode_resampled(file, name, start, samples)
+        return _decode_resampled(file, name, start, samples, channel)
 
     return _opened(path, piece)
+
+
+def channel_fault(channels: int, channel: int) -> str:
+    """Why a recording with so many channels is refused; empty where it is not.
+
+    Args:
+        channel: the one to be read, from 1 on; 0: the recording must be mono.
+
+    >>> channel_fault(2, 0), channel_fault(1, 2), channel_fault(2, 2)
+    ('has 2 channels; make it mono, or choose one: --channel 1 (training: data.channel=1)', \
+'has 1 channel and no channel 2; choose another one', '')
+    """
+    if channels != 1 and not channel:
+        return (
+            f"has {channels} channels; make it mono, or choose one: --channel 1 "
+            "(training: data.channel=1)"
+        )
+    if channel > channels:
+        plural = "s" * (channels != 1)
+        return f"has {channels} channel{plural} and no channel {channel}; choose another one"
+    return ""
 
 
 def decode(path: str | Path) -> np.ndarray:
@@ -188,8 +210,13 @@ def _ends_with_a_whole_page(source: str | shards.Member) -> bool:
     return at + 27 + len(segments) + sum(segments) == len(tail)
 
 
-def _decode(file: soundfile.SoundFile, name: str, start: int, samples: int | None) -> np.ndarray:
-    """[N] or [N, channels] float32 at the rate of the file; fewer samples than promised: error."""
+def _decode(
+    file: soundfile.SoundFile, name: str, start: int, samples: int | None, channel: int = 0
+) -> np.ndarray:
+    """[N] or [N, channels] float32 at the rate of the file; fewer samples than promised: error.
+
+    With a channel [N] of that one.
+    """
     if file.frames == 0:
         raise ValueError(f"{name} holds no samples; copy or download it again")
     if start >= file.frames:
@@ -209,6 +236,8 @@ def _decode(file: soundfile.SoundFile, name: str, start: int, samples: int | Non
         )
     if not np.isfinite(wave).all():
         raise ValueError(f"{name} contains NaN or infinite samples; write the file again")
+    if channel and wave.ndim > 1:
+        return np.ascontiguousarray(wave[:, channel - 1])
     return wave
 
 
@@ -218,7 +247,7 @@ def _warn_rate(name: str, rate: int) -> None:
 
 
 def _decode_resampled(
-    file: soundfile.SoundFile, name: str, start: int, samples: int | None
+    file: soundfile.SoundFile, name: str, start: int, samples: int | None, channel: int
 ) -> np.ndarray:
     """`_decode` at ``SAMPLE_RATE``; a crop equals the same piece of the whole file resampled."""
     # `file_block` samples of the file last as long as `block` samples of the result.
@@ -228,10 +257,10 @@ def _decode_resampled(
     context = math.ceil(CONTEXT_S * file.samplerate / file_block)  # blocks on each side
     first = max(start // block - context, 0)  # block
     if samples is None:
-        wave = _decode(file, name, first * file_block, None)
+        wave = _decode(file, name, first * file_block, None, channel)
     else:
         blocks = math.ceil((start + samples) / block) - first + context
-        wave = _decode(file, name, first * file_block, blocks * file_block)
+        wave = _decode(file, name, first * file_block, blocks * file_block, channel)
     wave = resample(wave, file.samplerate, SAMPLE_RATE)[start - first * block :]
     if len(wave) == 0:
         raise ValueError(f"{name} has no sample {start} at {SAMPLE_RATE} Hz; start earlier")

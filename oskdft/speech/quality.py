@@ -8,7 +8,8 @@ finding                             kind   exception
 ==================================  =====  =====================================================
 no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when decoded: `data check
 NaN or infinite samples                    --full`, or the command that reads the missing piece
-more than one channel               fault  uploads: the channels are averaged
+more than one channel               fault  read where one is chosen (``channel``, from 1 on; 0: none);
+                                           uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
 longer than `LONGEST_S`, or of      fault  only where a recording is embedded whole: training and
 more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length
@@ -99,44 +100,52 @@ def length_fault(samples: int, rate: int, whole: bool = False) -> str:
     return ""
 
 
-def header_fault(header: audio.AudioInfo, speech: bool = True, whole: bool = False) -> str:
+def header_fault(
+    header: audio.AudioInfo, speech: bool = True, whole: bool = False, channel: int = 0
+) -> str:
     """Why a file with this header is refused; empty where it is not.
 
     Args:
         header: from `audio.info` or from a scan.
         speech: False for noise and room responses, which may be short.
-        whole: whether the recording is embedded whole.
+        whole: whether the recording is embedded whole. channel: see `audio.channel_fault`.
 
-    >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2))
-    'has 2 channels; make it mono'
+    >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2), channel=1)
+    ''
     """
-    if header.channels != 1:
+    if not speech and header.channels != 1:
         return f"has {header.channels} channels; make it mono"
+    if fault := audio.channel_fault(header.channels, channel):
+        return fault
     return length_fault(header.samples, header.rate, whole) if speech else ""
 
 
-def require_file(path: Path, whole: bool = True) -> float:
+def require_file(path: Path, whole: bool = True, channel: int = 0) -> float:
     """Length [s] of a recording that is fit for embedding, from its header.
 
     Args:
-        path: audio file. whole: whether the recording is embedded whole.
+        path: audio file. whole: whether the recording is embedded whole. channel: see
+            `audio.channel_fault`.
 
     Raises:
         ValueError: a fault that the header shows. FileNotFoundError: no such file.
     """
     header = audio.info(path)
-    if fault := header_fault(header, whole=whole):
+    if fault := header_fault(header, whole=whole, channel=channel):
         raise ValueError(f"{path} {fault}")
     return header.samples / header.rate
 
 
-def lengths(paths: list[Path], recipe: EvalConfig) -> np.ndarray:
+def lengths(paths: list[Path], recipe: EvalConfig, channel: int = 0) -> np.ndarray:
     """Lengths [n] in seconds of recordings that are fit for embedding with ``recipe``.
+
+    Args:
+        channel: see `audio.channel_fault`.
 
     Raises:
         ValueError: a fault that a header shows. FileNotFoundError: no such file.
     """
-    return np.array([require_file(path, whole=recipe.tta != "crops") for path in paths])
+    return np.array([require_file(path, recipe.tta != "crops", channel) for path in paths])
 
 
 def require_wave(wave: np.ndarray) -> np.ndarray:
