@@ -272,6 +272,10 @@ def evaluate(
         Path | None, typer.Option(help="Folder of oskdft embed, in place of --model and --root.")
     ] = None,
     scores: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
+    enrol: Annotated[
+        Path | None,
+        typer.Option(help='Lines "model file file ...": the trials name these models first.'),
+    ] = None,
     snorm: Annotated[Path | None, typer.Option(help="AS-norm with this cohort folder.")] = None,
     no_tta: Annotated[bool, typer.Option("--no-tta", help="Full utterances only.")] = False,
     groups: Annotated[
@@ -283,17 +287,18 @@ def evaluate(
 ) -> None:
     """Measure EER, minDCF and Cllr on a trial list, and who pays for the errors.
 
-    The processes of torchrun share the recordings; the first one prints and writes.
+    A list without labels gives scores only. The processes of torchrun share the recordings; the first
+    one prints and writes.
     """
     from oskdft.evaluation import evaluate as module
     from oskdft.utils import torchrun
 
     if embeddings:
         if model or root or snorm or groups or channel:
-            raise ValueError("with --embeddings give --trials and --scores alone")
+            raise ValueError("with --embeddings give --trials, --enrol and --scores alone")
         if torchrun.rank():
             return  # there are no recordings to share
-        result = module.evaluate_embedded(embeddings, trials, scores)
+        result = module.evaluate_embedded(embeddings, trials, scores, enrol)
         show(result, as_json, module.report_text(result))
         return
     if not model or root is None:
@@ -302,22 +307,29 @@ def evaluate(
     with torchrun.together():
         device = torchrun.device(device)
         result = module.evaluate(
-            model, trials, root, scores, snorm, not no_tta, device, columns, channel
+            model, trials, root, scores, snorm, not no_tta, device, columns, channel, enrol
         )
     if result is not None:
         show(result, as_json, module.report_text(result))
 
 
 @app.command()
-def score(file: Path, as_json: Json = False) -> None:
+def score(
+    file: Path,
+    columns: Annotated[
+        str, typer.Option(help="What the columns are, such as id,id,label,score.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
     """Compute the metrics of a score file.
 
-    Its lines have the form "label score" or "label id id score".
+    Its lines have the form "label score", "label id id score" or "id id label score".
     """
     from oskdft.evaluation import metrics, score_file
     from oskdft.utils import provenance
 
-    result = score_file.score_file(file) | {"versions": provenance.versions()}
+    names = [name.strip() for name in columns.split(",")] if columns else []
+    result = score_file.score_file(file, names) | {"versions": provenance.versions()}
     trial_list = f"list          {result['list']}; a score file does not name it"
     text = [metrics.summary_text(result), trial_list, provenance.listed(result["versions"])]
     show(result, as_json, "\n".join(text))

@@ -210,6 +210,33 @@ def _embed_crops(
     return np.concatenate(parts, 1)
 
 
+def enrolled(embeddings: Embeddings, trials: Trials) -> Embeddings:
+    """Embeddings of ``trials.paths``; a model's is the mean of the unit embeddings of its recordings.
+
+    With crops the c-th crop of a model is the mean of the unit embeddings of the c-th crops.
+
+    Args:
+        embeddings: of the recordings ``trials.recordings()``.
+
+    >>> none = np.zeros(1, int)
+    >>> trials = Trials(None, none, none + 1, ["ada", "c"], "mine", 0, {"ada": ["a", "b"]})
+    >>> enrolled(Embeddings(np.array([[2.0, 0], [0, 1], [0, 3]]), None), trials).full.tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
+    if trials.models is None:
+        return embeddings
+    row = {name: number for number, name in enumerate(trials.recordings())}
+    rows = [[row[name] for name in trials.recordings_of(path)] for path in trials.paths]
+
+    def means(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        units = scoring.normalise(array)
+        return np.stack([units[own].mean(0) for own in rows])
+
+    return Embeddings(means(embeddings.full), means(embeddings.crops))
+
+
 def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.ndarray]:
     """Cosine scores of a trial list under every scoring policy that the embeddings allow.
 

@@ -9,8 +9,10 @@ import numpy as np
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
 from oskdft.evaluation.embedding import (
+    Embeddings,
     Model,
     embed_together,
+    enrolled,
     scores_by_policy,
 )
 from oskdft.evaluation.verifier import load
@@ -53,11 +55,12 @@ def score_list(
     >>> score_list(student.model, read_trials(root / "list.txt"), root, student.recipe).shape
     (2,)
     """
-    paths = [Path(root) / path for path in trials.paths]
+    paths = [Path(root) / path for path in trials.recordings()]
     embeddings = embed_together(model, paths, recipe, half_batch, channel)
     others = embed_together(model, cohort, recipe, half_batch, channel) if cohort else None
     if embeddings is None:
         return None
+    embeddings = enrolled(embeddings, trials)
     scores = scores_by_policy(embeddings, trials)[recipe.tta]
     if others is None:
         return scores
@@ -73,7 +76,8 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
         scores: [P]. trials: their list. recipe: the scoring recipe.
         notes: model, mode, checkpoint, normalisation: added to the recipe.
     Returns:
-        `metrics.summary` and "eer_ci" [low, high] (fractions), "recipe" name -> value.
+        `metrics.summary` and "eer_ci" [low, high] (fractions), "recipe" name -> value. Of a list without
+        labels "trials" (number) and "recipe".
     Raises:
         ValueError: see `metrics.checked_trials` and `bootstrap.bootstrap`.
 
@@ -81,9 +85,6 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
     >>> report(np.array([0.9, 0.1]), trials, EvalConfig(), {"model": "mine"})["eer_ci"]
     [0.0, 0.0]
     """
-    result = metrics.summary(scores, trials.label)
-    speakers = bootstrap.trial_speakers(trials)
-    low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
     crops = f"{recipe.crops} crops of {recipe.crop_s:g} s"
     policy = {"full": "full utterance", "crops": crops, "both": f"full utterance and {crops}"}
     stated = {
@@ -91,8 +92,15 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
         "scoring": "cosine",
         "embeddings": "unit length",
         "policy": policy[recipe.tta],
-        "interval": "95 %, bootstrap over speakers, 1,000 resamples",
     }
+    if trials.models is not None:
+        stated["enrolment"] = "mean of the unit embeddings of a model's recordings"
+    if trials.label is None:
+        return {"trials": len(scores), "recipe": stated | notes}
+    result = metrics.summary(scores, trials.label)
+    speakers = bootstrap.trial_speakers(trials)
+    low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
+    stated["interval"] = "95 %, bootstrap over speakers, 1,000 resamples"
     return result | {"eer_ci": [low, high], "recipe": stated | notes}
 
 
@@ -106,18 +114,20 @@ def evaluate(
     device: str = "auto",
     columns: Sequence[str] = (),
     channel: int = 0,
+    enrol: Path | None = None,
 ) -> dict | None:
     """Score a trial list with a model: the result of `oskdft evaluate`.
 
     Args:
         name: run folder, exported folder or shipped student.
         trials: file of the list, or a list that was read. root: the folder that its paths are relative to.
-        scores_to: file to write the scores to.
+        scores_to: file to write the scores to; needed where the list has no labels.
         cohort: folder `speaker/**/file` for AS-norm.
         tta: the policy of the model's recipe; False scores full utterances only.
         device: "auto", "cpu", "cuda" or "cuda:N".
         columns: of the table of speakers at the root, see `people.groups_of`.
         channel: of the recordings, see `audio.channel_fault`.
+        enrol: file of the models that the trials name first, see `trials.read_models`.
     Returns:
         `report` and `provenance.facts`; where the model has a calibration for the policy and no
         cohort is given, "cllr" is the Cllr of calibrated scores. With columns, "groups" column ->
@@ -142,11 +152,15 @@ def evaluate(
     # refuse missing files, and a target that exists, before the work
     if scores_to:
         require_new(scores_to, "--scores")
-    listed = trials if isinstance(trials, Trials) else read_trials(trials, root)
-    targets = int(listed.label.sum())
-    if not 0 < targets < len(listed):
-        source = listed.name if isinstance(trials, Trials) else trials
-        raise ValueError(f"{source}: {targets} of {len(listed)} are targets; both kinds are needed")
+    if isinstance(trials, Trials):
+        listed = trials
+    else:
+        listed = read_trials(trials, root, enrol or "", unlabelled=bool(scores_to))
+    _require_both_kinds(listed, listed.name if isinstance(trials, Trials) else str(trials))
+    if columns and (listed.label is None or listed.models is not None):
+        raise ValueError(
+            "--groups needs a list with labels, whose trials name recordings, not models"
+        )
     others = _cohort(cohort) if cohort else None
     grouped = {column: people.groups_of(listed.paths, root, column) for column in columns}
     verifier = load(name, device)
@@ -157,9 +171,7 @@ def evaluate(
     if scores is None:
         return None  # the first process goes on
     if scores_to:
-        left = [listed.paths[i] for i in listed.enrol]
-        right = [listed.paths[i] for i in listed.test]
-        score_file.write_scores(scores_to, scores, listed.label, left, right)
+        _write(scores_to, scores, listed)
     if others:
         norm = f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}"
         fitted = {}  # the calibration was fitted to cosines
@@ -173,10 +185,12 @@ def evaluate(
         "score normalisation": norm,
         "step": verifier.described.get("step"),
         "trained on": verifier.speech,
-        "Cllr of": "scores calibrated on development speakers" if fitted else "uncalibrated scores",
     }
+    if listed.label is not None:
+        calibrated = "scores calibrated on development speakers"
+        notes["Cllr of"] = calibrated if fitted else "uncalibrated scores"
     result = report(scores, listed, recipe, notes)
-    if fitted:
+    if fitted and listed.label is not None:
         llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
         result["cllr"] = metrics.cllr(llrs, listed.label)
     if grouped:
@@ -189,12 +203,31 @@ def evaluate(
     return result | provenance.facts()
 
 
-def evaluate_embedded(folder: Path, trials: Path, scores_to: Path | None = None) -> dict:
+def _require_both_kinds(trials: Trials, source: str) -> None:
+    """Refuse a list with labels that has one class only."""
+    if trials.label is None:
+        return
+    targets = int(trials.label.sum())
+    if not 0 < targets < len(trials):
+        raise ValueError(f"{source}: {targets} of {len(trials)} are targets; both kinds are needed")
+
+
+def _write(path: Path, scores: np.ndarray, trials: Trials) -> None:
+    """Write the scores of a list."""
+    left = [trials.paths[i] for i in trials.enrol]
+    right = [trials.paths[i] for i in trials.test]
+    score_file.write_scores(path, scores, trials.label, left, right)
+
+
+def evaluate_embedded(
+    folder: Path, trials: Path, scores_to: Path | None = None, enrol: Path | None = None
+) -> dict:
     """Score a trial list with embeddings of whole recordings that were made before; no audio is read.
 
     Args:
         folder: of `embed_many.embed_many`. trials: the list; its paths are the ids.
-        scores_to: a new file to write the scores to.
+        scores_to: a new file to write the scores to; needed where the list has no labels.
+        enrol: see `evaluate`.
     Returns:
         `report` and `provenance.facts`.
     Raises:
@@ -203,26 +236,23 @@ def evaluate_embedded(folder: Path, trials: Path, scores_to: Path | None = None)
     """
     if scores_to:
         require_new(scores_to, "--scores")
-    listed = read_trials(trials)
+    listed = read_trials(trials, None, enrol or "", unlabelled=bool(scores_to))
+    _require_both_kinds(listed, str(trials))
     rows = embed_many.read_embeddings(folder)
-    absent = [path for path in listed.paths if path not in rows]
+    recordings = listed.recordings()
+    absent = [name for name in recordings if name not in rows]
     if absent:
         raise ValueError(
-            f"{folder} holds no embedding of {len(absent)} of {len(listed.paths)} recordings of {trials}: "
+            f"{folder} holds no embedding of {len(absent)} of {len(recordings)} recordings of {trials}: "
             f"{some(absent, len(absent))}; embed them, or take another list"
         )
-    table = np.stack([rows[path] for path in listed.paths])
-    pairs = np.stack([listed.enrol, listed.test], 1)
-    scores = scoring.score_trials(table, None, pairs)
+    table = np.stack([rows[name] for name in recordings])
+    scores = scores_by_policy(enrolled(Embeddings(table, None), listed), listed)["full"]
     if scores_to:
-        left = [listed.paths[i] for i in listed.enrol]
-        right = [listed.paths[i] for i in listed.test]
-        score_file.write_scores(scores_to, scores, listed.label, left, right)
-    notes = {
-        "embeddings of": str(folder),
-        "score normalisation": "none",
-        "Cllr of": "uncalibrated scores",
-    }
+        _write(scores_to, scores, listed)
+    notes = {"embeddings of": str(folder), "score normalisation": "none"}
+    if listed.label is not None:
+        notes["Cllr of"] = "uncalibrated scores"
     return report(scores, listed, EvalConfig(tta="full"), notes) | provenance.facts()
 
 
@@ -243,8 +273,11 @@ def report_text(result: dict) -> str:
     >>> report_text(result).splitlines()[6]
     'EER interval  0.00 to 0.00 %'
     """
-    low, high = (100 * rate for rate in result["eer_ci"])
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
+    if "eer" not in result:
+        head = f"trials        {result['trials']}, without labels: scores only"
+        return "\n".join([head, "recipe", *recipe, provenance.listed(result["versions"])])
+    low, high = (100 * rate for rate in result["eer_ci"])
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
     versions = provenance.listed(result["versions"])
     by_group = []

@@ -131,8 +131,18 @@ def test_lists_are_scored_without_audio(speech, tmp_path):
         for s in ("s1", "s2")
     ]
     assert np.allclose(*scores, atol=1e-5)
+    (tmp_path / "enrol.txt").write_text("a a/1.wav\nc c/1.wav c/2.wav\n")
+    trials.write_text("a a/2.wav\nc c/3.wav\n")
+    words += ["--embeddings", tmp_path / "e", "--enrol", tmp_path / "enrol.txt"]
+    assert run(*words, "--scores", tmp_path / "s3").exit_code == 0
+    rows = {name: row / np.sqrt(row @ row) for name, row in read_embeddings(tmp_path / "e").items()}
+    mean = rows["c/1.wav"] + rows["c/2.wav"]
+    found = [line.split() for line in (tmp_path / "s3").read_text().splitlines()]
+    assert [line[:2] for line in found] == [["a", "a/2.wav"], ["c", "c/3.wav"]]
+    want = [rows["a/1.wav"] @ rows["a/2.wav"], mean @ rows["c/3.wav"] / np.sqrt(mean @ mean)]
+    assert np.allclose([float(line[2]) for line in found], want, atol=1e-6)
     trials.write_text("1 a/1.wav a/9.wav\n0 a/1.wav b/1.wav\n")
-    refused = run(*words, "--embeddings", tmp_path / "e")
+    refused = run(*words[:-2])
     assert "no embedding of 1 of 3 recordings" in str(refused.exception) and "a/9.wav" in str(
         refused.exception
     )

@@ -490,6 +490,49 @@ def test_lists_as_people_have_them(lines: str, tmp_path: Path):
     assert pairs(trials, 1) == [("a.wav", "b.wav")] and pairs(trials, 0) == [("a.wav", "c.wav")]
 
 
+@pytest.mark.parametrize(
+    "lines",
+    ["a.wav b.wav|a.wav c.wav", "enroll test|a.wav b.wav|a.wav c.wav", "a.wav,b.wav|a.wav,c.wav"],
+)
+def test_lists_without_labels(lines: str, tmp_path: Path):
+    path = text(tmp_path / "list.txt", lines.replace("|", "\n"))
+    trials = read_trials(path, unlabelled=True)
+    assert trials.label is None and len(trials) == 2 and trials.paths == ["a.wav", "b.wav", "c.wav"]
+    assert list(zip(trials.enrol.tolist(), trials.test.tolist(), strict=True)) == [(0, 1), (0, 2)]
+    with pytest.raises(ValueError, match="gives scores alone: oskdft evaluate --scores FILE"):
+        read_trials(path)
+    labelled = text(tmp_path / "labelled.txt", "1 a.wav b.wav")
+    assert read_trials(labelled, unlabelled=True).label.tolist() == [1]
+    for bad in ("a.wav b.wav\n1 a.wav c.wav", "1 a.wav", "a.wav 0", "a.wav b.wav\na.wav"):
+        with pytest.raises(ValueError, match=r"bad\.txt, line \d: .* is no trial"):
+            read_trials(text(tmp_path / "bad.txt", bad), unlabelled=True)
+
+
+def test_models_are_enrolled_with_several_recordings(root: Path, tmp_path: Path):
+    """On one line or on several; the suffixes are those on disk."""
+    for name in ("e/1.flac", "e/2.flac", "e/3.flac", "t/1.wav"):
+        text(tmp_path / name, "speech")
+    path = text(tmp_path / "list.txt", "1 ada t/1.wav", "0 eve t/1.wav")
+    enrol = text(
+        tmp_path / "enrol.txt", "# model", "ada e/1.wav e/2.wav", "eve\te/3.wav", "eve e/1.wav"
+    )
+    trials = read_trials(path, tmp_path, enrol)
+    assert trials.paths == ["ada", "t/1.wav", "eve"] and trials.label.tolist() == [1, 0]
+    assert trials.models == {"ada": ["e/1.flac", "e/2.flac"], "eve": ["e/3.flac", "e/1.flac"]}
+    assert trials.recordings() == ["e/1.flac", "e/2.flac", "t/1.wav", "e/3.flac"]
+    for lines, said in (
+        (["ada e/1.wav"], r"1 of 2 models are not in .*enrol\.txt: eve; enrol them"),
+        (["ada e/1.wav", "eve"], "line 2: 'eve' enrols nothing"),
+        (["ada e/1.wav", "eve e/2.wav", "ada e/1.wav"], r"line 3: .* has e/1\.wav twice"),
+        (["ada e/1.wav", "eve e/2.wav", "t/1.wav e/1.wav"], r"t/1\.wav is a test and a model"),
+        (["# none"], "enrols no models"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_trials(path, tmp_path, text(enrol, *lines))
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 recordings are not below .*e/9\.wav"):
+        read_trials(path, tmp_path, text(enrol, "ada e/9.wav", "eve e/1.wav"))
+
+
 def test_a_label_that_may_be_first_or_last_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="line 1: '1 a 0' may have its label first or last"):
         read_trials(text(tmp_path / "list.txt", "1 a 0\n0 a 1\n"))
