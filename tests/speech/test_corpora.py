@@ -8,7 +8,7 @@ import pytest
 
 from oskdft import config
 from oskdft.speech import audio, protocol
-from oskdft.speech.corpora import catalogue, layouts, people, tables
+from oskdft.speech.corpora import catalogue, layouts, pack, people, tables
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
 
@@ -587,6 +587,38 @@ def test_kaldi_tables_give_the_development_speakers(tmp_path):
     (root / "dev" / "wav.scp").unlink()  # without dev/, speakers of train/ are set aside
     task = protocol.prepare(cfg)
     assert len(task.train.speakers) == 1 and len(task.dev.speakers) == 2
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_kaldi_tables_with_absolute_paths(tmp_path, elsewhere):
+    """Recordings below the corpus are its own, whichever way they are named; others are found, too."""
+    root = kaldi_corpus(tmp_path / "corpus", train={"a": 2, "b": 2}, test={"c": 2})
+    relative = load_corpus("kaldi", root)
+    speech = root
+    if elsewhere:
+        speech = tmp_path / "speech"
+        speech.mkdir()
+        for path in root.glob("*.wav"):
+            path.rename(speech / path.name)
+    for part in ("train", "test"):
+        names = [line.split()[0] for line in (root / part / "wav.scp").read_text().splitlines()]
+        text(root / part / "wav.scp", *(f"{name} {speech}/./{name}.wav" for name in names))
+    table, extra = tables.list_utterances("kaldi", root)
+    assert extra == [] and load_corpus("kaldi", root).speakers == relative.speakers
+    assert [table.path(row) for row in range(6)] == [speech / name for name in relative.names()]
+    if not elsewhere:
+        assert list(table.names()) == list(relative.names())
+        return
+    with pytest.raises(ValueError, match=r"6 recordings are not below .*corpus: .*speech/a-0\.wav"):
+        pack.pack("kaldi", root, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_segments_are_refused_by_name(tmp_path):
+    root = kaldi_corpus(tmp_path, train={"a": 2, "b": 2})
+    text(root / "train" / "segments", "a-0-1 a-0 0.0 1.5")
+    with pytest.raises(ValueError, match=r"train/segments cuts recordings into utterances"):
+        load_corpus("kaldi", root, "train")
 
 
 def test_kaldi_tables_that_cannot_be_used_are_refused(tmp_path):
