@@ -386,12 +386,17 @@ def embed(
 
 @app.command()
 def verify(
-    a: Path, b: Path, model: Model = "classroom", device: Device = "auto", as_json: Json = False
+    a: Path,
+    b: Path,
+    model: Model = "classroom",
+    channel: Channel = 0,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Decide whether two recordings have the same speaker."""
     from oskdft.evaluation import verifier
 
-    result = verifier.load(model, device, quick=True).verify(a, b)
+    result = verifier.load(model, device, quick=True).verify(a, b, channel=channel)
     word = "same speaker" if result["same"] else "different speakers"
     line = f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}, "
     if result["probability"] is None:

@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,15 @@ from oskdft.speech.corpora import shards
 from oskdft.utils import files, process
 
 T = TypeVar("T")
+
+
+class Content(io.BytesIO):
+    """A whole audio file in memory, with a name for messages; stands for a path in this module."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
 CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
@@ -44,7 +54,7 @@ class AudioInfo:
     channels: int
 
 
-def info(path: str | Path) -> AudioInfo:
+def info(path: str | Path | Content) -> AudioInfo:
     """Read a header without decoding.
 
     Raises:
@@ -62,7 +72,7 @@ def info(path: str | Path) -> AudioInfo:
 
 
 def read(
-    path: str | Path, start: int = 0, samples: int | None = None, channel: int = 0
+    path: str | Path | Content, start: int = 0, samples: int | None = None, channel: int = 0
 ) -> np.ndarray:
     """Read ``samples`` samples from ``start`` on; nothing else is decoded.
 
@@ -141,13 +151,19 @@ def decode(path: str | Path) -> np.ndarray:
     return _opened(path, lambda file, name: _decode(file, name, 0, None))
 
 
-def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T]) -> T:
+def _opened(path: str | Path | Content, work: Callable[[soundfile.SoundFile, str], T]) -> T:
     """``work`` on the open file and its name for messages; libsndfile's errors become one line with the fix.
 
-    libsndfile reads a member of a shard through Python. It would lose Ctrl-C there and take the member
-    for cut off, so such a member is read undisturbed.
+    libsndfile reads a member of a shard, or a file in memory, through Python. It would lose Ctrl-C there
+    and take the recording for cut off, so such a recording is read undisturbed.
     """
-    source, name = shards.open_recording(path)
+    if isinstance(path, Content):
+        source, name = path, path.name
+        if not source.getbuffer():
+            raise ValueError(f"{name} is empty; copy or download it again")
+        source.seek(0)
+    else:
+        source, name = shards.open_recording(path)
 
     def on_file() -> T:
         with soundfile.SoundFile(source) as file:
@@ -164,14 +180,18 @@ def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T]) -> 
     except TypeError:  # soundfile's error on data without a header
         raise ValueError(f"{name} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
-        if isinstance(source, str):  # no member of a shard
+        if isinstance(source, str):  # a plain file
             if not os.path.exists(source):
                 message = f"{name} does not exist; check the path and the root"
                 raise FileNotFoundError(message) from None
             with open(source, "rb") as raw:  # raises the system's error: no permission, or a folder
                 if not raw.read(1):
                     raise ValueError(f"{name} is empty; copy or download it again") from None
-        if Path(path).suffix.lower() in (".m4a", ".mp4", ".aac"):
+        if Path(name if isinstance(path, Content) else path).suffix.lower() in (
+            ".m4a",
+            ".mp4",
+            ".aac",
+        ):
             fix = (
                 f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav, or oskdft data pack"
             )
@@ -181,7 +201,7 @@ def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T]) -> 
         raise ValueError(f"{name} cannot be read ({reason}); {fix}") from None
 
 
-def _is_cut_off(log: str, source: str | shards.Member) -> bool:
+def _is_cut_off(log: str, source: str | shards.Member | Content) -> bool:
     """Whether libsndfile's log and the end of the file show that something is missing.
 
     >>> _is_cut_off("RIFF : 81044 (should be 80036)", "a.wav")
@@ -195,9 +215,9 @@ def _is_cut_off(log: str, source: str | shards.Member) -> bool:
     return NO_END in log and not _ends_with_a_whole_page(source)
 
 
-def _ends_with_a_whole_page(source: str | shards.Member) -> bool:
+def _ends_with_a_whole_page(source: str | shards.Member | Content) -> bool:
     """Whether an OGG file ends where its last page ends; a stream that was recorded has no last flag."""
-    with open(source, "rb") if isinstance(source, str) else source as file:
+    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as file:
         place = file.tell()
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - OGG_PAGE, 0))

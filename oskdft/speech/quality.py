@@ -8,6 +8,7 @@ finding                             kind   exception
 ==================================  =====  =====================================================
 no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when decoded: `data check
 NaN or infinite samples                    --full`, or the command that reads the missing piece
+float samples beyond `LOUDEST`      fault  of arrays and uploads only
 more than one channel               fault  read where one is chosen (``channel``, from 1 on; 0: none);
                                            uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
@@ -38,6 +39,9 @@ SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (o
 LONGEST_WHOLE_S = 150.0
 LONGEST_S = 3600.0  # [s] a recording is decoded at once: 230 MB (our choice)
 SILENCE = 10 ** (-60 / 20)  # peak, 60 dB below full scale: noise of a muted microphone
+LOUDEST = (
+    2.0  # of float samples: resampling and lossy coding exceed full scale a little (our choice)
+)
 FULL_SCALE = 0.9999  # a 16-bit converter has no larger sample
 CLIPPED_SHARE = 1e-3  # of the samples at full scale: more than the peaks of sound speech
 
@@ -148,14 +152,14 @@ def lengths(paths: list[Path], recipe: EvalConfig, channel: int = 0) -> np.ndarr
     return np.array([require_file(path, recipe.tta != "crops", channel) for path in paths])
 
 
-def require_wave(wave: np.ndarray) -> np.ndarray:
+def require_wave(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
     """The wave as float32, when it is fit for embedding whole.
 
     Args:
-        wave: [N] float samples in [-1, 1] at ``SAMPLE_RATE``.
+        wave: [N] float samples in [-1, 1]. rate: theirs [Hz].
 
     Raises:
-        ValueError: not float, not [N], too short, too long or not finite.
+        ValueError: not float, not [N], too short, too long, not finite or beyond `LOUDEST`.
 
     >>> require_wave(np.zeros(16_000)).dtype
     dtype('float32')
@@ -163,11 +167,15 @@ def require_wave(wave: np.ndarray) -> np.ndarray:
     if wave.dtype.kind != "f":
         raise ValueError(f"wave has type {wave.dtype}; give float samples in [-1, 1]")
     if wave.ndim != 1:
-        raise ValueError(f"wave has shape {wave.shape}; give [N] samples at {SAMPLE_RATE} Hz")
-    if fault := length_fault(len(wave), SAMPLE_RATE, whole=True):
+        raise ValueError(f"wave has shape {wave.shape}; give [N] samples at {rate} Hz")
+    if fault := length_fault(len(wave), rate, whole=True):
         raise ValueError(f"wave {fault}")
     if not np.isfinite(wave).all():
         raise ValueError("wave has samples that are not finite; remove them first")
+    if (peak := float(np.abs(wave).max())) > LOUDEST:
+        raise ValueError(
+            f"wave has samples up to {peak:g}; give them in [-1, 1] (16-bit integers: divide by 32768)"
+        )
     return wave.astype(np.float32, copy=False)
 
 
