@@ -122,6 +122,9 @@ class DataConfig:
     corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, "folder" or "kaldi"')
     root: str = setting("", "its folder; empty: $OSKDFT_DATA/CORPUS, then data/CORPUS", source=OURS)
     crop_s: float = setting(2.0, "length of a training crop", "s", above=0)
+    channel: int = setting(
+        0, "channel that is read, from 1 on; 0: recordings must be mono", source=OURS, least=0
+    )
     dev_speakers: int = setting(
         60, "training speakers set aside to choose checkpoint and threshold", source=OURS, least=0
     )

@@ -27,6 +27,9 @@ app.add_typer(data, name="data")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Root = Annotated[str, typer.Option(help="Folder of the corpus; else $OSKDFT_DATA/NAME, data/NAME.")]
 Model = Annotated[str, typer.Option(help='Run folder, exported folder, or "classroom".')]
+Channel = Annotated[
+    int, typer.Option(help="Read this channel, from 1 on; 0: recordings must be mono.", min=0)
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
 
@@ -269,27 +272,33 @@ def evaluate(
         Path | None, typer.Option(help="Folder of oskdft embed, in place of --model and --root.")
     ] = None,
     scores: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
+    enrol: Annotated[
+        Path | None,
+        typer.Option(help='Lines "model file file ...": the trials name these models first.'),
+    ] = None,
     snorm: Annotated[Path | None, typer.Option(help="AS-norm with this cohort folder.")] = None,
     no_tta: Annotated[bool, typer.Option("--no-tta", help="Full utterances only.")] = False,
     groups: Annotated[
         str, typer.Option(help="Columns of the table of speakers, such as gender,age.")
     ] = "",
+    channel: Channel = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure EER, minDCF and Cllr on a trial list, and who pays for the errors.
 
-    The processes of torchrun share the recordings; the first one prints and writes.
+    A list without labels gives scores only. The processes of torchrun share the recordings; the first
+    one prints and writes.
     """
     from oskdft.evaluation import evaluate as module
     from oskdft.utils import torchrun
 
     if embeddings:
-        if model or root or snorm or groups:
-            raise ValueError("with --embeddings give --trials and --scores alone")
+        if model or root or snorm or groups or channel:
+            raise ValueError("with --embeddings give --trials, --enrol and --scores alone")
         if torchrun.rank():
             return  # there are no recordings to share
-        result = module.evaluate_embedded(embeddings, trials, scores)
+        result = module.evaluate_embedded(embeddings, trials, scores, enrol)
         show(result, as_json, module.report_text(result))
         return
     if not model or root is None:
@@ -297,21 +306,30 @@ def evaluate(
     columns = [column.strip() for column in groups.split(",") if column.strip()]
     with torchrun.together():
         device = torchrun.device(device)
-        result = module.evaluate(model, trials, root, scores, snorm, not no_tta, device, columns)
+        result = module.evaluate(
+            model, trials, root, scores, snorm, not no_tta, device, columns, channel, enrol
+        )
     if result is not None:
         show(result, as_json, module.report_text(result))
 
 
 @app.command()
-def score(file: Path, as_json: Json = False) -> None:
+def score(
+    file: Path,
+    columns: Annotated[
+        str, typer.Option(help="What the columns are, such as id,id,label,score.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
     """Compute the metrics of a score file.
 
-    Its lines have the form "label score" or "label id id score".
+    Its lines have the form "label score", "label id id score" or "id id label score".
     """
     from oskdft.evaluation import metrics, score_file
     from oskdft.utils import provenance
 
-    result = score_file.score_file(file) | {"versions": provenance.versions()}
+    names = [name.strip() for name in columns.split(",")] if columns else []
+    result = score_file.score_file(file, names) | {"versions": provenance.versions()}
     trial_list = f"list          {result['list']}; a score file does not name it"
     text = [metrics.summary_text(result), trial_list, provenance.listed(result["versions"])]
     show(result, as_json, "\n".join(text))
@@ -333,6 +351,7 @@ def embed(
     scp: Annotated[str, typer.Option(help="wav.scp of Kaldi.")] = "",
     ark: Annotated[str, typer.Option(help="Also write PREFIX.ark and PREFIX.scp of Kaldi.")] = "",
     model: Model = "classroom",
+    channel: Channel = 0,
     device: Device = "auto",
 ) -> None:
     """Write the embeddings of recordings; a folder is resumed, and torchrun shares the work.
@@ -349,7 +368,7 @@ def embed(
         if root or listed or scp or ark:
             raise ValueError("give files, or one of --root, --list and --scp, not both")
         with torchrun.together():
-            module.embed_to(files, out, model, torchrun.device(device))
+            module.embed_to(files, out, model, torchrun.device(device), channel)
         return
     from oskdft.evaluation import embed_many
     from oskdft.utils.console import say
@@ -358,7 +377,8 @@ def embed(
     for suffix in (".ark", ".scp") if ark else ():
         require_new(f"{ark}{suffix}", "--ark")
 
-    done = embed_many.embed_many(embed_many.recordings(root, listed, scp), out, model, device)
+    found = embed_many.recordings(root, listed, scp)
+    done = embed_many.embed_many(found, out, model, device, channel)
     say(f"{done.embedded} embeddings in {out}, {len(done.bad)} recordings left out")
     for name, reason in done.bad.items():
         say(f"left out: {name}: {reason}")
@@ -370,12 +390,17 @@ def embed(
 
 @app.command()
 def verify(
-    a: Path, b: Path, model: Model = "classroom", device: Device = "auto", as_json: Json = False
+    a: Path,
+    b: Path,
+    model: Model = "classroom",
+    channel: Channel = 0,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Decide whether two recordings have the same speaker."""
     from oskdft.evaluation import verifier
 
-    result = verifier.load(model, device, quick=True).verify(a, b)
+    result = verifier.load(model, device, quick=True).verify(a, b, channel=channel)
     word = "same speaker" if result["same"] else "different speakers"
     line = f"{word}: score {result['score']:.4f}, threshold {result['threshold']:.4f}, "
     if result["probability"] is None:

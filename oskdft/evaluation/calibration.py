@@ -67,13 +67,15 @@ def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Dom
     """
     trials, half_batch = task.dev_trials, cfg.switches.eval_path == "half_batch"
     paths = [task.dev.root / path for path in trials.paths]
-    embeddings = embed_files(model, paths, cfg.eval, half_batch)
+    embeddings = embed_files(model, paths, cfg.eval, half_batch, cfg.data.channel)
     scores = scores_by_policy(embeddings, trials)
     fitted = {policy: fit(scores[policy], trials.label) for policy in scores}
     new = embeddings.single()
     single = replace(cfg.eval, tta="crops" if embeddings.full is None else "full")
     sample = a_sample(task.train)
-    heard = embed_files(model, sample, single, half_batch).single() if len(sample) > 1 else new
+    heard = new
+    if len(sample) > 1:
+        heard = embed_files(model, sample, single, half_batch, cfg.data.channel).single()
     return fitted, fit_domain(heard, new)
 
 

@@ -87,7 +87,11 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def embed_many(
-    found: Sequence[tuple[str, str]], out: str | Path, name: str | Path, device: str = "auto"
+    found: Sequence[tuple[str, str]],
+    out: str | Path,
+    name: str | Path,
+    device: str = "auto",
+    channel: int = 0,
 ) -> Outcome:
     """Embed whole recordings into a folder.
 
@@ -96,9 +100,10 @@ def embed_many(
 
     Args:
         found: ids and paths, see `recordings`. out: the folder. name, device: see `verifier.load`.
+        channel: of the recordings, see `audio.channel_fault`.
     Raises:
-        ValueError: the folder holds something else, or embeddings of other recordings or another
-            model; no such model.
+        ValueError: the folder holds something else, or embeddings of other recordings, another channel or
+            another model; no such model.
     """
     out = Path(out)
     rank, world = torchrun.rank(), torchrun.world()
@@ -107,16 +112,18 @@ def embed_many(
     while rank and not (out / STATE).is_file() and waited < CLAIM_S:  # the first process claims
         time.sleep(0.1)
         waited += 0.1
-    _claim(out, found, verifier.described)
+    _claim(out, found, verifier.described, channel)
     starts = range(rank * PART, len(found), world * PART)
     waiting = [start for start in starts if not _part(out, start).is_file()]
-    checks = ahead(lambda start: _checked(found[start : start + PART]), ([s] for s in waiting))
+    checks = ahead(
+        lambda start: _checked(found[start : start + PART], channel), ([s] for s in waiting)
+    )
     parts = progress(
         zip(waiting, checks, strict=True), f"embedding (parts of {PART})", len(waiting)
     )
     with closing(checks):
         for start, [checked] in parts:
-            _make(verifier.model, checked, _part(out, start))
+            _make(verifier.model, checked, _part(out, start), channel)
     bad: dict[str, str] = {}
     embedded = 0
     for start in starts:
@@ -134,15 +141,18 @@ def _part(out: Path, start: int) -> Path:
     return out / f"part-{start // PART:06d}.npz"
 
 
-def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict) -> None:
+def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict, channel: int) -> None:
     """Write what the folder holds, or compare."""
     ids = hashlib.sha256("\n".join(name for name, _ in found).encode()).hexdigest()
     model = provenance.digest(repr(sorted(described.items(), key=str)))
     state = {"recordings": len(found), "ids_sha256": ids, "model": model}
+    if channel:
+        state["channel"] = channel
     if (out / STATE).is_file():
         if read_json(out / STATE) != state:
             raise ValueError(
-                f"{out} holds embeddings of other recordings or of another model; choose another --out"
+                f"{out} holds embeddings of other recordings or of another model or channel; choose "
+                "another --out"
             )
     else:
         write_json(require_new_folder(out) / STATE, state)
@@ -157,29 +167,30 @@ class Checked:
     bad: dict[str, str]
 
 
-def _checked(found: Sequence[tuple[str, str]]) -> Checked:
+def _checked(found: Sequence[tuple[str, str]], channel: int) -> Checked:
     checked = Checked([], [], {})
     for name, path in found:
         try:
-            checked.seconds.append(quality.require_file(path, whole=True))
+            checked.seconds.append(quality.require_file(path, True, channel))
             checked.good.append((name, path))
         except (ValueError, OSError) as error:
             checked.bad[name] = " ".join(str(error).split())
     return checked
 
 
-def _make(model: Model, checked: Checked, part: Path) -> None:
+def _make(model: Model, checked: Checked, part: Path, channel: int) -> None:
     """Embed one part; the file with the embeddings is written last."""
     good, rows, bad = checked.good, [], dict(checked.bad)
     try:
         if good:
             paths, seconds = [Path(path) for _, path in good], np.array(checked.seconds)
-            rows = list(embed_files(model, paths, READS, seconds=seconds).full)
+            made = embed_files(model, paths, READS, channel=channel, seconds=seconds)
+            rows = list(made.full)
     except (ValueError, OSError):  # a recording that shows its fault when it is decoded: one by one
         kept, rows = [], []
         for name, path in good:
             try:
-                rows.append(embed_files(model, [Path(path)], READS).full[0])
+                rows.append(embed_files(model, [Path(path)], READS, channel=channel).full[0])
                 kept.append((name, path))
             except (ValueError, OSError) as error:
                 bad[name] = " ".join(str(error).split())

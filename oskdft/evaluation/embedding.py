@@ -56,6 +56,7 @@ def embed_files(
     paths: list[Path],
     recipe: EvalConfig,
     half_batch: bool = False,
+    channel: int = 0,
     seconds: np.ndarray | None = None,
 ) -> Embeddings:
     """Embed recordings by a scoring recipe.
@@ -70,6 +71,7 @@ def embed_files(
         paths: n audio files.
         recipe: tta, crops (C), crop_s [s], batch_s (audio at once [s]).
         half_batch: embed the first half of the crops without adapters, as released (surprise 1).
+        channel: of the recordings, see `audio.channel_fault`.
         seconds: lengths [n] of recordings that were checked; None: their headers are read.
     Returns:
         `Embeddings`: [n, E] and [n, C, E] float32.
@@ -84,13 +86,17 @@ def embed_files(
     >>> embeddings.full.shape, embeddings.crops.shape
     ((1, 192), (1, 5, 192))
     """
-    seconds = lengths(paths, recipe) if seconds is None else seconds
+    seconds = lengths(paths, recipe, channel) if seconds is None else seconds
     recipe, groups = _plan(model, seconds, recipe)
-    return _in_order(groups, [*_embedded(model, paths, groups, recipe, half_batch)])
+    return _in_order(groups, [*_embedded(model, paths, groups, recipe, half_batch, channel)])
 
 
 def embed_together(
-    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+    model: Model,
+    paths: list[Path],
+    recipe: EvalConfig,
+    half_batch: bool = False,
+    channel: int = 0,
 ) -> Embeddings | None:
     """`embed_files`, to which each process that has met in `torchrun.together` gives its share.
 
@@ -101,10 +107,10 @@ def embed_together(
     Raises:
         ValueError: see `embed_files`; or another process has failed.
     """
-    recipe, groups = _plan(model, lengths(paths, recipe), recipe)
+    recipe, groups = _plan(model, lengths(paths, recipe, channel), recipe)
     rank, world = torchrun.share()
     shares = [groups[first::world] for first in range(world)]  # the longest come first, in turn
-    parts = [*_embedded(model, paths, shares[rank], recipe, half_batch)]
+    parts = [*_embedded(model, paths, shares[rank], recipe, half_batch, channel)]
     everything = torchrun.gathered(parts)
     return None if everything is None else _in_order(sum(shares, []), sum(everything, []))
 
@@ -122,10 +128,15 @@ def _plan(
 
 
 def _embedded(
-    model: Model, paths: list[Path], groups: list[np.ndarray], recipe: EvalConfig, half_batch: bool
+    model: Model,
+    paths: list[Path],
+    groups: list[np.ndarray],
+    recipe: EvalConfig,
+    half_batch: bool,
+    channel: int,
 ) -> Iterator[Embeddings]:
     """Embeddings of each group of recordings; the next groups are read meanwhile."""
-    with closing(ahead(lambda i: audio.read(paths[i]), groups)) as batches:
+    with closing(ahead(lambda i: audio.read(paths[i], channel=channel), groups)) as batches:
         for waves in progress(batches, "embedding (batches)", len(groups)):
             full = embed_whole(model, waves) if recipe.tta != "crops" else None
             crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
@@ -199,6 +210,33 @@ def _embed_crops(
     return np.concatenate(parts, 1)
 
 
+def enrolled(embeddings: Embeddings, trials: Trials) -> Embeddings:
+    """Embeddings of ``trials.paths``; a model's is the mean of the unit embeddings of its recordings.
+
+    With crops the c-th crop of a model is the mean of the unit embeddings of the c-th crops.
+
+    Args:
+        embeddings: of the recordings ``trials.recordings()``.
+
+    >>> none = np.zeros(1, int)
+    >>> trials = Trials(None, none, none + 1, ["ada", "c"], "mine", 0, {"ada": ["a", "b"]})
+    >>> enrolled(Embeddings(np.array([[2.0, 0], [0, 1], [0, 3]]), None), trials).full.tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
+    if trials.models is None:
+        return embeddings
+    row = {name: number for number, name in enumerate(trials.recordings())}
+    rows = [[row[name] for name in trials.recordings_of(path)] for path in trials.paths]
+
+    def means(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        units = scoring.normalise(array)
+        return np.stack([units[own].mean(0) for own in rows])
+
+    return Embeddings(means(embeddings.full), means(embeddings.crops))
+
+
 def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.ndarray]:
     """Cosine scores of a trial list under every scoring policy that the embeddings allow.
 
@@ -228,7 +266,8 @@ def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> di
 
     Args:
         model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
-        cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops.
+        cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops,
+            ``data.channel`` the channel of the recordings.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
 
@@ -246,4 +285,6 @@ def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> di
     """
     half_batch = cfg.switches.eval_path == "half_batch"
     paths = [Path(root) / path for path in trials.paths]
-    return scores_by_policy(embed_files(model, paths, cfg.eval, half_batch), trials)
+    return scores_by_policy(
+        embed_files(model, paths, cfg.eval, half_batch, cfg.data.channel), trials
+    )

@@ -9,8 +9,10 @@ import numpy as np
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
 from oskdft.evaluation.embedding import (
+    Embeddings,
     Model,
     embed_together,
+    enrolled,
     scores_by_policy,
 )
 from oskdft.evaluation.verifier import load
@@ -29,6 +31,7 @@ def score_list(
     recipe: EvalConfig,
     half_batch: bool = False,
     cohort: list[Path] | None = None,
+    channel: int = 0,
 ) -> np.ndarray | None:
     """Scores of a trial list under one policy.
 
@@ -36,6 +39,7 @@ def score_list(
         model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
         recipe: ``tta`` is the policy. half_batch: see `embed_files`.
         cohort: recordings of a cohort, one per speaker, for AS-norm; None leaves the cosines.
+        channel: of the recordings, see `audio.channel_fault`.
     Returns:
         [P] cosines in [-1, 1], or standard deviations with ``cohort``. Under `torchrun.together` the
         processes share the recordings; all but the first return None.
@@ -51,11 +55,12 @@ def score_list(
     >>> score_list(student.model, read_trials(root / "list.txt"), root, student.recipe).shape
     (2,)
     """
-    paths = [Path(root) / path for path in trials.paths]
-    embeddings = embed_together(model, paths, recipe, half_batch)
-    others = embed_together(model, cohort, recipe, half_batch) if cohort else None
+    paths = [Path(root) / path for path in trials.recordings()]
+    embeddings = embed_together(model, paths, recipe, half_batch, channel)
+    others = embed_together(model, cohort, recipe, half_batch, channel) if cohort else None
     if embeddings is None:
         return None
+    embeddings = enrolled(embeddings, trials)
     scores = scores_by_policy(embeddings, trials)[recipe.tta]
     if others is None:
         return scores
@@ -71,7 +76,8 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
         scores: [P]. trials: their list. recipe: the scoring recipe.
         notes: model, mode, checkpoint, normalisation: added to the recipe.
     Returns:
-        `metrics.summary` and "eer_ci" [low, high] (fractions), "recipe" name -> value.
+        `metrics.summary` and "eer_ci" [low, high] (fractions), "recipe" name -> value. Of a list without
+        labels "trials" (number) and "recipe".
     Raises:
         ValueError: see `metrics.checked_trials` and `bootstrap.bootstrap`.
 
@@ -79,9 +85,6 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
     >>> report(np.array([0.9, 0.1]), trials, EvalConfig(), {"model": "mine"})["eer_ci"]
     [0.0, 0.0]
     """
-    result = metrics.summary(scores, trials.label)
-    speakers = bootstrap.trial_speakers(trials)
-    low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
     crops = f"{recipe.crops} crops of {recipe.crop_s:g} s"
     policy = {"full": "full utterance", "crops": crops, "both": f"full utterance and {crops}"}
     stated = {
@@ -89,8 +92,15 @@ def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) 
         "scoring": "cosine",
         "embeddings": "unit length",
         "policy": policy[recipe.tta],
-        "interval": "95 %, bootstrap over speakers, 1,000 resamples",
     }
+    if trials.models is not None:
+        stated["enrolment"] = "mean of the unit embeddings of a model's recordings"
+    if trials.label is None:
+        return {"trials": len(scores), "recipe": stated | notes}
+    result = metrics.summary(scores, trials.label)
+    speakers = bootstrap.trial_speakers(trials)
+    low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
+    stated["interval"] = "95 %, bootstrap over speakers, 1,000 resamples"
     return result | {"eer_ci": [low, high], "recipe": stated | notes}
 
 
@@ -103,17 +113,21 @@ def evaluate(
     tta: bool = True,
     device: str = "auto",
     columns: Sequence[str] = (),
+    channel: int = 0,
+    enrol: Path | None = None,
 ) -> dict | None:
     """Score a trial list with a model: the result of `oskdft evaluate`.
 
     Args:
         name: run folder, exported folder or shipped student.
         trials: file of the list, or a list that was read. root: the folder that its paths are relative to.
-        scores_to: file to write the scores to.
+        scores_to: file to write the scores to; needed where the list has no labels.
         cohort: folder `speaker/**/file` for AS-norm.
         tta: the policy of the model's recipe; False scores full utterances only.
         device: "auto", "cpu", "cuda" or "cuda:N".
         columns: of the table of speakers at the root, see `people.groups_of`.
+        channel: of the recordings, see `audio.channel_fault`.
+        enrol: file of the models that the trials name first, see `trials.read_models`.
     Returns:
         `report` and `provenance.facts`; where the model has a calibration for the policy and no
         cohort is given, "cllr" is the Cllr of calibrated scores. With columns, "groups" column ->
@@ -138,24 +152,26 @@ def evaluate(
     # refuse missing files, and a target that exists, before the work
     if scores_to:
         require_new(scores_to, "--scores")
-    listed = trials if isinstance(trials, Trials) else read_trials(trials, root)
-    targets = int(listed.label.sum())
-    if not 0 < targets < len(listed):
-        source = listed.name if isinstance(trials, Trials) else trials
-        raise ValueError(f"{source}: {targets} of {len(listed)} are targets; both kinds are needed")
+    if isinstance(trials, Trials):
+        listed = trials
+    else:
+        listed = read_trials(trials, root, enrol or "", unlabelled=bool(scores_to))
+    _require_both_kinds(listed, listed.name if isinstance(trials, Trials) else str(trials))
+    if columns and (listed.label is None or listed.models is not None):
+        raise ValueError(
+            "--groups needs a list with labels, whose trials name recordings, not models"
+        )
     others = _cohort(cohort) if cohort else None
     grouped = {column: people.groups_of(listed.paths, root, column) for column in columns}
     verifier = load(name, device)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
     cfg = from_dict(verifier.described["config"])
     half_batch = cfg.switches.eval_path == "half_batch"
-    scores = score_list(verifier.model, listed, root, recipe, half_batch, others)
+    scores = score_list(verifier.model, listed, root, recipe, half_batch, others, channel)
     if scores is None:
         return None  # the first process goes on
     if scores_to:
-        left = [listed.paths[i] for i in listed.enrol]
-        right = [listed.paths[i] for i in listed.test]
-        score_file.write_scores(scores_to, scores, listed.label, left, right)
+        _write(scores_to, scores, listed)
     if others:
         norm = f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}"
         fitted = {}  # the calibration was fitted to cosines
@@ -169,10 +185,12 @@ def evaluate(
         "score normalisation": norm,
         "step": verifier.described.get("step"),
         "trained on": verifier.speech,
-        "Cllr of": "scores calibrated on development speakers" if fitted else "uncalibrated scores",
     }
+    if listed.label is not None:
+        calibrated = "scores calibrated on development speakers"
+        notes["Cllr of"] = calibrated if fitted else "uncalibrated scores"
     result = report(scores, listed, recipe, notes)
-    if fitted:
+    if fitted and listed.label is not None:
         llrs = fitted["llr_scale"] * scores + fitted["llr_offset"]
         result["cllr"] = metrics.cllr(llrs, listed.label)
     if grouped:
@@ -185,12 +203,31 @@ def evaluate(
     return result | provenance.facts()
 
 
-def evaluate_embedded(folder: Path, trials: Path, scores_to: Path | None = None) -> dict:
+def _require_both_kinds(trials: Trials, source: str) -> None:
+    """Refuse a list with labels that has one class only."""
+    if trials.label is None:
+        return
+    targets = int(trials.label.sum())
+    if not 0 < targets < len(trials):
+        raise ValueError(f"{source}: {targets} of {len(trials)} are targets; both kinds are needed")
+
+
+def _write(path: Path, scores: np.ndarray, trials: Trials) -> None:
+    """Write the scores of a list."""
+    left = [trials.paths[i] for i in trials.enrol]
+    right = [trials.paths[i] for i in trials.test]
+    score_file.write_scores(path, scores, trials.label, left, right)
+
+
+def evaluate_embedded(
+    folder: Path, trials: Path, scores_to: Path | None = None, enrol: Path | None = None
+) -> dict:
     """Score a trial list with embeddings of whole recordings that were made before; no audio is read.
 
     Args:
         folder: of `embed_many.embed_many`. trials: the list; its paths are the ids.
-        scores_to: a new file to write the scores to.
+        scores_to: a new file to write the scores to; needed where the list has no labels.
+        enrol: see `evaluate`.
     Returns:
         `report` and `provenance.facts`.
     Raises:
@@ -199,26 +236,23 @@ def evaluate_embedded(folder: Path, trials: Path, scores_to: Path | None = None)
     """
     if scores_to:
         require_new(scores_to, "--scores")
-    listed = read_trials(trials)
+    listed = read_trials(trials, None, enrol or "", unlabelled=bool(scores_to))
+    _require_both_kinds(listed, str(trials))
     rows = embed_many.read_embeddings(folder)
-    absent = [path for path in listed.paths if path not in rows]
+    recordings = listed.recordings()
+    absent = [name for name in recordings if name not in rows]
     if absent:
         raise ValueError(
-            f"{folder} holds no embedding of {len(absent)} of {len(listed.paths)} recordings of {trials}: "
+            f"{folder} holds no embedding of {len(absent)} of {len(recordings)} recordings of {trials}: "
             f"{some(absent, len(absent))}; embed them, or take another list"
         )
-    table = np.stack([rows[path] for path in listed.paths])
-    pairs = np.stack([listed.enrol, listed.test], 1)
-    scores = scoring.score_trials(table, None, pairs)
+    table = np.stack([rows[name] for name in recordings])
+    scores = scores_by_policy(enrolled(Embeddings(table, None), listed), listed)["full"]
     if scores_to:
-        left = [listed.paths[i] for i in listed.enrol]
-        right = [listed.paths[i] for i in listed.test]
-        score_file.write_scores(scores_to, scores, listed.label, left, right)
-    notes = {
-        "embeddings of": str(folder),
-        "score normalisation": "none",
-        "Cllr of": "uncalibrated scores",
-    }
+        _write(scores_to, scores, listed)
+    notes = {"embeddings of": str(folder), "score normalisation": "none"}
+    if listed.label is not None:
+        notes["Cllr of"] = "uncalibrated scores"
     return report(scores, listed, EvalConfig(tta="full"), notes) | provenance.facts()
 
 
@@ -239,8 +273,11 @@ def report_text(result: dict) -> str:
     >>> report_text(result).splitlines()[6]
     'EER interval  0.00 to 0.00 %'
     """
-    low, high = (100 * rate for rate in result["eer_ci"])
     recipe = [f"  {key:20} {value}" for key, value in result["recipe"].items()]
+    if "eer" not in result:
+        head = f"trials        {result['trials']}, without labels: scores only"
+        return "\n".join([head, "recipe", *recipe, provenance.listed(result["versions"])])
+    low, high = (100 * rate for rate in result["eer_ci"])
     interval = f"EER interval  {low:.2f} to {high:.2f} %"
     versions = provenance.listed(result["versions"])
     by_group = []
@@ -252,12 +289,14 @@ def report_text(result: dict) -> str:
     )
 
 
-def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto") -> None:
+def embed_to(
+    files: list[Path], out: Path, name: str | Path, device: str = "auto", channel: int = 0
+) -> None:
     """Write the embeddings of whole recordings as a NumPy archive.
 
     Args:
         files: n audio files. out: archive of "embeddings" [n, E] float32 and "paths" [n].
-        name, device: of the model, see `verifier.load`.
+        name, device: of the model, see `verifier.load`. channel: see `audio.channel_fault`.
     Raises:
         ValueError: out exists, no such model, or a recording that is too short or too long.
 
@@ -271,7 +310,8 @@ def embed_to(files: list[Path], out: Path, name: str | Path, device: str = "auto
     """
     require_new(out)
     verifier = load(name, device)
-    made = embed_together(verifier.model, files, replace(verifier.recipe, tta="full"))
+    recipe = replace(verifier.recipe, tta="full")
+    made = embed_together(verifier.model, files, recipe, channel=channel)
     if made is None:
         return  # the first process of torchrun writes
     paths = np.array([str(path) for path in files])

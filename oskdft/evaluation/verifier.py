@@ -7,9 +7,9 @@ import numpy as np
 
 from oskdft.config import EvalConfig
 from oskdft.evaluation import scoring
+from oskdft.evaluation.recording import Source, recording
 from oskdft.evaluation.windows import embed_whole
-from oskdft.speech import audio
-from oskdft.speech.quality import doubts, require_file, require_wave
+from oskdft.speech.quality import doubts
 from oskdft.storage import onnx_model
 from oskdft.storage.domain import Domain, load_domain
 from oskdft.utils.console import say
@@ -50,25 +50,27 @@ class Verifier:
         """Name of the speech that the model was trained on."""
         return self.described.get("speech") or self.described["config"]["data"]["corpus"]
 
-    def embed(self, wave_or_path: np.ndarray | str | Path) -> np.ndarray:
-        """Embedding [E] float32 of a whole recording.
+    def embed(self, source: Source, rate: int | None = None, channel: int = 0) -> np.ndarray:
+        """Embedding [E] float32 of a whole recording; of a long one see `evaluation/windows.py`.
 
         Args:
-            wave_or_path: a file of any rate, or [N] float samples at 16 kHz in [-1, 1].
+            source: path of a file, a file object opened in binary mode, [N] float samples in [-1, 1],
+                or a tensor of samples [N] or [1, N].
+            rate: of samples [Hz]; None: 16,000. channel: of a file, see `audio.channel_fault`.
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not audio, too short, too long, or samples that are not finite floats.
+            ValueError: not audio, too short, too long, or wrong samples; see `recording.recording`.
 
         >>> load("classroom", quick=True).embed(np.sin(np.arange(16_000.0))).shape
         (192,)
         """
-        return embed_whole(self.model, [self._wave(wave_or_path)])[0]
+        return embed_whole(self.model, [recording(source, rate, channel).wave])[0]
 
-    def score(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> float:
+    def score(self, a: Source, b: Source, rate: int | None = None, channel: int = 0) -> float:
         """Cosine of two whole recordings in [-1, 1], higher means more alike.
 
         Args:
-            a, b: as for `embed`.
+            a, b, rate, channel: as for `embed`.
         Raises:
             FileNotFoundError, ValueError: see `embed`.
 
@@ -76,7 +78,8 @@ class Verifier:
         >>> round(load("classroom", quick=True).score(wave, -wave), 2) <= 1
         True
         """
-        pair = scoring.normalise(np.stack([self.embed(a), self.embed(b)]))
+        embeddings = [self.embed(source, rate, channel) for source in (a, b)]
+        pair = scoring.normalise(np.stack(embeddings))
         return float(pair[0] @ pair[1])
 
     def probability(self, score: float, prior: float = 0.5) -> float:
@@ -110,11 +113,11 @@ class Verifier:
             f"{self.domain.distance(embedding):.2f}, limit {self.domain.limit:.2f})"
         ]
 
-    def verify(self, a: np.ndarray | str | Path, b: np.ndarray | str | Path) -> dict:
+    def verify(self, a: Source, b: Source, rate: int | None = None, channel: int = 0) -> dict:
         """Whether two recordings are of one speaker.
 
         Args:
-            a, b: as for `embed`.
+            a, b, rate, channel: as for `embed`.
         Returns:
             {"score": s, "threshold": t, "same": s >= t, "probability": at even odds, None where a
             recording is unlike the speech of the calibration, "warnings": [...]}. A warning, also
@@ -123,12 +126,11 @@ class Verifier:
             ValueError: the model was saved without a threshold; see also `embed`.
         """
         fitted = self._fitted()
-        names = [name if isinstance(name, str | Path) else "wave" for name in (a, b)]
-        waves = [self._wave(source) for source in (a, b)]
-        embeddings = [self.embed(wave) for wave in waves]
+        recordings = [recording(source, rate, channel) for source in (a, b)]
+        embeddings = [embed_whole(self.model, [one.wave])[0] for one in recordings]
         unlike = []
-        for name, source, wave, embedding in zip(names, (a, b), waves, embeddings, strict=True):
-            unlike += _doubts(source, wave) + self.outside(str(name), embedding)
+        for one, embedding in zip(recordings, embeddings, strict=True):
+            unlike += doubts(one.name, one.wave, one.rate) + self.outside(one.name, embedding)
         for warning in unlike:
             say(f"warning: {warning}; the calibration was not checked on such speech")
         left, right = scoring.normalise(np.stack(embeddings))
@@ -146,26 +148,6 @@ class Verifier:
         if self.threshold is None:
             raise ValueError("this model has no threshold; train it with development speakers")
         return self.described["calibration"]["full"]
-
-    def _wave(self, source: np.ndarray | str | Path) -> np.ndarray:
-        """Samples [N] float32 at 16 kHz of a recording that is fit for use.
-
-        A constant offset and nothing else is embedded as zeros: a model divides by the deviation of its
-        input, and would show how torch or ONNX Runtime rounds.
-        """
-        if isinstance(source, np.ndarray):
-            wave = require_wave(source)
-        else:
-            require_file(Path(source))
-            wave = audio.read(source)
-        return np.zeros_like(wave) if np.ptp(wave) == 0 else wave
-
-
-def _doubts(source: np.ndarray | str | Path, wave: np.ndarray) -> list[str]:
-    """`quality.doubts` of a recording, with the rate of its file."""
-    if isinstance(source, np.ndarray):
-        return doubts("wave", wave)
-    return doubts(str(source), wave, audio.info(source).rate)
 
 
 def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> Verifier:

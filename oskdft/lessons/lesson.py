@@ -206,7 +206,13 @@ class Lesson:
             scores_file.unlink(missing_ok=True)  # left by an interrupted evaluation
             trials, root = self.speech.test_trials, self.speech.test_root
             report = evaluate.evaluate(
-                run / which, trials, root, scores_file, None, tta, self.cfg.device
+                run / which,
+                trials,
+                root,
+                scores_file,
+                tta=tta,
+                device=self.cfg.device,
+                channel=self.cfg.data.channel,
             )
             write_json(report_file, report)
         scores, labels = score_file.read_scores(scores_file)

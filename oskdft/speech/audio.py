@@ -12,6 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,15 @@ from oskdft.speech.corpora import shards
 from oskdft.utils import files, process
 
 T = TypeVar("T")
+
+
+class Content(io.BytesIO):
+    """A whole audio file in memory, with a name for messages; stands for a path in this module."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
 LOWEST_RATE, HIGHEST_RATE = 4_000, 192_000  # [Hz] that can be resampled
@@ -42,7 +52,7 @@ class AudioInfo:
     channels: int
 
 
-def info(path: str | Path) -> AudioInfo:
+def info(path: str | Path | Content) -> AudioInfo:
     """Read a header without decoding.
 
     Raises:
@@ -61,22 +71,26 @@ def info(path: str | Path) -> AudioInfo:
     )
 
 
-def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
+def read(
+    path: str | Path | Content, start: int = 0, samples: int | None = None, channel: int = 0
+) -> np.ndarray:
     """Read ``samples`` samples from ``start`` on; nothing else is decoded.
 
     A file at another rate than ``SAMPLE_RATE`` is resampled, with one warning per file.
 
     Args:
-        path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file, mono. (In the last page of an
-            OGG file libsndfile finds ``start`` only to about 10 ms.)
+        path: FLAC, WAV (16 or 24 bit, float), OGG or MP3 file. (In the last page of an OGG file
+            libsndfile finds ``start`` only to about 10 ms.)
         start: first sample, counted at ``SAMPLE_RATE``.
         samples: number of samples, counted at ``SAMPLE_RATE``; None reads to the end.
+        channel: from 1 on; 0: the file must be mono.
 
     Returns:
         [N] float32 in [-1, 1]; N < samples only where the file ends.
 
     Raises:
-        ValueError: empty, cut off, not audio, stereo, not finite, or start beyond the end.
+        ValueError: empty, cut off, not audio, not finite, start beyond the end, or see
+            `channel_fault`.
         FileNotFoundError: no such file.
 
     >>> import tempfile
@@ -89,22 +103,38 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
         raise ValueError(f"start {start}, samples {samples}: start from 0, read at least 1 sample")
 
     def piece(file: soundfile.SoundFile, name: str) -> np.ndarray:
-        if file.channels != 1:
-            raise ValueError(
-                f"{name} has {file.channels} channels; make it mono: "
-                f"ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.wav"
-            )
-        if fault := rate_fault(file.samplerate):
+        if fault := channel_fault(file.channels, channel) or rate_fault(file.samplerate):
             raise ValueError(f"{name} {fault}")
         if file.samplerate == SAMPLE_RATE:
-            return _decode(file, name, start, samples)
+            return _decode(file, name, start, samples, channel)
         _warn_rate(name, file.samplerate)
-        return _decode_resampled(file, name, start, samples)
+        return _decode_resampled(file, name, start, samples, channel)
 
     return _opened(path, piece, WHOLE if samples is None else HEADER)
 
 
-def decode(path: str | Path, samples: int | None = None) -> np.ndarray:
+def channel_fault(channels: int, channel: int) -> str:
+    """Why a recording with so many channels is refused; empty where it is not.
+
+    Args:
+        channel: the one to be read, from 1 on; 0: the recording must be mono.
+
+    >>> channel_fault(2, 0), channel_fault(1, 2), channel_fault(2, 2)
+    ('has 2 channels; make it mono, or choose one: --channel 1 (training: data.channel=1)', \
+'has 1 channel and no channel 2; choose another one', '')
+    """
+    if channels != 1 and not channel:
+        return (
+            f"has {channels} channels; make it mono, or choose one: --channel 1 "
+            "(training: data.channel=1)"
+        )
+    if channel > channels:
+        plural = "s" * (channels != 1)
+        return f"has {channels} channel{plural} and no channel {channel}; choose another one"
+    return ""
+
+
+def decode(path: str | Path | Content, samples: int | None = None) -> np.ndarray:
     """Decode a file as stored: any rate, any number of channels.
 
     Args:
@@ -124,16 +154,24 @@ def decode(path: str | Path, samples: int | None = None) -> np.ndarray:
     return _opened(path, lambda file, name: _decode(file, name, 0, samples), depth)
 
 
-def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T], depth: int) -> T:
+def _opened(
+    path: str | Path | Content, work: Callable[[soundfile.SoundFile, str], T], depth: int
+) -> T:
     """``work`` on the open file and its name for messages; libsndfile's errors become one line with the fix.
 
-    libsndfile reads a member of a shard, and content under another header, through Python. It would
-    lose Ctrl-C there and take the recording for cut off, so it is read undisturbed.
+    libsndfile reads a member of a shard, a file in memory, and content under another header, through
+    Python. It would lose Ctrl-C there and take the recording for cut off, so it is read undisturbed.
 
     Args:
         depth: how much is compared with the header, see `containers.checked`.
     """
-    source, name = shards.open_recording(path)
+    if isinstance(path, Content):
+        source, name = path, path.name
+        if not source.getbuffer():
+            raise ValueError(f"{name} is empty; copy or download it again")
+        source.seek(0)
+    else:
+        source, name = shards.open_recording(path)
 
     def on_file() -> T:
         with soundfile.SoundFile(source) as file:
@@ -153,14 +191,18 @@ def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T], dep
     except TypeError:  # soundfile's error on data without a header
         raise ValueError(f"{name} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
-        if isinstance(source, str):  # no member of a shard
+        if isinstance(source, str):  # a plain file
             if not os.path.exists(source):
                 message = f"{name} does not exist; check the path and the root"
                 raise FileNotFoundError(message) from None
             with open(source, "rb") as raw:  # raises the system's error: no permission, or a folder
                 if not raw.read(1):
                     raise ValueError(f"{name} is empty; copy or download it again") from None
-        if Path(path).suffix.lower() in (".m4a", ".mp4", ".aac"):
+        if Path(name if isinstance(path, Content) else path).suffix.lower() in (
+            ".m4a",
+            ".mp4",
+            ".aac",
+        ):
             fix = (
                 f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav, or oskdft data pack"
             )
@@ -171,11 +213,11 @@ def _opened(path: str | Path, work: Callable[[soundfile.SoundFile, str], T], dep
 
 
 def _under_a_true_header(
-    file: soundfile.SoundFile, source: str | shards.Member, name: str, depth: int
+    file: soundfile.SoundFile, source: str | shards.Member | Content, name: str, depth: int
 ) -> bytes | None:
     """`containers.checked` of an open file; its errors name the file."""
     kind = "MPEG" if file.subtype in ("MPEG_LAYER_I", "MPEG_LAYER_II") else file.format
-    with open(source, "rb") if isinstance(source, str) else source as raw:
+    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as raw:
         place = raw.tell()
         try:
             return containers.checked(kind, file.extra_info, raw, depth)
@@ -185,8 +227,13 @@ def _under_a_true_header(
             raw.seek(place)  # libsndfile goes on from there
 
 
-def _decode(file: soundfile.SoundFile, name: str, start: int, samples: int | None) -> np.ndarray:
-    """[N] or [N, channels] float32 at the rate of the file; fewer samples than promised: error."""
+def _decode(
+    file: soundfile.SoundFile, name: str, start: int, samples: int | None, channel: int = 0
+) -> np.ndarray:
+    """[N] or [N, channels] float32 at the rate of the file; fewer samples than promised: error.
+
+    With a channel [N] of that one.
+    """
     if file.frames == 0:
         raise ValueError(f"{name} holds no samples; copy or download it again")
     if start >= file.frames:
@@ -206,6 +253,8 @@ def _decode(file: soundfile.SoundFile, name: str, start: int, samples: int | Non
         )
     if not np.isfinite(wave).all():
         raise ValueError(f"{name} contains NaN or infinite samples; write the file again")
+    if channel and wave.ndim > 1:
+        return np.ascontiguousarray(wave[:, channel - 1])
     return wave
 
 
@@ -215,7 +264,7 @@ def _warn_rate(name: str, rate: int) -> None:
 
 
 def _decode_resampled(
-    file: soundfile.SoundFile, name: str, start: int, samples: int | None
+    file: soundfile.SoundFile, name: str, start: int, samples: int | None, channel: int
 ) -> np.ndarray:
     """`_decode` at ``SAMPLE_RATE``; a crop equals the same piece of the whole file resampled."""
     # `file_block` samples of the file last as long as `block` samples of the result.
@@ -225,10 +274,10 @@ def _decode_resampled(
     context = math.ceil(CONTEXT_S * file.samplerate / file_block)  # blocks on each side
     first = max(start // block - context, 0)  # block
     if samples is None:
-        wave = _decode(file, name, first * file_block, None)
+        wave = _decode(file, name, first * file_block, None, channel)
     else:
         blocks = math.ceil((start + samples) / block) - first + context
-        wave = _decode(file, name, first * file_block, blocks * file_block)
+        wave = _decode(file, name, first * file_block, blocks * file_block, channel)
     wave = resample(wave, file.samplerate, SAMPLE_RATE)[start - first * block :]
     if len(wave) == 0:
         raise ValueError(f"{name} has no sample {start} at {SAMPLE_RATE} Hz; start earlier")

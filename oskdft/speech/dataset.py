@@ -42,6 +42,7 @@ class SpeakerDataset(Dataset):
             label + K x position of the speed in the list.
         kd_utterances: second corpus for distillation; None: both crops are of one recording.
         kd_laps: laps of the whole run, over which the probability rises (release: epochs).
+        channel: of the recordings, see `audio.channel_fault`.
 
     Raises:
         ValueError: no utterances, or a file whose header cannot be read.
@@ -64,6 +65,7 @@ class SpeakerDataset(Dataset):
         augment: Augment | None = None,
         kd_utterances: Utterances | None = None,
         kd_laps: int = 1,
+        channel: int = 0,
     ) -> None:
         if len(utterances) == 0:
             raise ValueError("the training table is empty; check the corpus root and the split")
@@ -74,6 +76,7 @@ class SpeakerDataset(Dataset):
         self.augment = augment
         self.kd_utterances = kd_utterances and kd_utterances.measured()
         self.kd_laps = kd_laps
+        self.channel = channel
         self.speeds = tuple(dict.fromkeys(augment.config.speed if augment else ())) or (1.0,)
 
     def __len__(self) -> int:
@@ -102,7 +105,8 @@ class SpeakerDataset(Dataset):
         samples = round(self.samples * speed)  # of the recording
         total = round(float(table.seconds[index]) * SAMPLE_RATE)
         start = audio.crop_start(total, samples, rng, self.whole_second)
-        wave = audio.wrap(audio.read(table.path(index), start, samples), samples)
+        read = audio.read(table.path(index), start, samples, self.channel)
+        wave = audio.wrap(read, samples)
         crop = torch.from_numpy(wave)
         if speed != 1.0:
             with one_thread():
@@ -205,12 +209,13 @@ def loader(
     )
 
 
-def validate(utterances: Utterances, augment: Augment | None = None) -> None:
+def validate(utterances: Utterances, augment: Augment | None = None, channel: int = 0) -> None:
     """Read the header of every file that a run will read, before its first step.
 
     Args:
         utterances: speech to train on.
         augment: its noise and room files are checked too; they may be short.
+        channel: of the speech, see `audio.channel_fault`.
 
     Raises:
         ValueError: files with a fault that the header shows (see `quality`); names some of them.
@@ -220,20 +225,20 @@ def validate(utterances: Utterances, augment: Augment | None = None) -> None:
     Traceback (most recent call last):
     ValueError: 1 files cannot be used: /no/such/anna/1.wav does not exist; check the root
     """
-    faults = _faults(utterances.root, list(utterances.names()), speech=True)
+    faults = _faults(utterances.root, list(utterances.names()), True, channel)
     if augment is not None:
         for clips in (*augment.clips.values(), augment.rooms):
-            faults += _faults(clips.root, clips.names, speech=False)
+            faults += _faults(clips.root, clips.names, False)
     if faults:
         raise ValueError(f"{len(faults)} files cannot be used: {some(faults, len(faults))}")
 
 
-def _faults(root: Path, names: list[str], speech: bool) -> list[str]:
+def _faults(root: Path, names: list[str], speech: bool, channel: int = 0) -> list[str]:
     """One line for each file whose header cannot be read or shows a fault."""
     headers = scan(root, lambda: names, len(names))
     samples, rate, channels = headers["samples"], headers["rate"], headers["channels"]
-    suspects = (channels != 1) | quality.is_short(samples, rate)  # absent and unreadable: -1
-    suspects |= (rate < audio.LOWEST_RATE) | (rate > audio.HIGHEST_RATE)
+    suspects = (channels != 1) | (channels < channel) | quality.is_short(samples, rate)
+    suspects |= (rate < audio.LOWEST_RATE) | (rate > audio.HIGHEST_RATE)  # unreadable: -1
     faults = []
     for row in np.flatnonzero(suspects).tolist():
         path = root / names[row]
@@ -243,6 +248,6 @@ def _faults(root: Path, names: list[str], speech: bool) -> list[str]:
             faults.append(headers.errors[row])
         else:
             header = audio.AudioInfo(int(samples[row]), int(rate[row]), int(channels[row]))
-            if fault := quality.header_fault(header, speech):
+            if fault := quality.header_fault(header, speech, channel=channel):
                 faults.append(f"{path} {fault}")
     return faults

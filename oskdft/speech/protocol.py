@@ -58,8 +58,8 @@ def prepare(cfg: Config) -> Task:
     if cfg.data.labelled_speakers:
         train = labelled(train, cfg.data.labelled_speakers)
 
-    lengths([dev.root / path for path in dev_trials.paths], cfg.eval)
-    validate(train, augment)
+    lengths([dev.root / path for path in dev_trials.paths], cfg.eval, cfg.data.channel)
+    validate(train, augment, cfg.data.channel)
     test_trials, test_root = read_test_list(cfg, root)
     return Task(train, dev, dev_trials, test_trials, test_root, augment, kd)
 
@@ -92,7 +92,7 @@ def kd_corpus(cfg: Config) -> Utterances | None:
         return None
     root = find_root(cfg.data.kd_corpus, cfg.data.kd_root, "data.kd_root")
     utterances = load_corpus(cfg.data.kd_corpus, root)
-    validate(utterances)
+    validate(utterances, channel=cfg.data.channel)
     return utterances
 
 
@@ -210,4 +210,5 @@ def dataset(cfg: Config, task: Task, laps: int) -> SpeakerDataset:
         augment=task.augment,
         kd_utterances=task.kd,
         kd_laps=max(laps, 1),
+        channel=cfg.data.channel,
     )

@@ -8,7 +8,9 @@ finding                             kind   exception
 ==================================  =====  =====================================================
 no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when decoded: `data check
 NaN or infinite samples                    --full`, or the command that reads the missing piece
-more than one channel               fault  uploads: the channels are averaged
+float samples beyond `LOUDEST`      fault  of arrays and uploads only
+more than one channel               fault  read where one is chosen (``channel``, from 1 on; 0: none);
+                                           uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
 longer than `LONGEST_S`, or of      fault  only where a recording is embedded whole: training and
 more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length
@@ -39,6 +41,9 @@ SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (o
 LONGEST_WHOLE_S = 150.0
 LONGEST_S = 3600.0  # [s] a recording is decoded at once: 230 MB (our choice)
 SILENCE = 10 ** (-60 / 20)  # peak, 60 dB below full scale: noise of a muted microphone
+LOUDEST = (
+    2.0  # of float samples: resampling and lossy coding exceed full scale a little (our choice)
+)
 FULL_SCALE = 0.9999  # a 16-bit converter has no larger sample
 CLIPPED_SHARE = 1e-3  # of the samples at full scale: more than the peaks of sound speech
 
@@ -101,56 +106,64 @@ def length_fault(samples: int, rate: int, whole: bool = False) -> str:
     return ""
 
 
-def header_fault(header: audio.AudioInfo, speech: bool = True, whole: bool = False) -> str:
+def header_fault(
+    header: audio.AudioInfo, speech: bool = True, whole: bool = False, channel: int = 0
+) -> str:
     """Why a file with this header is refused; empty where it is not.
 
     Args:
         header: from `audio.info` or from a scan.
         speech: False for noise and room responses, which may be short.
-        whole: whether the recording is embedded whole.
+        whole: whether the recording is embedded whole. channel: see `audio.channel_fault`.
 
-    >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2))
-    'has 2 channels; make it mono'
+    >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2), channel=1)
+    ''
     """
     if fault := audio.rate_fault(header.rate):
         return fault
-    if header.channels != 1:
+    if not speech and header.channels != 1:
         return f"has {header.channels} channels; make it mono"
+    if fault := audio.channel_fault(header.channels, channel):
+        return fault
     return length_fault(header.samples, header.rate, whole) if speech else ""
 
 
-def require_file(path: Path, whole: bool = True) -> float:
+def require_file(path: Path, whole: bool = True, channel: int = 0) -> float:
     """Length [s] of a recording that is fit for embedding, from its header.
 
     Args:
-        path: audio file. whole: whether the recording is embedded whole.
+        path: audio file. whole: whether the recording is embedded whole. channel: see
+            `audio.channel_fault`.
 
     Raises:
         ValueError: a fault that the header shows. FileNotFoundError: no such file.
     """
     header = audio.info(path)
-    if fault := header_fault(header, whole=whole):
+    if fault := header_fault(header, whole=whole, channel=channel):
         raise ValueError(f"{path} {fault}")
     return header.samples / header.rate
 
 
-def lengths(paths: list[Path], recipe: EvalConfig) -> np.ndarray:
+def lengths(paths: list[Path], recipe: EvalConfig, channel: int = 0) -> np.ndarray:
     """Lengths [n] in seconds of recordings that are fit for embedding with ``recipe``.
+
+    Args:
+        channel: see `audio.channel_fault`.
 
     Raises:
         ValueError: a fault that a header shows. FileNotFoundError: no such file.
     """
-    return np.array([require_file(path, whole=recipe.tta != "crops") for path in paths])
+    return np.array([require_file(path, recipe.tta != "crops", channel) for path in paths])
 
 
-def require_wave(wave: np.ndarray) -> np.ndarray:
+def require_wave(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
     """The wave as float32, when it is fit for embedding whole.
 
     Args:
-        wave: [N] float samples in [-1, 1] at ``SAMPLE_RATE``.
+        wave: [N] float samples in [-1, 1]. rate: theirs [Hz].
 
     Raises:
-        ValueError: not float, not [N], too short, too long or not finite.
+        ValueError: not float, not [N], too short, too long, not finite or beyond `LOUDEST`.
 
     >>> require_wave(np.zeros(16_000)).dtype
     dtype('float32')
@@ -158,11 +171,15 @@ def require_wave(wave: np.ndarray) -> np.ndarray:
     if wave.dtype.kind != "f":
         raise ValueError(f"wave has type {wave.dtype}; give float samples in [-1, 1]")
     if wave.ndim != 1:
-        raise ValueError(f"wave has shape {wave.shape}; give [N] samples at {SAMPLE_RATE} Hz")
-    if fault := length_fault(len(wave), SAMPLE_RATE, whole=True):
+        raise ValueError(f"wave has shape {wave.shape}; give [N] samples at {rate} Hz")
+    if fault := length_fault(len(wave), rate, whole=True):
         raise ValueError(f"wave {fault}")
     if not np.isfinite(wave).all():
         raise ValueError("wave has samples that are not finite; remove them first")
+    if (peak := float(np.abs(wave).max())) > LOUDEST:
+        raise ValueError(
+            f"wave has samples up to {peak:g}; give them in [-1, 1] (16-bit integers: divide by 32768)"
+        )
     return wave.astype(np.float32, copy=False)
 
 

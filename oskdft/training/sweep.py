@@ -122,7 +122,9 @@ def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
     for name, (trials, trials_root) in lists.items():
         scores = place / f"{name}.txt"
         scores.unlink(missing_ok=True)  # of an interrupted evaluation
-        report = evaluate(place, trials, trials_root, scores, device=cfg.device)
+        report = evaluate(
+            place, trials, trials_root, scores, device=cfg.device, channel=cfg.data.channel
+        )
         write_json(place / f"{name}.json", report)
 
 

@@ -1,11 +1,13 @@
 """Embeddings of many recordings: resumed, shared, faulty files left out, scored without audio."""
 
+import json
 import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from oskdft.commands.cli import app
@@ -60,10 +62,10 @@ def test_lists_and_wav_scp_name_the_same_recordings(speech, tmp_path):
 def test_a_killed_call_is_resumed(speech, tmp_path, monkeypatch):
     made = embed_many._make
 
-    def killed(model, checked, part):
+    def killed(model, checked, part, channel):
         if part.name == "part-000001.npz":
             raise KeyboardInterrupt
-        made(model, checked, part)
+        made(model, checked, part, channel)
 
     found = recordings(root=speech)
     monkeypatch.setattr(embed_many, "_make", killed)
@@ -129,8 +131,18 @@ def test_lists_are_scored_without_audio(speech, tmp_path):
         for s in ("s1", "s2")
     ]
     assert np.allclose(*scores, atol=1e-5)
+    (tmp_path / "enrol.txt").write_text("a a/1.wav\nc c/1.wav c/2.wav\n")
+    trials.write_text("a a/2.wav\nc c/3.wav\n")
+    words += ["--embeddings", tmp_path / "e", "--enrol", tmp_path / "enrol.txt"]
+    assert run(*words, "--scores", tmp_path / "s3").exit_code == 0
+    rows = {name: row / np.sqrt(row @ row) for name, row in read_embeddings(tmp_path / "e").items()}
+    mean = rows["c/1.wav"] + rows["c/2.wav"]
+    found = [line.split() for line in (tmp_path / "s3").read_text().splitlines()]
+    assert [line[:2] for line in found] == [["a", "a/2.wav"], ["c", "c/3.wav"]]
+    want = [rows["a/1.wav"] @ rows["a/2.wav"], mean @ rows["c/3.wav"] / np.sqrt(mean @ mean)]
+    assert np.allclose([float(line[2]) for line in found], want, atol=1e-6)
     trials.write_text("1 a/1.wav a/9.wav\n0 a/1.wav b/1.wav\n")
-    refused = run(*words, "--embeddings", tmp_path / "e")
+    refused = run(*words[:-2])
     assert "no embedding of 1 of 3 recordings" in str(refused.exception) and "a/9.wav" in str(
         refused.exception
     )
@@ -171,7 +183,35 @@ def test_nothing_is_overwritten(speech, tmp_path):
     run("embed", "--root", speech, "--out", tmp_path / "e")
     os.unlink(speech / "c/3.wav")
     refused = run("embed", "--root", speech, "--out", tmp_path / "e")
-    assert "embeddings of other recordings or of another model" in str(refused.exception)
+    assert "other recordings or of another model or channel" in str(refused.exception)
+
+
+def test_a_channel_is_chosen(speech, tmp_path):
+    """`embed` and `evaluate` read the second channel of stereo recordings as they read mono ones."""
+    trials, stereo = tmp_path / "list.txt", tmp_path / "stereo"
+    trials.write_text("1 a/1.wav a/2.wav\n0 a/1.wav b/1.wav\n")
+    for path in sorted(speech.rglob("*.wav")):
+        wave = audio.read(path)
+        copy = stereo / path.relative_to(speech)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(copy, np.stack([wave[::-1], wave], 1), 16_000)
+    found = []
+    for root, words in ((speech, []), (stereo, ["--channel", 2])):
+        done = run(
+            "evaluate", "--model", "classroom", "--trials", trials, "--root", root, "--json", *words
+        )
+        assert done.exit_code == 0, done.exception
+        found.append({key: json.loads(done.stdout)[key] for key in ("eer", "cllr")})
+        assert (
+            run("embed", "--root", root, "--out", tmp_path / f"e-{root.name}", *words).exit_code
+            == 0
+        )
+    mono, second = (read_embeddings(tmp_path / f"e-{r.name}") for r in (speech, stereo))
+    assert found[0] == found[1] and all(np.array_equal(mono[name], second[name]) for name in mono)
+    refused = run("embed", "--root", stereo, "--out", tmp_path / "e-stereo", "--channel", 1)
+    assert "or of another model or channel; choose another --out" in str(refused.exception)
+    refused = run("evaluate", "--model", "classroom", "--trials", trials, "--root", stereo)
+    assert "has 2 channels; make it mono, or choose one: --channel 1" in str(refused.exception)
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,54 @@ def test_cohort_normalises_and_is_named(model_folder, recordings, tmp_path):
         evaluate.evaluate(model_folder, trials, recordings, cohort=tmp_path / "cohort")
 
 
+def test_a_list_without_labels_gives_the_scores_of_the_same_list_with_labels(
+    model_folder, recordings, tmp_path
+):
+    lines = (recordings / "trials.txt").read_text().splitlines()
+    (tmp_path / "bare.txt").write_text("".join(f"{line[2:]}\n" for line in lines))
+    result = evaluate.evaluate(model_folder, tmp_path / "bare.txt", recordings, tmp_path / "bare")
+    evaluate.evaluate(model_folder, recordings / "trials.txt", recordings, tmp_path / "scores")
+    labelled = (tmp_path / "scores").read_text().splitlines()
+    assert (tmp_path / "bare").read_text().splitlines() == [line[2:] for line in labelled]
+    assert result["trials"] == 66 and not {"eer", "cllr", "min_dcf_0.01"} & result.keys()
+    assert "66, without labels: scores only" in evaluate.report_text(result)
+    with pytest.raises(ValueError, match=r"gives scores alone: oskdft evaluate --scores FILE"):
+        evaluate.evaluate(model_folder, tmp_path / "bare.txt", recordings)
+    with pytest.raises(ValueError, match="--groups needs a list with labels"):
+        evaluate.evaluate(
+            model_folder, tmp_path / "bare.txt", recordings, tmp_path / "x", columns=["gender"]
+        )
+
+
+def test_models_are_the_means_of_their_recordings(model_folder, recordings, tmp_path):
+    """Two enrolment recordings of unlike length: each weighs the same, whole and crop by crop."""
+    (tmp_path / "enrol.txt").write_text("m0 s0/0.wav s0/1.wav\nm1 s1/0.wav s1/1.wav s1/2.wav\n")
+    (tmp_path / "list.txt").write_text("1 m0 s0/2.wav\n0 m0 s1/2.wav\n0 m1 s0/2.wav\n")
+    words = tmp_path / "list.txt", recordings, tmp_path / "scores"
+    result = evaluate.evaluate(model_folder, *words, enrol=tmp_path / "enrol.txt")
+    assert result["recipe"]["enrolment"] == "mean of the unit embeddings of a model's recordings"
+    net, cfg, _ = load_model(model_folder)
+
+    def unit(rows):
+        return rows / np.sqrt((rows**2).sum(-1, keepdims=True))
+
+    def parts(name):
+        wave = audio.read(recordings / name)
+        crops = audio.segments(wave, round(cfg.eval.crop_s * RATE), 5)
+        return unit(net.embed([wave])[0]), unit(net.embed(list(crops)))
+
+    models = [["s0/0.wav", "s0/1.wav"], ["s1/0.wav", "s1/1.wav", "s1/2.wav"]]
+    want = []
+    for model_, test in ((0, "s0/2.wav"), (0, "s1/2.wav"), (1, "s0/2.wav")):
+        whole, crops = zip(*map(parts, models[model_]), strict=True)
+        test_whole, test_crops = parts(test)
+        mean, means = unit(sum(whole)), unit(sum(crops))
+        cosines = [a @ b for a in means for b in test_crops]
+        want.append((mean @ test_whole + np.mean(cosines)) / 2)
+    assert score_file.read_scores(tmp_path / "scores")[0] == pytest.approx(want, abs=1e-5)
+    assert (tmp_path / "scores").read_text().startswith("1 m0 s0/2.wav ")
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [

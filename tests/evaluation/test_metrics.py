@@ -528,6 +528,37 @@ def test_labels_behind_the_ids_are_not_mistaken(tmp_path):
     assert score_file.read_scores(first)[1].tolist() == [1, 0]
 
 
+def test_named_columns_are_never_guessed(tmp_path):
+    """Ids that look like labels, in every place; the same file is refused without the names."""
+    text = "0 1 target 0.9\n1 0 target 0.8\n0 0 nontarget 0.1\n"
+    path = written(tmp_path, text)
+    with pytest.raises(ValueError, match="name the columns: --columns label,id,id,score or"):
+        score_file.read_scores(path)
+    scores, labels = score_file.read_scores(path, ["id", "id", "label", "score"])
+    assert (scores.tolist(), labels.tolist()) == ([0.9, 0.8, 0.1], [1, 1, 0])
+    assert score_file.read_scores(path, ["label", "id", "id", "score"])[1].tolist() == [0, 1, 0]
+    words = "0 1 same 0.9\n1 0 same 0.8\n0 0 other 0.1\n"  # no label that is known
+    with pytest.raises(ValueError, match="the first and the second column could both be"):
+        score_file.read_scores(written(tmp_path, words))
+    kaldi = written(tmp_path, "a b c 0.5 1\n\n# note\nd e f -2 nontarget\n")
+    scores, labels = score_file.read_scores(kaldi, ["id", "id", "id", "score", "label"])
+    assert (scores.tolist(), labels.tolist()) == ([0.5, -2.0], [1, 0])
+    for columns, said in (
+        (["id", "score"], "columns are id,score; name label and score once"),
+        (["label", "score", "name"], "columns are label,score,name; name label and score once"),
+        (["label", "score"], "line 1: 'a b c 0.5 1' has 5 fields; expected label,score"),
+        (["id", "id", "id", "label", "score"], r"line 1: .* has label '0\.5'; expected id,id,id,"),
+        (["label", "id", "score", "id", "id"], "has score 'c', which is not a finite number"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            score_file.read_scores(kaldi, columns)
+    path = written(tmp_path, text)
+    done = CliRunner().invoke(
+        cli.app, ["score", str(path), "--columns", "id, id,label,score", "--json"]
+    )
+    assert json.loads(done.stdout)["targets"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -1,12 +1,17 @@
 """Loading for use: which form of a model answers, and that a quick answer is the same one."""
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
 
 import oskdft
+from oskdft.commands.cli import app
 from oskdft.evaluation import verifier, windows
 from oskdft.method.model import SpeakerModel
 from oskdft.speech import quality
@@ -46,14 +51,76 @@ def test_a_pair_is_verified_without_torch(recordings):
     """Importing torch and transformers would be five of six seconds."""
     files = sorted(recordings.glob("**/*.wav"))[:2]
     code = (
-        "import sys\nfrom oskdft.evaluation import verifier\n"
-        "print(verifier.load('classroom', quick=True).verify(*sys.argv[1:])['same'])\n"
+        "import sys\nimport numpy as np\nfrom oskdft.evaluation import verifier\n"
+        "student, (a, b) = verifier.load('classroom', quick=True), sys.argv[1:]\n"
+        "print(student.verify(a, b)['same'])\n"
+        "assert student.score(open(a, 'rb'), np.ones(9000)) <= 1\n"
         "assert not {'torch', 'transformers', 'scipy', 'sklearn'} & sys.modules.keys()"
     )
     command = [sys.executable, "-c", code, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("True", "False")
+
+
+@pytest.fixture(scope="module")
+def student():
+    return verifier.load("classroom", quick=True)
+
+
+def test_every_form_of_a_recording_has_the_same_embedding(student, tmp_path):
+    """A path, a file object from its start on, samples at a rate, tensors of several kinds."""
+    wave = noise(1.5)[0]
+    want = student.embed(wave)
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, "FLOAT")
+    soundfile.write(tmp_path / "two.wav", np.stack([0 * wave, wave], 1), 16_000, "FLOAT")
+    content = (tmp_path / "a.wav").read_bytes()
+    with open(tmp_path / "a.wav", "rb") as file:
+        forms = [tmp_path / "a.wav", str(tmp_path / "a.wav"), file, io.BytesIO(content)]
+        forms += [wave.astype(np.float64), torch.from_numpy(wave), torch.from_numpy(wave)[None]]
+        forms += [torch.from_numpy(wave).double().requires_grad_()]
+        for form in forms:
+            assert np.array_equal(student.embed(form), want), form
+    assert np.array_equal(student.embed(wave, rate=16_000), want)
+    assert np.array_equal(student.embed(tmp_path / "two.wav", channel=2), want)
+    tones = [0.3 * np.sin(2 * np.pi * 200 * np.arange(2 * r) / r) for r in (16_000, 24_000)]
+    low, high = student.embed(tones[0]), student.embed(tones[1], rate=24_000)
+    assert low @ high > 0.99 * np.linalg.norm(low) * np.linalg.norm(high)
+    found = student.verify(tones[1], tones[1], rate=24_000)
+    assert "wave has 24000 Hz, not 16000" in found["warnings"]
+    ogg = io.BytesIO()
+    soundfile.write(ogg, wave, 16_000, format="OGG")
+    ogg.seek(0)
+    assert student.score(ogg, wave) > 0.9
+    result = CliRunner().invoke(app, ["verify", *[str(tmp_path / "two.wav")] * 2, "--channel", "2"])
+    assert result.exit_code == 0 and "score 1.0000" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "says"),
+    [
+        (np.zeros(16_000, np.int16), {}, "wave has type int16; give float samples in"),
+        (torch.zeros(16_000, dtype=torch.int16), {}, "wave has type torch.int16; give float samples"),
+        (torch.zeros(2, 16_000), {}, r"wave has shape \(2, 16000\); give \[N\] samples at 16000 Hz"),
+        (np.zeros((1, 16_000)), {}, r"wave has shape \(1, 16000\); give \[N\] samples"),
+        (np.full(16_000, 300.0), {}, r"wave has samples up to 300; give them in \[-1, 1\]"),
+        (torch.full((16_000,), torch.inf), {}, "wave has samples that are not finite"),
+        (np.zeros(16_000), {"rate": 0}, "rate is 0; give 1000 to 768000 Hz"),
+        (np.zeros(16_000), {"rate": 16e3}, "rate is 16000.0; give 1000 to 768000 Hz, a whole number"),
+        (np.zeros(16_000), {"rate": 44_100}, "wave is 0.36 s long; give at least"),
+        (np.zeros(16_000), {"channel": 1}, "channel is 1, but samples are of one channel"),
+        ("a.wav", {"rate": 8_000}, "rate is 8000, but a.wav is a file, which has its own"),
+        (io.BytesIO(b"Dear diary"), {}, r"file object cannot be read \(.*it is not audio or damaged"),
+        (io.BytesIO(), {}, "file object is empty"),
+        (io.StringIO("text"), {}, "file object gives str, not bytes; open it in mode 'rb'"),
+        ([0.0] * 16_000, {}, "a recording is a list; give a path, a file object opened in mode 'rb'"),
+        (None, {}, "a recording is a NoneType; give a path"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recording_is_refused_by_name(student, source, words, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        student.embed(source, **words)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_shipped_student_is_small():

@@ -191,7 +191,7 @@ BAD = {
     "no samples": "no samples",
     "nan": "NaN or infinite",
     "inf": "NaN or infinite",
-    "stereo": "2 channels; make it mono",
+    "stereo": "2 channels; make it mono, or choose one: --channel 1",
     "folder": "directory|denied",
     "missing": "does not exist",
 }
@@ -386,3 +386,22 @@ def test_an_ogg_stream_without_its_last_page_ends_where_it_ends(subtype, packed,
                 audio.read(path)
         else:
             assert 0 < len(audio.read(path)) < 160_000
+
+
+@pytest.mark.filterwarnings("ignore:.*resampled")
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_channel_is_that_of_a_mono_file(tmp_path, rate):
+    """The whole and a crop, also resampled."""
+    both = np.random.default_rng(0).normal(0, 0.1, (3 * rate, 2))
+    soundfile.write(tmp_path / "both.wav", both, rate)
+    for channel in (1, 2):
+        soundfile.write(tmp_path / "one.wav", both[:, channel - 1], rate)
+        for piece in ((0, None), (9_000, 16_000)):
+            found = audio.read(tmp_path / "both.wav", *piece, channel)
+            assert np.array_equal(found, audio.read(tmp_path / "one.wav", *piece))
+    mono = audio.read(tmp_path / "one.wav", channel=1)
+    assert np.array_equal(mono, audio.read(tmp_path / "both.wav", channel=2))
+    with pytest.raises(
+        ValueError, match="both.wav has 2 channels and no channel 3; choose another"
+    ):
+        audio.read(tmp_path / "both.wav", channel=3)

@@ -8,7 +8,7 @@ import pytest
 
 from oskdft import config
 from oskdft.speech import audio, protocol
-from oskdft.speech.corpora import catalogue, layouts, people, tables
+from oskdft.speech.corpora import catalogue, layouts, pack, people, tables
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
 
@@ -490,6 +490,49 @@ def test_lists_as_people_have_them(lines: str, tmp_path: Path):
     assert pairs(trials, 1) == [("a.wav", "b.wav")] and pairs(trials, 0) == [("a.wav", "c.wav")]
 
 
+@pytest.mark.parametrize(
+    "lines",
+    ["a.wav b.wav|a.wav c.wav", "enroll test|a.wav b.wav|a.wav c.wav", "a.wav,b.wav|a.wav,c.wav"],
+)
+def test_lists_without_labels(lines: str, tmp_path: Path):
+    path = text(tmp_path / "list.txt", lines.replace("|", "\n"))
+    trials = read_trials(path, unlabelled=True)
+    assert trials.label is None and len(trials) == 2 and trials.paths == ["a.wav", "b.wav", "c.wav"]
+    assert list(zip(trials.enrol.tolist(), trials.test.tolist(), strict=True)) == [(0, 1), (0, 2)]
+    with pytest.raises(ValueError, match="gives scores alone: oskdft evaluate --scores FILE"):
+        read_trials(path)
+    labelled = text(tmp_path / "labelled.txt", "1 a.wav b.wav")
+    assert read_trials(labelled, unlabelled=True).label.tolist() == [1]
+    for bad in ("a.wav b.wav\n1 a.wav c.wav", "1 a.wav", "a.wav 0", "a.wav b.wav\na.wav"):
+        with pytest.raises(ValueError, match=r"bad\.txt, line \d: .* is no trial"):
+            read_trials(text(tmp_path / "bad.txt", bad), unlabelled=True)
+
+
+def test_models_are_enrolled_with_several_recordings(root: Path, tmp_path: Path):
+    """On one line or on several; the suffixes are those on disk."""
+    for name in ("e/1.flac", "e/2.flac", "e/3.flac", "t/1.wav"):
+        text(tmp_path / name, "speech")
+    path = text(tmp_path / "list.txt", "1 ada t/1.wav", "0 eve t/1.wav")
+    enrol = text(
+        tmp_path / "enrol.txt", "# model", "ada e/1.wav e/2.wav", "eve\te/3.wav", "eve e/1.wav"
+    )
+    trials = read_trials(path, tmp_path, enrol)
+    assert trials.paths == ["ada", "t/1.wav", "eve"] and trials.label.tolist() == [1, 0]
+    assert trials.models == {"ada": ["e/1.flac", "e/2.flac"], "eve": ["e/3.flac", "e/1.flac"]}
+    assert trials.recordings() == ["e/1.flac", "e/2.flac", "t/1.wav", "e/3.flac"]
+    for lines, said in (
+        (["ada e/1.wav"], r"1 of 2 models are not in .*enrol\.txt: eve; enrol them"),
+        (["ada e/1.wav", "eve"], "line 2: 'eve' enrols nothing"),
+        (["ada e/1.wav", "eve e/2.wav", "ada e/1.wav"], r"line 3: .* has e/1\.wav twice"),
+        (["ada e/1.wav", "eve e/2.wav", "t/1.wav e/1.wav"], r"t/1\.wav is a test and a model"),
+        (["# none"], "enrols no models"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_trials(path, tmp_path, text(enrol, *lines))
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 recordings are not below .*e/9\.wav"):
+        read_trials(path, tmp_path, text(enrol, "ada e/9.wav", "eve e/1.wav"))
+
+
 def test_a_label_that_may_be_first_or_last_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="line 1: '1 a 0' may have its label first or last"):
         read_trials(text(tmp_path / "list.txt", "1 a 0\n0 a 1\n"))
@@ -544,6 +587,38 @@ def test_kaldi_tables_give_the_development_speakers(tmp_path):
     (root / "dev" / "wav.scp").unlink()  # without dev/, speakers of train/ are set aside
     task = protocol.prepare(cfg)
     assert len(task.train.speakers) == 1 and len(task.dev.speakers) == 2
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_kaldi_tables_with_absolute_paths(tmp_path, elsewhere):
+    """Recordings below the corpus are its own, whichever way they are named; others are found, too."""
+    root = kaldi_corpus(tmp_path / "corpus", train={"a": 2, "b": 2}, test={"c": 2})
+    relative = load_corpus("kaldi", root)
+    speech = root
+    if elsewhere:
+        speech = tmp_path / "speech"
+        speech.mkdir()
+        for path in root.glob("*.wav"):
+            path.rename(speech / path.name)
+    for part in ("train", "test"):
+        names = [line.split()[0] for line in (root / part / "wav.scp").read_text().splitlines()]
+        text(root / part / "wav.scp", *(f"{name} {speech}/./{name}.wav" for name in names))
+    table, extra = tables.list_utterances("kaldi", root)
+    assert extra == [] and load_corpus("kaldi", root).speakers == relative.speakers
+    assert [table.path(row) for row in range(6)] == [speech / name for name in relative.names()]
+    if not elsewhere:
+        assert list(table.names()) == list(relative.names())
+        return
+    with pytest.raises(ValueError, match=r"6 recordings are not below .*corpus: .*speech/a-0\.wav"):
+        pack.pack("kaldi", root, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_segments_are_refused_by_name(tmp_path):
+    root = kaldi_corpus(tmp_path, train={"a": 2, "b": 2})
+    text(root / "train" / "segments", "a-0-1 a-0 0.0 1.5")
+    with pytest.raises(ValueError, match=r"train/segments cuts recordings into utterances"):
+        load_corpus("kaldi", root, "train")
 
 
 def test_kaldi_tables_that_cannot_be_used_are_refused(tmp_path):

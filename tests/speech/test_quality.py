@@ -78,6 +78,25 @@ def test_what_one_command_refuses_none_accepts(tmp_path, monkeypatch, name, comm
         COMMANDS[command](path)
 
 
+def test_a_chosen_channel_is_what_training_and_embedding_read(tmp_path, monkeypatch):
+    """Stereo recordings with channel=2 give what mono recordings of that channel give."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    both = np.random.default_rng(1).normal(0, 0.1, (2 * SAMPLE_RATE, 2))
+    model = SimpleNamespace(device="cpu", embed=lambda waves, *_: np.stack([w[:9] for w in waves]))
+    crops, rows = [], []
+    for name, samples, channel in (("stereo", both, 2), ("mono", both[:, 1], 0)):
+        path = tmp_path / name / "anna" / "1.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, samples, SAMPLE_RATE)
+        table = Utterances.from_rows(path.parents[1], [("anna/1.wav", "anna", "", float("nan"))])
+        validate(table, channel=channel)
+        crops.append(SpeakerDataset(table, crop_s=1.0, seed=0, channel=channel)[0, 0][0])
+        rows.append(embedding.embed_files(model, [path], EvalConfig(tta="full"), channel=channel))
+        with pytest.raises(ValueError, match="no channel 3; choose another one"):
+            validate(table, channel=3)
+    assert np.array_equal(*crops) and np.array_equal(rows[0].full, rows[1].full)
+
+
 def test_limits_of_a_wave():
     assert quality.length_fault(3600 * SAMPLE_RATE, SAMPLE_RATE, whole=True) == ""
     assert "cut it" in quality.length_fault(3600 * SAMPLE_RATE + 1, SAMPLE_RATE, whole=True)

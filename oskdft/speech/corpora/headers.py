@@ -127,7 +127,7 @@ def _on_disk(root: str | Path, names: Iterable[str], total: int) -> tuple[Header
             columns["size"][row], columns["changed"][row] = shards.stat(member)
             continue
         try:
-            status = os.stat(base + name)
+            status = os.stat(name if name.startswith("/") else base + name)
         except (OSError, ValueError):
             continue
         columns["size"][row] = status.st_size

@@ -165,10 +165,19 @@ def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:
 
 
 def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-    """Kaldi tables; the suffix on disk replaces the listed suffix, since archives differ in suffix."""
+    """Kaldi tables; the suffix on disk replaces the listed suffix, since archives differ in suffix.
+
+    Paths are absolute, or relative to the root.
+    """
     listed = set()
     shards = shards_of(root)
+    inside = os.path.join(os.path.abspath(root), "")
     for part in (split,) if split else PARTS:
+        if (root / part / "segments").is_file():
+            raise ValueError(
+                f"{root / part / 'segments'} cuts recordings into utterances, which is not supported; write "
+                "each utterance to a file of its own and list these in wav.scp"
+            )
         speaker = kaldi_table(root / part / "utt2spk")
         for utterance, path in kaldi_table(root / part / "wav.scp").items():
             if path.endswith("|"):
@@ -177,6 +186,7 @@ def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
                 )
             if utterance not in speaker:
                 raise ValueError(f"{root / part / 'utt2spk'} lacks {utterance} of wav.scp; add it")
+            path = os.path.normpath(path).removeprefix(inside)
             path = on_disk(root, path, shards) or path
             listed.add(path)
             yield path, speaker[utterance], "", np.nan

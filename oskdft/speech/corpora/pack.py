@@ -175,6 +175,11 @@ def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
     if out.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"--out {out} is inside the corpus {folder}; choose a folder beside it")
     names = list(utterances.names())
+    outside = [name for name in names if name.startswith(("/", "../"))]
+    if outside:
+        raise ValueError(
+            f"{len(outside)} recordings are not below {folder}: {outside[0]}; move them into the corpus"
+        )
     headers = remembered(folder, names, len(names))
     if not (headers["size"] >= 0).any():
         raise ValueError(
