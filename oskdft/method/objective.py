@@ -75,13 +75,12 @@ class Objective(nn.Module):
         # The losses.
         if self.kd is not None:
             losses["kd"] = self.kd(imitated, target.states)
-        imitate_embedding = target is not None and target.embedding is not None
-        if self.sv is not None or imitate_embedding:
+        if self.sv is not None or self.stage.embedding_kd:
             embedding = self.model.backend(verified)
         if self.sv is not None:
             losses["sv"], logits = self.sv(embedding, speaker)
             losses["accuracy"] = (logits.argmax(1) == speaker).float().mean()
-        if imitate_embedding:
+        if self.stage.embedding_kd:
             losses["embedding"] = nn.functional.mse_loss(embedding, target.embedding)
         return losses
 

@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from oskdft.config import Config
 from oskdft.method import losses, teacher
+from oskdft.method.contract import check_kd_loss, check_sv_loss
 from oskdft.method.encoder import frame_count
 from oskdft.method.model import SpeakerModel, new_model
 from oskdft.method.objective import Objective, total_loss
@@ -23,6 +24,7 @@ from oskdft.training import optim
 from oskdft.training.meter import LOG_EVERY, Meter, gradient_norms
 from oskdft.training.run import Run
 from oskdft.utils.console import some
+from oskdft.utils.named_code import is_named
 
 
 class StageLoop:
@@ -67,6 +69,7 @@ class StageLoop:
         teacher_width = run.teacher.encoder.config.hidden_size
         sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, utterances_of_speaker)
         kd = losses.build_kd_loss(cfg.loss, cfg.switches, student_width, teacher_width)
+        self.check_losses(sv, kd, (student_width, teacher_width))
         self.objective = Objective(model, sv, kd, stage)
 
         # The optimiser.
@@ -76,6 +79,20 @@ class StageLoop:
         decay = 0.0 if self.rebuilt else cfg.train.weight_decay
         self.optimiser = torch.optim.Adam(groups, weight_decay=decay)
         self.meter = Meter()
+
+    def check_losses(self, sv: nn.Module, kd: nn.Module, widths: tuple[int, int]) -> None:
+        """Refuse losses from outside the package that break their contract."""
+        cfg, speakers = self.cfg, len(self.data.counts())
+        if is_named(cfg.loss.sv):
+            check_sv_loss(sv, cfg.model.embedding, speakers, cfg.loss.sv)
+        if is_named(cfg.loss.kd):
+            check_kd_loss(kd, self.model.config.num_hidden_layers, widths, cfg.loss.kd)
+            last = self.run.teacher.encoder.config.num_hidden_layers
+            if not all(-1 <= layer <= last for layer in kd.layers):
+                raise ValueError(
+                    f"loss.kd={cfg.loss.kd} reads teacher states {list(kd.layers)}; this teacher has "
+                    f"0 to {last}, and -1 for the last"
+                )
 
     def prepare(self) -> None:
         """Move teacher, student and optimiser to the device, and wrap what several processes share."""

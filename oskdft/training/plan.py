@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from oskdft.config import Config
+from oskdft.config import Config, consent
 from oskdft.method.strategies import stage_config, stages
 from oskdft.speech.dataset import loader
 from oskdft.training.loop import StageLoop
@@ -29,6 +29,7 @@ def plan(cfg: Config) -> dict:
     Raises:
         As `train.train`.
     """
+    consent(cfg)
     steps_of = stages(cfg)
     check_cnn(cfg, steps_of)
     with (

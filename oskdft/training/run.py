@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from oskdft.config import Config
+from oskdft.config import READ_KD_LAYERS, Config
 from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage
 from oskdft.method.student import check_init_layers
@@ -90,7 +90,7 @@ class Run:
 
 
 def _check_layers(cfg: Config, teacher_layers: int) -> None:
-    wanted = () if cfg.loss.kd == "mse" else cfg.loss.kd_layers
+    wanted = cfg.loss.kd_layers if cfg.loss.kd in READ_KD_LAYERS else ()
     if max((*wanted, cfg.model.student_layers)) > teacher_layers:
         raise ValueError(
             f"the teacher has {teacher_layers} layers; loss.kd_layers {list(wanted)} and "

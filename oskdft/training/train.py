@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft.config import Config, to_dict
+from oskdft.config import Config, consent, to_dict
 from oskdft.evaluation.calibration import calibration
 from oskdft.method.model import SpeakerModel
 from oskdft.method.strategies import Stage, stage_config, stages
@@ -47,6 +47,7 @@ def train(
         OSError: the disk is full or gone (the last good checkpoint stays).
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
+    consent(cfg)
     plan = stages(cfg)
     check_cnn(cfg, plan)
     with (
