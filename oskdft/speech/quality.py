@@ -6,8 +6,8 @@ here. A fault refuses the recording in each of them; a doubt is reported and the
 ==================================  =====  =====================================================
 finding                             kind   exception
 ==================================  =====  =====================================================
-no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when decoded: `data check
-NaN or infinite samples                    --full`, or the command that reads the missing piece
+no audio, no samples, cut off,      fault  some cuts, NaN and infinity show only when decoded: `data
+NaN or infinite samples                    check --full`, or the command that reads the missing piece
 more than one channel               fault  uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
 longer than `LONGEST_WHOLE_S`       fault  only where a recording is embedded whole: training and
@@ -29,6 +29,8 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, EvalConfig
 from oskdft.speech import audio
+from oskdft.speech.corpora.headers import in_threads
+from oskdft.utils.console import progress
 
 SHORTEST_S = 0.5  # [s] too few frames to tell a voice (our choice); the encoder needs 400 samples
 SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (our choice)
@@ -37,6 +39,7 @@ SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (o
 LONGEST_WHOLE_S = 150.0
 SILENCE = 10 ** (-60 / 20)  # peak, 60 dB below full scale: noise of a muted microphone
 FULL_SCALE = 0.9999  # a 16-bit converter has no larger sample
+LISTED = 20  # faults in a message
 CLIPPED_SHARE = 1e-3  # of the samples at full scale: more than the peaks of sound speech
 
 
@@ -118,28 +121,67 @@ def header_fault(header: audio.AudioInfo, speech: bool = True, whole: bool = Fal
     return length_fault(header.samples, header.rate, whole) if speech else ""
 
 
-def require_file(path: Path, whole: bool = True) -> float:
+def require_file(
+    path: Path, whole: bool = True, listen: bool = False, speech: bool = True
+) -> float:
     """Length [s] of a recording that is fit for embedding, from its header.
 
     Args:
         path: audio file. whole: whether the recording is embedded whole.
+        listen: decode it too; some faults show only then.
+        speech: False for noise and room responses, which may be short.
 
     Raises:
         ValueError: a fault that the header shows. FileNotFoundError: no such file.
     """
     header = audio.info(path)
-    if fault := header_fault(header, whole=whole):
+    if fault := header_fault(header, speech, whole):
         raise ValueError(f"{path} {fault}")
+    if listen:
+        audio.decode(path)
     return header.samples / header.rate
+
+
+def require_files(
+    paths: list[Path], whole: bool = True, listen: bool = False, speech: bool = True
+) -> np.ndarray:
+    """`require_file` of many recordings, in threads: their lengths [n] in seconds.
+
+    Raises:
+        ValueError: recordings with a fault; names some of them and the fault of each.
+        FileNotFoundError: files are absent, and there is no other fault.
+    """
+
+    def length(path: Path) -> float | Exception:
+        try:
+            return require_file(path, whole, listen, speech)
+        except (ValueError, OSError) as error:
+            return error
+
+    found = in_threads(length, iter(paths))
+    if listen:
+        found = progress(found, "listening to recordings", len(paths))
+    found = list(found)
+    faults = [fault for fault in found if isinstance(fault, Exception)]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        absent = all(isinstance(fault, FileNotFoundError) for fault in faults)
+        listed = "; ".join(map(str, faults[:LISTED]))
+        more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        raise (FileNotFoundError if absent else ValueError)(
+            f"{len(faults)} of {len(paths)} recordings cannot be used: {listed}{more}"
+        )
+    return np.array(found)
 
 
 def lengths(paths: list[Path], recipe: EvalConfig) -> np.ndarray:
     """Lengths [n] in seconds of recordings that are fit for embedding with ``recipe``.
 
     Raises:
-        ValueError: a fault that a header shows. FileNotFoundError: no such file.
+        ValueError, FileNotFoundError: faults that the headers show, see `require_files`.
     """
-    return np.array([require_file(path, whole=recipe.tta != "crops") for path in paths])
+    return require_files(paths, whole=recipe.tta != "crops")
 
 
 def require_wave(wave: np.ndarray) -> np.ndarray:
