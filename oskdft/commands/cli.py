@@ -216,6 +216,12 @@ def train(
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    check: Annotated[
+        str,
+        typer.Option(
+            help="Recordings decoded before the first step: validation (those that it needs) or full."
+        ),
+    ] = "validation",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all checks, time a few updates, keep nothing.")
     ] = False,
@@ -224,19 +230,21 @@ def train(
     """Train a speaker model."""
     from oskdft import config
 
+    if check not in ("validation", "full"):
+        raise ValueError(f"--check is {check!r}; choose validation or full")
     changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
     cfg = config.load(profile).override(changes)
     if dry_run:
         from oskdft.training import plan
 
-        found = plan.plan(cfg)
+        found = plan.plan(cfg, check == "full")
         show(found, as_json, plan.plan_text(found))
         return
     if out is None:
         raise typer.BadParameter("name the run folder", param_hint="--out")
     from oskdft.training import train as module
 
-    report = module.train(cfg, out, resume)
+    report = module.train(cfg, out, resume, full_check=check == "full")
     last = report["validations"][-1] if report.get("validations") else {}
     eer = f", development EER {100 * last['dev_eer']:.2f} %" if last else ""
     show(report, as_json, f"{out}: {report.get('seconds', 0):.0f} s{eer}")

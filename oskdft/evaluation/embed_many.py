@@ -171,7 +171,7 @@ def _checked(found: Sequence[tuple[str, str]], channel: int) -> Checked:
     checked = Checked([], [], {})
     for name, path in found:
         try:
-            checked.seconds.append(quality.require_file(path, True, channel))
+            checked.seconds.append(quality.require_file(path, channel=channel))
             checked.good.append((name, path))
         except (ValueError, OSError) as error:
             checked.bad[name] = " ".join(str(error).split())

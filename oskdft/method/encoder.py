@@ -139,6 +139,18 @@ def frame_count(config: PretrainedConfig, samples):
     return samples
 
 
+def least_samples(config: PretrainedConfig, frames: int = 1) -> int:
+    """Count the samples that make a number of frames: the least for which `frame_count` gives it.
+
+    >>> least_samples(architecture("facebook/hubert-base-ls960"), 149)
+    47760
+    """
+    samples = frames
+    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
 def frame_mask(config: PretrainedConfig, lengths: Tensor | None, samples: int) -> Tensor | None:
     """Return [B, T], True where a frame holds speech and False where it is padding.
 

@@ -109,10 +109,8 @@ def _au(file: IO[bytes]) -> None:
 def _flac(log: str, file: IO[bytes], depth: int) -> bytes | None:
     if "bumping to SF_COUNT_MAX" in log:
         return flac.with_length(file)
-    if depth != HEADER:
-        there, promised = flac.samples(file), flac.promised(file)
-        if there is not None and there > promised:
-            raise ValueError(f"holds {there} samples, its header says {promised}; write it again")
+    if depth != HEADER and (fault := flac.end_fault(file)):
+        raise ValueError(fault)
     if depth == WHOLE:
         file.seek(0)
         if file.read().find(b"fLaC\0\0\0\x22", flac.HEAD) > 0:

@@ -24,7 +24,7 @@ def with_length(file: IO[bytes]) -> bytes | None:
     start = id3v2_end(file)
     if promised(file):
         return None
-    there = samples(file)
+    there = _whole_samples(file)
     if there is None or file.seek(0, os.SEEK_END) > LARGEST:
         raise ValueError(
             "does not say how long it is and does not end with a whole frame: it is cut off; "
@@ -41,23 +41,46 @@ def promised(file: IO[bytes]) -> int:
     return int.from_bytes(_head(file)[21:26], "big") & ((1 << 36) - 1)
 
 
-def samples(file: IO[bytes]) -> int | None:
-    """Samples up to the end of the last frame; None where no whole frame ends the file.
+def end_fault(file: IO[bytes]) -> str:
+    """What the last frames of a stream tell against its header; empty where they tell nothing.
 
-    A frame that ends where the header promises is believed; another has to fit its checksum.
+    Other data behind the last frame hide it. A cut inside the last frame shows only when it is decoded.
     """
+    said = promised(file)
+    ends = [end for end, _ in _last_frames(file)]
+    if not ends or said in ends:
+        return ""
+    there = _whole_samples(file)
+    if there is not None and there > said:
+        return f"holds {there} samples, its header says {said}; write it again"
+    if there is not None:
+        return (
+            f"ends with sample {there}, its header says {said}: cut off, or several recordings in a "
+            "row; copy it again"
+        )
+    if max(ends) < said:
+        return "is cut off: its header promises more; copy or download it again"
+    return ""
+
+
+def _whole_samples(file: IO[bytes]) -> int | None:
+    """Samples up to the end of the last frame; None where no whole frame ends the file."""
+    for end, frame in reversed(_last_frames(file)):
+        if _crc(frame, 0x8005, 16) == 0:
+            return end
+    return None
+
+
+def _last_frames(file: IO[bytes]) -> list[tuple[int, bytes]]:
+    """Where headers of frames near the end of a stream are: sample behind the frame, bytes to the end."""
     head = _head(file)
-    end = promised(file)
     block = int.from_bytes(head[8:10], "big")
     largest = int.from_bytes(head[15:18], "big") or LARGEST_FRAME
     file.seek(max(file.seek(0, os.SEEK_END) - largest, 0))
     tail = file.read(largest)
-    for match in reversed([*re.finditer(rb"(?=\xff[\xf8\xf9])", tail)]):
-        frame = tail[match.start() :]
-        found = _frame_end(frame, block)
-        if found is not None and (found == end or _crc(frame, 0x8005, 16) == 0):
-            return found
-    return None
+    starts = (match.start() for match in re.finditer(rb"(?=\xff[\xf8\xf9])", tail))
+    ends = ((_frame_end(tail[start:], block), tail[start:]) for start in starts)
+    return [(end, frame) for end, frame in ends if end is not None]
 
 
 def _head(file: IO[bytes]) -> bytes:

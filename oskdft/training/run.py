@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from transformers import PretrainedConfig
 
-from oskdft.config import READ_KD_LAYERS, Config
+from oskdft.config import READ_KD_LAYERS, SAMPLE_RATE, Config
+from oskdft.method.encoder import least_samples
 from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage
 from oskdft.method.student import check_init_layers
@@ -19,6 +21,7 @@ from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder
 from oskdft.training.meter import Meter
+from oskdft.training.validation import require_heard
 from oskdft.utils.process import Interrupts
 
 
@@ -32,7 +35,13 @@ class Run:
     """
 
     def __init__(
-        self, cfg: Config, out: Path, resume: bool, teacher: Teacher | None, interrupts: Interrupts
+        self,
+        cfg: Config,
+        out: Path,
+        resume: bool,
+        teacher: Teacher | None,
+        interrupts: Interrupts,
+        full_check: bool = False,
     ) -> None:
         self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
         device = device_of(cfg.device)
@@ -60,6 +69,8 @@ class Run:
         self.task = protocol.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
+        _check_crops(cfg, self.teacher.encoder.config)
+        require_heard(cfg, self.task, full_check)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []
@@ -97,6 +108,20 @@ def _check_layers(cfg: Config, teacher_layers: int) -> None:
             f"model.student_layers {cfg.model.student_layers} must not exceed that"
         )
     check_init_layers(cfg.model.init_layers, teacher_layers)
+
+
+def _check_crops(cfg: Config, encoder: PretrainedConfig) -> None:
+    """Refuse crops from which the encoder makes no frame, or fewer than SpecAugment masks at once."""
+    span = encoder.mask_time_length if encoder.apply_spec_augment and encoder.mask_time_prob else 1
+    for name, seconds, frames in (
+        ("data.crop_s", cfg.data.crop_s, span),
+        ("eval.crop_s", cfg.eval.crop_s, 1),
+    ):
+        least = least_samples(encoder, frames)
+        if round(seconds * SAMPLE_RATE) < least:
+            raise ValueError(
+                f"{name} is {seconds} s; the encoder needs {least / SAMPLE_RATE} s for {frames} frames"
+            )
 
 
 def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:

@@ -36,6 +36,7 @@ class Report:
     speakers: int
     utterances: int
     hours: float = 0.0
+    decoded: bool = False  # every file, or headers only
     missing: list[str] = fault("named in the tables, absent on disk; complete the corpus")
     unreadable: list[str] = fault("cannot be read; copy or download them again")
     stereo: list[str] = fault("have more than one channel; make them mono")
@@ -87,6 +88,8 @@ class Report:
         for texts, meaning in self.findings("doubt").values():
             out.append(f"note: {len(texts):,} {meaning} ({some(texts, len(texts))})")
         out += [f"note: {note}" for note in self.notes]
+        if not self.decoded:
+            out.append("note: headers only; --full decodes every file")
         return [*out, "ok" if self.ok else "not ok"]
 
 
@@ -109,7 +112,12 @@ def check(name: str, root: str | Path = "", full: bool = False) -> Report:
     """
     utterances, extra = list_utterances(name, root)
     report = Report(
-        name, str(utterances.root), len(utterances.speakers), len(utterances), extra=extra
+        name,
+        str(utterances.root),
+        len(utterances.speakers),
+        len(utterances),
+        decoded=full,
+        extra=extra,
     )
     headers = scan(utterances.root, utterances.names, len(utterances))
     report.hours = float(np.nansum(headers.seconds(), dtype=np.float64)) / 3600
