@@ -16,6 +16,7 @@ COPIED = (
     "CITATION.cff",
     "LICENSE",
     "docs/METHOD.md",
+    "docs/glossary.md",
     "docs/researchers.md",
     "docs/results.md",
     "docs/scale.md",
