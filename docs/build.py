@@ -17,6 +17,7 @@ COPIED = (
     "LICENSE",
     "docs/METHOD.md",
     "docs/extend.md",
+    "docs/glossary.md",
     "docs/researchers.md",
     "docs/results.md",
     "docs/scale.md",

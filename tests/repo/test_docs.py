@@ -42,6 +42,37 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+DEFINED = (
+    "AAM-softmax", "Back-end", "Pooling", "Weighted sum", "Masked prediction", "Contrast", "UniSpeech-SAT",
+    "PAV", "Nat and bit", "SSL", "wav2vec 2.0", "ECAPA-TDNN", "Layer norm", "Miss", "False alarm",
+)  # fmt: skip
+
+
+def anchor(heading: str) -> str:
+    """What a heading is linked by, on the site and on a repository page."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_each_word_of_the_glossary_is_linked_where_it_is_used():
+    words = re.findall(r"^## (.+)$", (ROOT / "docs/glossary.md").read_text(), flags=re.MULTILINE)
+    assert words == sorted(words, key=str.lower) and len(words) >= 40
+    assert set(DEFINED) <= set(words)
+    links = {
+        link
+        for path in NOTEBOOKS.values()
+        for link in re.findall(r"\]\(\.\./docs/glossary\.md#([\w-]+)\)", prose(path))
+    }
+    assert links == {anchor(word) for word in words}
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS.values(), *PAGES], ids=lambda path: path.stem)
+def test_one_name_for_each_error(path):
+    """Misses and false alarms; the glossary alone tells the other names."""
+    text = prose(path) if path.suffix == ".ipynb" else path.read_text()
+    found = re.findall(r"false (?:accept|reject)\w*", text, flags=re.IGNORECASE)
+    assert len(found) == (2 if path.stem == "glossary" else 0)
+
+
 @pytest.fixture(scope="module")
 def build():
     """The module docs/build.py."""
