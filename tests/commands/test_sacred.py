@@ -48,7 +48,7 @@ FILES = {
 READS = {
     ("config", "profile"), ("pretrain", "config"), ("train", "profile"), ("import", "source"),
     ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"), ("evaluate", "root"),
-    ("evaluate", "embeddings"), ("evaluate", "snorm"), ("score", "file"), ("embed", "files"),
+    ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"), ("embed", "files"),
     ("embed", "root"), ("embed", "listed"), ("embed", "scp"), ("embed", "model"), ("verify", "a"),
     ("verify", "b"), ("verify", "model"), ("sweep", "grid"), ("sweep", "folder"),
     ("reproduce", "profile"), ("export", "model"), ("data check", "root"), ("data pack", "root"),
@@ -58,7 +58,7 @@ READS = {
 NO_PATHS = {
     "strategy", "overrides", "resume", "dry_run", "as_json", "fix", "device", "groups", "no_tta", "on",
     "reference", "form", "rest", "only", "check", "to", "context", "name", "quick", "full", "codec", "kbit",
-    "shard_mb", "processes",
+    "shard_mb", "processes", "channel", "columns",
 }  # fmt: skip
 PRECIOUS = b"a recording that nobody has twice"
 
