@@ -4,9 +4,10 @@ A batch never changes an embedding: crops have equal length, and a whole recordi
 padding masked everywhere (`method.encoder.frame_mask`).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,19 @@ from oskdft.utils.console import progress
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
 LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
+
+
+# From batches and the work on some of them to the results of all processes, as `distributed.shared`.
+Share = Callable[[Sequence, Callable[[Sequence], Any]], list]
+
+
+def alone(items: Sequence, work: Callable[[Sequence], Any]) -> list:
+    """Do all the work in this process: the `Share` of one process.
+
+    >>> alone([1, 2], sum)
+    [3]
+    """
+    return [work(items)]
 
 
 class Model(Protocol):
@@ -47,7 +61,11 @@ class Embeddings:
 
 
 def embed_files(
-    model: Model, paths: list[Path], recipe: EvalConfig, half_batch: bool = False
+    model: Model,
+    paths: list[Path],
+    recipe: EvalConfig,
+    half_batch: bool = False,
+    share: Share = alone,
 ) -> Embeddings:
     """Embed recordings by a scoring recipe.
 
@@ -59,6 +77,8 @@ def embed_files(
         paths: n audio files.
         recipe: tta, crops (C), crop_s [s], batch_s (audio at once [s]).
         half_batch: embed the first half of the crops without adapters, as released (surprise 1).
+        share: divides the batches among processes (`distributed.shared`); a batch is the same whoever
+            embeds it, so the result is the same bit by bit.
     Returns:
         `Embeddings`: [n, E] and [n, C, E] float32.
     Raises:
@@ -75,20 +95,25 @@ def embed_files(
     seconds = lengths(paths, recipe)
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
-    full = [None] * len(paths)
-    crops = [None] * len(paths)
-    groups = batches_by_length(seconds, recipe.batch_s)
-    for group in progress(groups, "embedding (batches)"):
-        waves = [audio.read(paths[i]) for i in group]
-        if recipe.tta != "crops":
-            for i, row in zip(group, model.embed(waves), strict=True):
-                full[i] = row
-        if recipe.tta != "full":
-            for i, row in zip(group, _embed_crops(model, waves, recipe, half_batch), strict=True):
-                crops[i] = row
+
+    def embed(groups: Sequence[np.ndarray]) -> tuple[dict, dict]:
+        full, crops = {}, {}  # by number of the recording
+        for group in progress(groups, "embedding (batches)"):
+            waves = [audio.read(paths[i]) for i in group]
+            if recipe.tta != "crops":
+                full |= zip(group.tolist(), model.embed(waves), strict=True)
+            if recipe.tta != "full":
+                rows = _embed_crops(model, waves, recipe, half_batch)
+                crops |= zip(group.tolist(), rows, strict=True)
+        return full, crops
+
+    full, crops, order = {}, {}, range(len(paths))
+    for some_full, some_crops in share(batches_by_length(seconds, recipe.batch_s), embed):
+        full |= some_full
+        crops |= some_crops
     return Embeddings(
-        None if recipe.tta == "crops" else np.stack(full),
-        None if recipe.tta == "full" else np.stack(crops),
+        None if recipe.tta == "crops" else np.stack([full[i] for i in order]),
+        None if recipe.tta == "full" else np.stack([crops[i] for i in order]),
     )
 
 
@@ -169,12 +194,15 @@ def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.nda
     return {policy: scoring.score_trials(*part, pairs) for policy, part in parts.items()}
 
 
-def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> dict[str, np.ndarray]:
+def embed_and_score(
+    model: Model, trials: Trials, root: Path, cfg: Config, share: Share = alone
+) -> dict[str, np.ndarray]:
     """`scores_by_policy` of the recordings of a trial list, embedded by the recipe of a run.
 
     Args:
         model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
         cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops.
+        share: see `embed_files`.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
 
@@ -192,4 +220,4 @@ def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> di
     """
     half_batch = cfg.switches.eval_path == "half_batch"
     paths = [Path(root) / path for path in trials.paths]
-    return scores_by_policy(embed_files(model, paths, cfg.eval, half_batch), trials)
+    return scores_by_policy(embed_files(model, paths, cfg.eval, half_batch, share), trials)

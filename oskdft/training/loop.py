@@ -23,6 +23,7 @@ from oskdft.training import optim
 from oskdft.training.meter import LOG_EVERY, Meter, gradient_norms
 from oskdft.training.run import Run
 from oskdft.utils.console import some
+from oskdft.utils.distributed import means_over_processes
 
 
 class StageLoop:
@@ -148,7 +149,7 @@ class StageLoop:
         self.wrapped_optimiser.step()
 
         # The log.
-        self.meter.add(figures, len(speaker) * accelerator.num_processes)
+        self.meter.add(figures, len(speaker))
         if (step + 1) % LOG_EVERY == 0 or (step + 1) % self.steps_per_epoch == 0:
             run.log({"stage": self.number, "step": step + 1, "epoch": epoch}, self.meter, rates)
 
@@ -175,7 +176,7 @@ class StageLoop:
             yield slice(first, first + size), alone
 
     def figures(self, parts: dict[str, Tensor], samples: int) -> dict[str, float]:
-        """Collect what the log shows of a step: the sum, each loss, and the accuracy.
+        """Collect what the log shows of a step: the sum, each loss, the accuracy; over all processes.
 
         ``kd_excess`` is the KD loss above its floor, the loss of a perfect student.
         """
@@ -189,7 +190,7 @@ class StageLoop:
         for name in ("sv", "embedding", "accuracy"):
             if name in parts:
                 figures[name] = parts[name].item()
-        return figures
+        return means_over_processes(figures, parts["loss"].device)
 
     def refuse_infinite(self, figures: dict[str, float], step: int, rows: list[int]) -> None:
         """Raise ValueError before a loss or gradient that is not finite spoils the weights."""

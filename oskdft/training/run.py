@@ -3,10 +3,13 @@
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from oskdft.config import Config
 from oskdft.method.model import device_of
@@ -18,7 +21,12 @@ from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder
 from oskdft.training.meter import Meter
+from oskdft.utils.distributed import means_over_processes, shared
 from oskdft.utils.process import Interrupts
+
+# A process waits for the others at most that long. The longest work between two exchanges is a share of a
+# validation, at most VoxCeleb1 as a whole (352 hours of speech). Launchers end the others when one dies.
+PATIENCE = timedelta(hours=3)
 
 
 class Run:
@@ -27,7 +35,7 @@ class Run:
     Attributes:
         task: speakers and trials (`protocol.Task`). teacher: of the next stage.
         rows: of metrics.csv. validations: development EERs, in order.
-        main: whether this process writes the folder.
+        main: whether this process writes the folder. share: divides work among the processes.
     """
 
     def __init__(
@@ -37,23 +45,27 @@ class Run:
         device = device_of(cfg.device)
         if device.index is not None:
             torch.cuda.set_device(device)  # Accelerate takes the current one
+        # Whatever can be missing is looked for before anything is computed.
+        require_everything(cfg, with_teacher=teacher is None)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",  # so that processes meet without a GPU too
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
             log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
             project_dir=self.out,
             # masked frames or dropped layers leave parameters without gradient in some steps
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
         )
         self.main = self.accelerator.is_main_process
+        self.share = partial(shared, interrupts=interrupts)
         world = self.accelerator.num_processes
         if cfg.train.batch % (world * cfg.train.accumulate):
             parts = f" in {cfg.train.accumulate} parts" if cfg.train.accumulate > 1 else ""
             raise ValueError(
                 f"train.batch is {cfg.train.batch} over {world} processes{parts}; choose a multiple"
             )
-        # Whatever can be missing is looked for before anything is computed.
-        require_everything(cfg, with_teacher=teacher is None)
         if cfg.train.compile:
             require_compiler(self.accelerator.device)
         self.task = protocol.prepare(cfg)
@@ -72,11 +84,22 @@ class Run:
         self.began -= state["seconds"]
 
     def log(self, position: dict, meter: Meter, rates: dict[str, float]) -> None:
-        """Add a row of metrics.csv: position, means of the meter, learning rates."""
-        row = position | meter.read() | {f"lr_{name}": rate for name, rate in rates.items()}
+        """Add a row of metrics.csv: position, means of the meter, learning rates.
+
+        The speed is that of all processes together, the share of waiting their mean.
+        """
+        row = position | meter.read()
+        clock = {name: row[name] for name in ("utterances_per_s", "waiting_for_data")}
+        row |= means_over_processes(clock, self.accelerator.device)
+        row["utterances_per_s"] *= self.accelerator.num_processes
+        row |= {f"lr_{name}": rate for name, rate in rates.items()}
         self.rows.append(row)
         tracked = {name: value for name, value in row.items() if name not in ("stage", "step")}
         self.accelerator.log(tracked, position["step"])
+
+    def together(self) -> AbstractContextManager:
+        """Hold signals where several processes must act alike; one process alone may stop at any time."""
+        return self.interrupts.held() if self.accelerator.num_processes > 1 else nullcontext()
 
     def seconds(self) -> float:
         """Return the training time so far [s], without interruptions."""

@@ -5,7 +5,6 @@ together or not at all.
 """
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
@@ -16,7 +15,7 @@ from oskdft.speech.dataset import loader
 from oskdft.storage.model_folder import save_model
 from oskdft.training import run_folder
 from oskdft.training.loop import StageLoop
-from oskdft.training.validation import Best
+from oskdft.training.validation import Best, shown
 from oskdft.utils.console import progress, say
 from oskdft.utils.distributed import any_process
 from oskdft.utils.process import explained
@@ -43,7 +42,7 @@ class StageRun:
 
     def __init__(self, loop: StageLoop) -> None:
         self.loop, self.run, self.cfg = loop, loop.run, loop.cfg
-        self.best = Best(loop.cfg, loop.run.task, loop.run.validations, loop.number)
+        self.best = Best(loop.cfg, loop.run.task, loop.run.validations, loop.number, loop.run.share)
         self.done = 0  # steps
 
     def through(self, state: dict | None) -> SpeakerModel:
@@ -66,10 +65,8 @@ class StageRun:
         )
         loop.meter.reset(state["window"] if state else None)
         advice = f"the last good state is in {run.out}/checkpoints; go on with --resume"
-        # With several processes a signal waits until all of them have been asked.
-        together = run.interrupts.held() if accelerator.num_processes > 1 else nullcontext()
         try:
-            with explained(advice), together:
+            with explained(advice), run.together():
                 self.train(batches)
         except (KeyboardInterrupt, SystemExit):
             if run.main:
@@ -120,16 +117,14 @@ class StageRun:
         due = on_schedule and (stage.sv or stage.embedding_kd)
         if any(position.items() <= entry.items() for entry in run.validations[-1:]):
             due = False
-        rates = None
-        if due and run.main:
-            rates = run.interrupts.unless_stopped(lambda: self.best.measure(loop.model))
+        if due:  # a signal ends it; a resumed run validates again
+            rates = broadcast_object_list([self.best.measure(loop.model)])[0]
+            if run.main:
+                say(shown(rates))
 
         # Checkpoints. No signal may come between the log entry and the files.
         with run.interrupts.held():
             if due:
-                rates = broadcast_object_list([rates])[0]
-                if rates is None:
-                    run.interrupts.stop()  # a resumed run validates again
                 run.validations.append(position | rates)
                 loop.objective.train()
             if due and run.main and self.best.stale() == 0:

@@ -72,23 +72,31 @@ def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
             save_model(run.out / f"stage{number}", model, staged, run.task.train.speakers, {})
         if stage.becomes_teacher:
             run.teacher = TunedTeacher(model)
-    return _finish(run, model, staged) if run.main else {}
+    with run.together():
+        return _finish(run, model, staged)
 
 
 def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
-    """Write last/, best/ with their calibration, and report.json; returns the report."""
+    """Write last/, best/ with their calibration, and report.json; returns the report of the first process."""
     last, best = run.out / "last", run.out / "best"
-    save_model(last, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
-    if not (best / "model.json").is_file():
-        save_model(best, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
+    if run.main:
+        for folder in (last, best):
+            if folder == last or not (folder / "model.json").is_file():
+                facts = {"step": run.rows[-1]["step"]}
+                save_model(folder, model, cfg, run.task.train.speakers, facts)
+    run.accelerator.wait_for_everyone()  # all processes read what the first has written
     fitted = {}  # by step: the last model is often the best
     for folder in (last, best):
         loaded, _, described = load_model(folder)
         if described["step"] not in fitted:
-            fitted[described["step"]] = calibration(loaded, run.task, cfg)
+            loaded = loaded.to(run.accelerator.device)
+            fitted[described["step"]] = calibration(loaded, run.task, cfg, run.share)
         calibrated, domain = fitted[described["step"]]
-        annotate(folder, {"calibration": calibrated})
-        domain.save(folder)
+        if run.main:
+            annotate(folder, {"calibration": calibrated})
+            domain.save(folder)
+    if not run.main:
+        return {}
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
     if run.seconds() >= WORTH_TUNING_S:
         say(bottleneck(waited, cfg.data.workers))

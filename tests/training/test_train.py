@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from oskdft import config
+from oskdft.evaluation import calibration
 from oskdft.method import encoder, model, strategies, student, teacher
 from oskdft.method.encoder import cnn
 from oskdft.method.strategies import STRATEGIES
@@ -473,6 +474,8 @@ def test_unknown_strategy_lists_the_known_ones():
 
 TWO_PROCESSES = """
 import sys
+import torch
+from torch import distributed
 from oskdft import config
 from oskdft.storage import pretrained
 from oskdft.training import run, train
@@ -481,6 +484,9 @@ load = pretrained.load_encoder
 
 
 def without_chance(name):
+    if distributed.is_initialized():
+        backend = distributed.group.WORLD._get_backend(torch.device("cpu"))
+        assert backend.options._timeout == run.PATIENCE
     made = load(name)
     made.config.mask_time_prob = 0.0
     for part in ("hidden", "attention", "activation"):
@@ -490,8 +496,8 @@ def without_chance(name):
 
 
 run.load_encoder = without_chance
-changes = {"device": "cpu", "train.epochs": 1}
-changes |= {"train.steps_per_epoch": 20, "augment.probability": 0.0}
+changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
+changes |= {"train.steps_per_epoch": int(sys.argv[2]), "train.accumulate": int(sys.argv[3])}
 train.train(config.load("smoke").override(changes), sys.argv[1])
 """
 
@@ -504,20 +510,31 @@ def free_port() -> int:
 
 def run_python(*arguments) -> None:
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.parametrize(("steps", "parts"), [(20, 1), (10, 2)])
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
-    """Same global batch: weights agree after 20 steps (gloo, CPU)."""
+def test_two_processes_equal_one(steps, parts, tmp_path):
+    """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
     script = tmp_path / "run.py"
     script.write_text(TWO_PROCESSES)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
     launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-    run_python(script, tmp_path / "one")
-    run_python(*launch, script, tmp_path / "two")
+    run_python(script, tmp_path / "one", steps, parts)
+    run_python(*launch, script, tmp_path / "two", steps, parts)
     first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
     for name in with_effect(first):
         torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
+    logs = [run_folder.read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        for name in one.keys() - {"utterances_per_s", "waiting_for_data"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the two processes have
+    loaded, cfg, described = model_folder.load_model(tmp_path / "two/last")
+    fitted, _ = calibration.calibration(loaded, protocol.prepare(cfg), cfg)
+    torch.set_num_threads(threads)
+    assert described["calibration"] == fitted, "shared by two: bit by bit what one computes"
