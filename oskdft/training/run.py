@@ -1,6 +1,5 @@
 """A training run: the run folder, the accelerator, the task and the teacher, shared by all stages."""
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from oskdft.speech import protocol
 from oskdft.speech.corpora.catalogue import find_root
 from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
-from oskdft.training import run_folder
+from oskdft.training import run_folder, tracker
 from oskdft.training.meter import Meter
 from oskdft.utils.distributed import means_over_processes, shared
 from oskdft.utils.process import Interrupts
@@ -50,7 +49,7 @@ class Run:
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",  # so that processes meet without a GPU too
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
-            log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
+            log_with=tracker.chosen(cfg.train.tracker),
             project_dir=self.out,
             # masked frames or dropped layers leave parameters without gradient in some steps
             kwargs_handlers=[
@@ -76,7 +75,16 @@ class Run:
         self.rows: list[dict] = []
         self.validations: list[dict] = []
         self.began = time.monotonic()
-        self.accelerator.init_trackers("tensorboard")
+
+    def start_tracker(self) -> None:
+        """Start the tracker that ``train.tracker`` names; a plan starts none."""
+        name = tracker.chosen(self.cfg.train.tracker)
+        if name == "tensorboard":
+            self.accelerator.init_trackers(name)  # a folder of that name in the run folder
+        elif name:
+            own = {"wandb": {"name": self.out.name, "dir": str(self.out)}}
+            own["mlflow"] = {"run_name": self.out.name}
+            self.accelerator.init_trackers(tracker.PROJECT, tracker.recipe(self.cfg), own)
 
     def go_on(self, state: dict) -> None:
         """Continue the log and the clock of an interrupted run."""
@@ -94,8 +102,19 @@ class Run:
         row["utterances_per_s"] *= self.accelerator.num_processes
         row |= {f"lr_{name}": rate for name, rate in rates.items()}
         self.rows.append(row)
-        tracked = {name: value for name, value in row.items() if name not in ("stage", "step")}
-        self.accelerator.log(tracked, position["step"])
+        self._track(position, row)
+
+    def add_validation(self, position: dict, rates: dict[str, float]) -> None:
+        """Add the rates of a validation to the log."""
+        self.validations.append(position | rates)
+        self._track(position, rates)
+
+    def _track(self, position: dict, figures: dict[str, float]) -> None:
+        """Log figures with the number of updates since the start of the run."""
+        stage, step = position["stage"], position["step"]
+        before = {row["stage"]: row["step"] for row in self.rows if row["stage"] < stage}
+        kept = {name: value for name, value in figures.items() if name not in ("stage", "step")}
+        self.accelerator.log(kept, sum(before.values()) + step)
 
     def together(self) -> AbstractContextManager:
         """Hold signals where several processes must act alike; one process alone may stop at any time."""
@@ -145,14 +164,14 @@ def require_compiler(device: torch.device) -> None:
 
 
 def require_everything(cfg: Config, with_teacher: bool = True) -> None:
-    """Refuse a run at its start when weights, corpora, noise, rooms or a needed list are absent.
+    """Refuse a run at its start when weights, corpora, noise, rooms, a needed list or a tracker are absent.
 
     Files are looked for, not read: a corpus may hold a million.
 
     Args:
         with_teacher: whether the teacher's weights are needed.
     Raises:
-        FileNotFoundError, ValueError: what is missing, all of it in one line.
+        FileNotFoundError, ValueError, ImportError: what is missing, all of it in one line.
 
     >>> from oskdft.config import load
     >>> require_everything(load("smoke"))
@@ -163,10 +182,11 @@ def require_everything(cfg: Config, with_teacher: bool = True) -> None:
     def look(search: Callable[[], object]) -> object:
         try:
             return search()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             found.append(error)
         return None
 
+    look(lambda: tracker.chosen(cfg.train.tracker))
     if with_teacher:
         look(lambda: find_weights(cfg.model.teacher))
     root = look(lambda: find_root(data.corpus, data.root, "data.root"))

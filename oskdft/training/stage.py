@@ -125,7 +125,7 @@ class StageRun:
         # Checkpoints. No signal may come between the log entry and the files.
         with run.interrupts.held():
             if due:
-                run.validations.append(position | rates)
+                run.add_validation(position, rates)
                 loop.objective.train()
             if due and run.main and self.best.stale() == 0:
                 run.lock.check()

@@ -61,6 +61,7 @@ def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
     cfg, model = run.cfg, None
     if state:
         run.go_on(state)
+    run.start_tracker()
     for number, stage in enumerate(plan):
         staged = stage_config(cfg, stage, run.teacher.encoder.config.num_hidden_layers)
         if state and number < state["stage"]:  # finished before the interruption

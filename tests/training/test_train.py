@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import tracking
 
 from oskdft import config
 from oskdft.evaluation import calibration
@@ -22,7 +25,7 @@ from oskdft.method.strategies import STRATEGIES
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import tables
 from oskdft.storage import model_folder, pretrained, tensors
-from oskdft.training import loop, meter, run, run_folder, stage, train, validation
+from oskdft.training import loop, meter, plan, run, run_folder, stage, train, validation
 from oskdft.training.loop import StageLoop, seed_all
 
 ONE_STAGE = [name for name, plan in STRATEGIES.items() if len(plan) == 1]
@@ -180,6 +183,64 @@ def test_two_runs_do_not_mix(finished, tmp_path):
         train.train(smoke(train__lr=0.001), out, resume=True)
     with pytest.raises(ValueError, match="no run to resume"):
         train.train(smoke(), tmp_path / "new", resume=True)
+
+
+WANDB = """
+class Run:
+    def log(self, values, step):
+        lines.append((step, values))
+    def finish(self):
+        lines.append("finished")
+class config:
+    def update(values, allow_val_change):
+        lines.append(values)
+lines = []
+def init(**settings):
+    lines.append(settings)
+    return Run()
+"""
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_refused_first(name, tmp_path):
+    if find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(ImportError, match=f"{name} not installed; do: pip install {name}"):
+        train.train(smoke(train__tracker=name), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_tracker_receives_the_recipe_the_log_and_the_development_eer(tmp_path, monkeypatch):
+    """A stand-in for wandb behind Accelerate's own tracker; steps rise over the stages of a run."""
+    (tmp_path / "wandb.py").write_text(WANDB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        tracking, "_available_trackers", [*tracking._available_trackers, tracking.LoggerType.WANDB]
+    )
+    stand_in = import_module("wandb")
+    plan.plan(smoke(train__tracker="wandb"))
+    assert stand_in.lines == [], "a plan tells nobody"
+    cfg = smoke(train__tracker="wandb", strategy="precomp", data__workers=0, train__epochs=4)
+    report = train.train(cfg, tmp_path / "r")
+    begun, recipe, *lines, end = stand_in.lines
+    assert begun == {"project": "oskdft", "name": "r", "dir": str(tmp_path / "r")}
+    assert recipe["train.lr"] == 0.002 and "data.root" not in recipe and end == "finished"
+    steps = [step for step, _ in lines]
+    assert steps == sorted(steps) and steps[-1] == 20
+    eers = [values["dev_eer"] for _, values in lines if "dev_eer" in values]
+    assert eers == [entry["dev_eer"] for entry in report["validations"]] and eers
+    assert not (tmp_path / "r/tensorboard").exists()
+
+
+def test_tensorboard_shows_the_development_eer(finished):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    report, out = finished
+    events = event_accumulator.EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    eers = [event.value for event in events.Scalars("dev_eer")]
+    assert eers == pytest.approx([entry["dev_eer"] for entry in report["validations"]])
 
 
 def test_what_is_missing_is_said_before_the_folder_is_made(tmp_path, monkeypatch):
