@@ -177,6 +177,9 @@ class ModelConfig:
     teacher: str = setting(
         "facebook/wav2vec2-large-xlsr-53", "name on the hub, folder, or name in oskdft/assets"
     )
+    init: str = setting(
+        "", "trained student to start from; empty: the teacher's first layers", source=OURS
+    )
     student_layers: int = setting(4, "layers that the student takes over", above=0)
     adapter_units: int = setting(64, "width of the adapter's bottleneck; 0: no adapters", least=0)
     adapter_layers: tuple[int, ...] = setting((), "student layers with an adapter; empty: all")

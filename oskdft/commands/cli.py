@@ -212,6 +212,12 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
+    init: Annotated[
+        str,
+        typer.Option(
+            help='Trained student to start from: run folder, exported folder, "classroom".'
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all checks, time a few updates, keep nothing.")
@@ -222,6 +228,7 @@ def train(
     from oskdft import config
 
     changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
+    changes |= {"model.init": init} if init else {}
     cfg = config.load(profile).override(changes)
     if dry_run:
         from oskdft.training import plan

@@ -22,7 +22,7 @@ from oskdft.speech import protocol
 from oskdft.training import optim
 from oskdft.training.meter import LOG_EVERY, Meter, gradient_norms
 from oskdft.training.run import Run
-from oskdft.utils.console import some
+from oskdft.utils.console import say, some
 from oskdft.utils.distributed import means_over_processes
 
 
@@ -47,6 +47,7 @@ class StageLoop:
         seed_all(cfg.seed, number, 0)
 
         # The model: from the teacher's first layers, from random weights, or from the stage before.
+        # With model.init a trained student replaces these weights below.
         if stage.start != "previous":
             model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
         if cfg.train.freeze_cnn:
@@ -69,6 +70,10 @@ class StageLoop:
         sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, utterances_of_speaker)
         kd = losses.build_kd_loss(cfg.loss, cfg.switches, student_width, teacher_width)
         self.objective = Objective(model, sv, kd, stage)
+        if run.start and run.start.stage == number:
+            line = run.start.hand_over(self.objective, cfg, run.task.train.speakers)
+            if run.main:
+                say(line)
 
         # The optimiser.
         heads = [model.backend, self.objective.sv, self.objective.kd]

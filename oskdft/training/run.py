@@ -12,7 +12,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 
 from oskdft.config import Config
 from oskdft.method.model import device_of
-from oskdft.method.strategies import Stage
+from oskdft.method.strategies import Stage, stages
 from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
 from oskdft.speech.corpora.catalogue import find_root
@@ -20,6 +20,7 @@ from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder, tracker
 from oskdft.training.meter import Meter
+from oskdft.training.start import find, load_start
 from oskdft.utils.distributed import means_over_processes, shared
 from oskdft.utils.process import Interrupts
 
@@ -33,6 +34,7 @@ class Run:
 
     Attributes:
         task: speakers and trials (`protocol.Task`). teacher: of the next stage.
+        start: the trained student that a stage starts from, or None.
         rows: of metrics.csv. validations: development EERs, in order.
         main: whether this process writes the folder. share: divides work among the processes.
     """
@@ -70,6 +72,7 @@ class Run:
         self.task = protocol.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
+        self.start = load_start(cfg, stages(cfg), self.teacher.encoder.config)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []
@@ -189,6 +192,8 @@ def require_everything(cfg: Config, with_teacher: bool = True) -> None:
     look(lambda: tracker.chosen(cfg.train.tracker))
     if with_teacher:
         look(lambda: find_weights(cfg.model.teacher))
+    if cfg.model.init:
+        look(lambda: find(cfg.model.init))
     root = look(lambda: find_root(data.corpus, data.root, "data.root"))
     if protocol.uses_kd_corpus(cfg):
         look(lambda: find_root(data.kd_corpus, data.kd_root, "data.kd_root"))

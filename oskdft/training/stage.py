@@ -15,6 +15,7 @@ from oskdft.speech.dataset import loader
 from oskdft.storage.model_folder import save_model
 from oskdft.training import run_folder
 from oskdft.training.loop import StageLoop
+from oskdft.training.start import save_heads
 from oskdft.training.validation import Best, shown
 from oskdft.utils.console import progress, say
 from oskdft.utils.distributed import any_process
@@ -130,6 +131,7 @@ class StageRun:
             if due and run.main and self.best.stale() == 0:
                 run.lock.check()
                 speakers = run.task.train.speakers
+                save_heads(run.out / "best", loop.objective)
                 save_model(run.out / "best", loop.model, self.cfg, speakers, run.validations[-1])
             if run.main:
                 self.save(step)

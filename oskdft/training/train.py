@@ -8,13 +8,13 @@ run continues from the last epoch. Scale-out is Accelerate's.
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from oskdft.config import Config, to_dict
+from oskdft.config import Config, load, to_dict
 from oskdft.evaluation.calibration import calibration
-from oskdft.method.model import SpeakerModel
 from oskdft.method.strategies import Stage, stage_config, stages
 from oskdft.method.teacher import Teacher, TunedTeacher
 from oskdft.storage.model_folder import annotate, load_model, save_model
@@ -23,6 +23,7 @@ from oskdft.training.loop import StageLoop
 from oskdft.training.meter import bottleneck
 from oskdft.training.run import Run, check_cnn
 from oskdft.training.stage import run_stage
+from oskdft.training.start import save_heads
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import write_json
@@ -38,7 +39,8 @@ def train(
 
     Args:
         cfg: the whole configuration.
-        out: a new folder; with ``resume`` the folder of an interrupted run of the same configuration.
+        out: a new folder; with ``resume`` the folder of an interrupted run of the same configuration;
+            ``model.init`` need not be named again.
         teacher: ``cfg.model.teacher``, if it is loaded already.
     Raises:
         ValueError: the folder holds a run already, or one of another configuration; a loss that is
@@ -47,6 +49,9 @@ def train(
         OSError: the disk is full or gone (the last good checkpoint stays).
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
+    if resume and not cfg.model.init and (Path(out) / "config.yaml").is_file():
+        stored = load(str(Path(out) / "config.yaml"))
+        cfg = replace(cfg, model=replace(cfg.model, init=stored.model.init))
     plan = stages(cfg)
     check_cnn(cfg, plan)
     with (
@@ -74,16 +79,18 @@ def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
         if stage.becomes_teacher:
             run.teacher = TunedTeacher(model)
     with run.together():
-        return _finish(run, model, staged)
+        return _finish(run, loop)
 
 
-def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
+def _finish(run: Run, loop: StageLoop) -> dict:
     """Write last/, best/ with their calibration, and report.json; returns the report of the first process."""
+    model, cfg = loop.model, loop.cfg
     last, best = run.out / "last", run.out / "best"
     if run.main:
         for folder in (last, best):
             if folder == last or not (folder / "model.json").is_file():
                 facts = {"step": run.rows[-1]["step"]}
+                save_heads(folder, loop.objective)
                 save_model(folder, model, cfg, run.task.train.speakers, facts)
     run.accelerator.wait_for_everyone()  # all processes read what the first has written
     fitted = {}  # by step: the last model is often the best
@@ -112,6 +119,8 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
         "waiting_for_data": waited,
         "parameters": sum(p.numel() for p in model.parameters()),
     } | provenance.facts()
+    if run.start:
+        report["init"] = {"model": run.start.name, "sha256": run.start.sha256}
     write_json(run.out / "report.json", report)
     run.accelerator.end_training()
     return report

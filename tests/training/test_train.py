@@ -414,7 +414,7 @@ def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
 @pytest.mark.parametrize("strategy", ["student-ft", "joint-no-adapter"])
 def test_frozen_cnn_has_no_backward_pass(strategy):
     cfg = smoke(strategy=strategy, **FROZEN)
-    run = SimpleNamespace(task=protocol.prepare(cfg), validations=[], teacher=None)
+    run = SimpleNamespace(task=protocol.prepare(cfg), validations=[], teacher=None, start=None)
     run.teacher = teacher.Teacher(pretrained.load_encoder(cfg.model.teacher))
     first = strategies.stages(cfg)[0]
     cfg = strategies.stage_config(cfg, first, 2)
