@@ -273,6 +273,9 @@ class TrainConfig:
     patience: int = setting(
         0, "validations without improvement before the run stops; 0: never", source=OURS, least=0
     )
+    average: int = setting(
+        0, "last epochs whose weights are averaged into average/; 0: none", source=OURS, least=0
+    )
     tracker: Literal["auto", "tensorboard", "wandb", "mlflow", "none"] = setting(
         "auto", "where the log goes too; auto: tensorboard if it is installed", source=OURS
     )

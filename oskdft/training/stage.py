@@ -11,9 +11,11 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from oskdft.method.model import SpeakerModel
+from oskdft.method.strategies import stages
 from oskdft.speech.dataset import loader
 from oskdft.storage.model_folder import save_model
 from oskdft.training import run_folder
+from oskdft.training.average import keep_weights
 from oskdft.training.loop import StageLoop
 from oskdft.training.start import save_heads
 from oskdft.training.validation import Best, shown
@@ -44,6 +46,8 @@ class StageRun:
     def __init__(self, loop: StageLoop) -> None:
         self.loop, self.run, self.cfg = loop, loop.run, loop.cfg
         self.best = Best(loop.cfg, loop.run.task, loop.run.validations, loop.number, loop.run.share)
+        last = loop.stage == stages(loop.cfg)[-1]
+        self.averaged = loop.cfg.train.average if last else 0  # epochs
         self.done = 0  # steps
 
     def through(self, state: dict | None) -> SpeakerModel:
@@ -53,7 +57,7 @@ class StageRun:
             self.done = state["step"]
             run_folder.restore(state, loop.objective, loop.optimiser)
         if run.main:
-            run_folder.check_space(run.out, loop.model, loop.objective)
+            run_folder.check_space(run.out, loop.model, loop.objective, self.averaged)
         loop.prepare()
         batches = loader(
             loop.data,
@@ -134,6 +138,8 @@ class StageRun:
                 save_heads(run.out / "best", loop.objective)
                 save_model(run.out / "best", loop.model, self.cfg, speakers, run.validations[-1])
             if run.main:
+                if self.averaged:
+                    keep_weights(run.out, step, loop.objective, self.averaged)
                 self.save(step)
         self.stop_together()
         loop.meter.reset()  # validating and saving is not waiting for data
