@@ -183,6 +183,9 @@ class ModelConfig:
     teacher: str = setting(
         "facebook/wav2vec2-large-xlsr-53", "name on the hub, folder, or name in oskdft/assets"
     )
+    init: str = setting(
+        "", "trained student to start from; empty: the teacher's first layers", source=OURS
+    )
     student_layers: int = setting(4, "layers that the student takes over", above=0)
     init_layers: tuple[int, ...] = setting(
         (), "teacher layers that they start from; empty: the first ones", source=R
@@ -281,6 +284,12 @@ class TrainConfig:
     validate_every: int = setting(1, "distance of validations", "epochs", above=0)
     patience: int = setting(
         0, "validations without improvement before the run stops; 0: never", source=OURS, least=0
+    )
+    average: int = setting(
+        0, "last epochs whose weights are averaged into average/; 0: none", source=OURS, least=0
+    )
+    tracker: Literal["auto", "tensorboard", "wandb", "mlflow", "none"] = setting(
+        "auto", "where the log goes too; auto: tensorboard if it is installed", source=OURS
     )
 
 

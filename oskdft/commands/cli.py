@@ -215,6 +215,12 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
+    init: Annotated[
+        str,
+        typer.Option(
+            help='Trained student to start from: run folder, exported folder, "classroom".'
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     check: Annotated[
         str,
@@ -233,6 +239,7 @@ def train(
     if check not in ("validation", "full"):
         raise ValueError(f"--check is {check!r}; choose validation or full")
     changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
+    changes |= {"model.init": init} if init else {}
     cfg = config.load(profile).override(changes)
     if dry_run:
         from oskdft.training import plan

@@ -11,7 +11,7 @@ from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file
 from oskdft.evaluation.embedding import (
     Embeddings,
     Model,
-    embed_together,
+    embed_files,
     enrolled,
     scores_by_policy,
 )
@@ -19,7 +19,7 @@ from oskdft.evaluation.verifier import load
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
-from oskdft.utils import provenance
+from oskdft.utils import provenance, torchrun
 from oskdft.utils.console import some, table
 from oskdft.utils.files import atomic, require_new
 
@@ -56,8 +56,10 @@ def score_list(
     (2,)
     """
     paths = [Path(root) / path for path in trials.recordings()]
-    embeddings = embed_together(model, paths, recipe, half_batch, channel)
-    others = embed_together(model, cohort, recipe, half_batch, channel) if cohort else None
+    embeddings = embed_files(model, paths, recipe, half_batch, channel, share=torchrun.shared)
+    others = None
+    if cohort:
+        others = embed_files(model, cohort, recipe, half_batch, channel, share=torchrun.shared)
     if embeddings is None:
         return None
     embeddings = enrolled(embeddings, trials)
@@ -311,7 +313,7 @@ def embed_to(
     require_new(out)
     verifier = load(name, device)
     recipe = replace(verifier.recipe, tta="full")
-    made = embed_together(verifier.model, files, recipe, channel=channel)
+    made = embed_files(verifier.model, files, recipe, channel=channel, share=torchrun.shared)
     if made is None:
         return  # the first process of torchrun writes
     paths = np.array([str(path) for path in files])

@@ -48,7 +48,8 @@ FILES = {
 READS = {
     ("config", "profile"), ("pretrain", "config"), ("train", "profile"), ("import", "source"),
     ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"), ("evaluate", "root"),
-    ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"), ("embed", "files"),
+    ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"),
+    ("embed", "files"),
     ("embed", "root"), ("embed", "listed"), ("embed", "scp"), ("embed", "model"), ("verify", "a"),
     ("verify", "b"), ("verify", "model"), ("sweep", "grid"), ("sweep", "folder"),
     ("reproduce", "profile"), ("export", "model"), ("data check", "root"), ("data pack", "root"),
