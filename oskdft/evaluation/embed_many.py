@@ -230,7 +230,7 @@ def _measured(path: str, channel: int) -> tuple[str, float]:
     absent = None
     for form in forms(path):
         try:
-            return form, quality.require_file(form, True, channel)
+            return form, quality.require_file(form, channel=channel)
         except FileNotFoundError as error:
             absent = absent or error
     raise absent
