@@ -12,7 +12,7 @@ LARGE := {'websocket_max_message_size': 200000000}# bytes; a recording of 100 MB
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce demo lab docs test test-fast test-long test-browser check format lock clean
+.PHONY: help setup reproduce app demo lab docs test test-fast test-long test-browser check format lock sbom clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -23,11 +23,11 @@ setup: $(READY) ## make .venv and install everything (done once, repeated when t
 reproduce: $(READY) ## run all notebooks, profile classroom; goes on where it stopped; prints the report's path
 	@$(VENV)/bin/oskdft reproduce --profile classroom --resume
 
-# Notebook 7 brings an extension that only its own pages can load
-demo: $(READY) ## start the browser app on this machine (PORT=8866) and print its address; Ctrl-C ends it
-	@$(PY) -W ignore::DeprecationWarning -m voila oskdft/lessons/demo.ipynb --no-browser --port=$(PORT) --template=lab \
-	--Voila.tornado_settings="$(LARGE)" \
-	--VoilaConfiguration.extension_denylist="['@jupyter-notebook/lab-extension']"
+app: $(READY) ## build the page that verifies speakers in the browser into app/dist; needs npm, once
+	@$(PY) app/build.py
+
+demo: app ## serve that page on this machine (PORT=8866) and print its address; Ctrl-C ends it
+	@$(PY) app/serve.py $(PORT)
 
 lab: $(READY) ## open the notebooks in JupyterLab (PORT=8866, NOTEBOOKS=folder); large uploads arrive
 	@$(PY) -m jupyterlab "$(NOTEBOOKS)" --port=$(PORT) --ServerApp.tornado_settings="$(LARGE)"
@@ -56,6 +56,13 @@ format: $(READY) ## repair what ruff can repair, strip notebook outputs
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 	@find notebooks -name '*.ipynb' -exec $(PY) -m nbstripout {} +
+
+sbom: $(READY) ## list what is installed: build/sbom.json (CycloneDX) and build/licences.txt
+	@test -x build/sbom-env/bin/cyclonedx-py || { $(PYTHON) -m venv build/sbom-env && \
+	  build/sbom-env/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0; }
+	@build/sbom-env/bin/cyclonedx-py environment $(PY) --of JSON --output-reproducible -o build/sbom.json
+	@PYTHONPATH=. $(PY) tests/tools/licences.py > build/licences.txt
+	@echo build/sbom.json build/licences.txt
 
 lock: ## re-make requirements.lock from the newest releases that pyproject.toml admits
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && \

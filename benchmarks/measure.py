@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,18 @@ def arguments(doc: str, *more: str) -> argparse.Namespace:
     parser.add_argument("--out", default="", help="file of the result instead of results/")
     for name in more:
         parser.add_argument(f"--{name}", default="")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out and Path(args.out).exists() and not _is_result(Path(args.out)):
+        sys.exit(f"{args.out} exists and is no result of a benchmark; choose another --out")
+    return args
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is the result of a benchmark, which a later run replaces."""
+    try:
+        return "benchmark" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def once(work: Work) -> float:

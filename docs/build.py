@@ -16,6 +16,8 @@ COPIED = (
     "CITATION.cff",
     "LICENSE",
     "docs/METHOD.md",
+    "docs/extend.md",
+    "docs/glossary.md",
     "docs/researchers.md",
     "docs/results.md",
     "docs/scale.md",

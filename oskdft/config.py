@@ -12,12 +12,15 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from oskdft.utils.schema import build, nearest, read_yaml
+from oskdft.utils import named_code
+from oskdft.utils.named_code import NamedCode
+from oskdft.utils.schema import build, choices, nearest, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 PROFILES = ("smoke", "classroom", "desk", "vox1", "vox2")
 SAMPLE_RATE = 16_000  # Hz, the rate that every encoder here was trained on
 HOP = 320  # samples between frames of these encoders: 20 ms
+READ_KD_LAYERS = ("distilhubert", "fithubert")  # KD losses whose teacher layers are a setting
 Mode = Literal["published", "corrected"]
 
 P, R, S = "release P", "release R", "release S"  # of the authors' code, see docs/METHOD.md
@@ -181,6 +184,9 @@ class ModelConfig:
         "facebook/wav2vec2-large-xlsr-53", "name on the hub, folder, or name in oskdft/assets"
     )
     student_layers: int = setting(4, "layers that the student takes over", above=0)
+    init_layers: tuple[int, ...] = setting(
+        (), "teacher layers that they start from; empty: the first ones", source=R
+    )
     adapter_units: int = setting(64, "width of the adapter's bottleneck; 0: no adapters", least=0)
     adapter_layers: tuple[int, ...] = setting((), "student layers with an adapter; empty: all")
     adapter_activation: Literal["relu", "elu"] = setting(
@@ -191,8 +197,8 @@ class ModelConfig:
     adapter_noise: tuple[float, float] = setting(
         (0.0, 0.0), "range of u in the training noise N(0, u mean|h|) on the bottleneck", source=R
     )
-    backend: Literal["ecapa", "linear", "tft"] = setting(
-        "ecapa", "speaker back-end; linear: release R, tft: release S"
+    backend: Literal["ecapa", "linear", "tft"] | NamedCode = setting(
+        "ecapa", "speaker back-end; linear: release R, tft: release S, or package.module:Class"
     )
     backend_channels: int = setting(512, "channels C of ECAPA-TDNN, a multiple of 8", above=0)
     embedding: int = setting(192, "size E of the speaker embedding", above=0)
@@ -202,8 +208,9 @@ class ModelConfig:
 class LossConfig:
     """Losses of distillation (KD) and speaker verification (SV)."""
 
-    kd: Literal["mse", "distilhubert", "fithubert"] = setting(
-        "mse", "KD loss; distilhubert: release R, fithubert: Lee et al. 2022"
+    kd: Literal["mse", "distilhubert", "fithubert"] | NamedCode = setting(
+        "mse",
+        "KD loss; distilhubert: release R, fithubert: Lee et al. 2022, or package.module:Class",
     )
     kd_weight: float = setting(100.0, "weight of the KD loss", least=0)
     kd_schedule: Literal["linear", "constant"] = setting(
@@ -219,7 +226,9 @@ class LossConfig:
     kd_hint: float = setting(
         0.1, "weight of the lower layers of fithubert", source="FitHuBERT, Lee et al. 2022"
     )
-    sv: Literal["aam", "cross_entropy"] = setting("aam", "SV loss; cross_entropy: release R")
+    sv: Literal["aam", "cross_entropy"] | NamedCode = setting(
+        "aam", "SV loss; cross_entropy: release R, or package.module:Class"
+    )
     margin: float = setting(0.2, "margin of AAM-softmax", "rad", least=0, below=1.5)
     scale: float = setting(30.0, "scale of AAM-softmax", above=0)
     aam_fallback: bool = setting(True, "linear continuation past pi - margin")
@@ -239,6 +248,16 @@ class TrainConfig:
     batch: int = setting(
         128, "crops per update, over all processes; batch normalisation needs two", least=2
     )
+    accumulate: int = setting(
+        1,
+        "parts of a batch, computed one after the other; each has its own batch statistics",
+        source=OURS,
+        above=0,
+    )
+    checkpointing: bool = setting(
+        False, "compute encoder layers again in the backward pass, to save memory", source=OURS
+    )
+    compile: bool = setting(False, "compile the training step with torch.compile", source=OURS)
     lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0)
     lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0)
     schedule: Literal["paper", "constant", "warmup_cosine"] = setting(
@@ -290,7 +309,8 @@ class Config:
     name: str = setting("vox2", "profile", source=OURS)
     mode: Mode = setting("corrected", "value of the switches that are not named", source=OURS)
     strategy: str = setting(
-        "os-kdft", "os-kdft, one of its rivals, see oskdft/method/strategies.py"
+        "os-kdft",
+        "os-kdft, one of its rivals, see oskdft/method/strategies.py, or package.module:Name",
     )
     seed: int = setting(0, "seed of all random numbers", source=OURS, least=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:1", source=OURS)
@@ -416,18 +436,32 @@ def _check_combinations(cfg: Config) -> None:
         raise ValueError(
             f"train.lr_min is {train.lr_min}; it must not exceed train.lr ({train.lr})"
         )
+    if train.batch % train.accumulate or train.batch < 2 * train.accumulate:
+        raise ValueError(
+            f"train.accumulate is {train.accumulate}; train.batch ({train.batch}) must be a multiple of "
+            "it, with two crops or more in a part"
+        )
     if loss.aam_topk and loss.sv != "aam":
         raise ValueError("loss.aam_topk needs loss.sv=aam; set one of them")
     if model.backend_channels % 8:
         raise ValueError(
             f"model.backend_channels is {model.backend_channels}; ECAPA-TDNN needs a multiple of 8"
         )
+    if model.init_layers and len(model.init_layers) != model.student_layers:
+        raise ValueError(
+            f"model.init_layers {list(model.init_layers)} must have as many entries as "
+            f"model.student_layers ({model.student_layers})"
+        )
+    if model.init_layers and min(model.init_layers) < 1:
+        raise ValueError(
+            f"model.init_layers is {list(model.init_layers)}; name teacher layers, which count from 1"
+        )
     if not all(1 <= layer <= model.student_layers for layer in model.adapter_layers):
         raise ValueError(
             f"model.adapter_layers is {list(model.adapter_layers)}; "
             f"the student has layers 1 to {model.student_layers}"
         )
-    if loss.kd != "mse" and not (loss.kd_layers and min(loss.kd_layers) >= 1):
+    if loss.kd in READ_KD_LAYERS and not (loss.kd_layers and min(loss.kd_layers) >= 1):
         raise ValueError(
             f"loss.kd_layers is {list(loss.kd_layers)}; name teacher layers, which count from 1"
         )
@@ -439,6 +473,12 @@ def _check_combinations(cfg: Config) -> None:
 
 
 SETTINGS = _described(Config)
+NAMED_CODE = (
+    "strategy",
+    "model.backend",
+    "loss.kd",
+    "loss.sv",
+)  # may name code outside the package
 
 PLACES = (  # settings of a machine, not of a recipe
     "device",
@@ -448,6 +488,12 @@ PLACES = (  # settings of a machine, not of a recipe
     "data.kd_root",
     "data.workers",
 )
+
+
+def consent(cfg: "Config") -> None:
+    """Consent to the code outside the package that a configuration names: its user starts a run with it."""
+    values = flat(to_dict(cfg))
+    named_code.consent(*(values[name] for name in NAMED_CODE))
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -505,10 +551,9 @@ def describe(cfg: Config) -> list[dict[str, Any]]:
     rows = []
     for name, value in flat(to_dict(cfg)).items():
         f, kind = SETTINGS[name]
-        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         rows.append(
             {"name": name, "value": value}
             | {key: f.metadata[key] for key in ("unit", "meaning", "source")}
-            | {"choices": [choice for choice in choices if choice], "changed": name in changed}
+            | {"choices": [word for word in choices(kind) if word], "changed": name in changed}
         )
     return rows

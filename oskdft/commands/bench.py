@@ -8,7 +8,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 # what the benchmarks share; a study of hours that trains and evaluates
-NO_BENCHMARKS = ("measure", "evidence", "peers", "scale", "student")
+NO_BENCHMARKS = ("measure", "peers", "scale", "student")
 WRONG_USAGE = 2  # exit code
 
 

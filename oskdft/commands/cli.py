@@ -216,6 +216,12 @@ def train(
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    check: Annotated[
+        str,
+        typer.Option(
+            help="Recordings decoded before the first step: validation (those that it needs) or full."
+        ),
+    ] = "validation",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all checks, time a few updates, keep nothing.")
     ] = False,
@@ -224,19 +230,21 @@ def train(
     """Train a speaker model."""
     from oskdft import config
 
+    if check not in ("validation", "full"):
+        raise ValueError(f"--check is {check!r}; choose validation or full")
     changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
     cfg = config.load(profile).override(changes)
     if dry_run:
         from oskdft.training import plan
 
-        found = plan.plan(cfg)
+        found = plan.plan(cfg, check == "full")
         show(found, as_json, plan.plan_text(found))
         return
     if out is None:
         raise typer.BadParameter("name the run folder", param_hint="--out")
     from oskdft.training import train as module
 
-    report = module.train(cfg, out, resume)
+    report = module.train(cfg, out, resume, full_check=check == "full")
     last = report["validations"][-1] if report.get("validations") else {}
     eer = f", development EER {100 * last['dev_eer']:.2f} %" if last else ""
     show(report, as_json, f"{out}: {report.get('seconds', 0):.0f} s{eer}")
@@ -372,6 +380,10 @@ def embed(
         return
     from oskdft.evaluation import embed_many
     from oskdft.utils.console import say
+    from oskdft.utils.files import require_new
+
+    for suffix in (".ark", ".scp") if ark else ():
+        require_new(f"{ark}{suffix}", "--ark")
 
     found = embed_many.recordings(root, listed, scp)
     done = embed_many.embed_many(found, out, model, device, channel)
@@ -493,6 +505,20 @@ def figures(
     show(results, as_json, "\n".join(map(module.result_line, results)))
     if bad := [result for result in results if not result["ok"]]:
         raise ValueError(f"{folder}/{bad[0]['name']}: {bad[0]['why']}")
+
+
+@app.command()
+def grade(
+    files: Annotated[list[Path], typer.Argument(help="Notebooks that a class hands in.")],
+    as_json: Json = False,
+) -> None:
+    """Print which exercises of notebooks are right, from their stored outputs; runs nothing."""
+    from oskdft.lessons import grade as module
+
+    rows = module.grade(files)
+    show({"notebooks": rows}, as_json, module.text(rows))
+    if any(row["problem"] for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()

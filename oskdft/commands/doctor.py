@@ -26,6 +26,11 @@ AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 REINSTALL = "make clean setup"
 REPAIR = "oskdft doctor --fix"
 GIB = 2**30
+# below the home folder, written by the package (first) and by libraries; all may be deleted
+CACHES = (
+    ".cache/oskdft", ".cache/huggingface", ".cache/matplotlib", ".config/matplotlib", ".cache/numba",
+    ".cache/torch", ".cache/fontconfig", ".ipython", ".jupyter", ".local/share/jupyter",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def diagnose() -> list[Finding]:
     >>> [finding.name for finding in diagnose() if not finding.ok]
     []
     """
-    return [_python(), *_libraries(), _extras(), _machine(), _data(), _offline()]
+    return [_python(), *_libraries(), _extras(), _machine(), _data(), _caches(), _offline()]
 
 
 def repair() -> list[str]:
@@ -222,6 +227,20 @@ def _data() -> Finding:
         return Finding("OSKDFT_DATA", True, f"{root} is not a folder", advice)
     here = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())
     return Finding("OSKDFT_DATA", True, f"{root}: {', '.join(here) or 'empty'}")
+
+
+def _caches() -> Finding:
+    """What lies in caches, so that a person can empty them."""
+    home = Path(os.path.expanduser("~"))
+    found = []
+    for name in CACHES:
+        files = [path for path in (home / name).rglob("*") if path.is_file()]
+        if files:
+            size = sum(path.lstat().st_size for path in files) / 2**20
+            found.append(f"~/{name} {size:.1f} MB")
+    if not found:
+        return Finding("caches", True, f"none in {home}")
+    return Finding("caches", True, f"{', '.join(found)}; delete any of them to empty it")
 
 
 def _offline() -> Finding:

@@ -23,13 +23,17 @@ from oskdft import config
 from oskdft.lessons.lesson import ROOT
 from oskdft.utils import provenance
 from oskdft.utils.console import say
-from oskdft.utils.files import atomic, read_json, write_json
+from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock
 
 KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
 LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
 NOTEBOOKS = ROOT / "notebooks"
 TEMPLATE = Path(__file__).with_name("report.html")
+MADE = (  # in the folder of a batch, by it and by its notebooks
+    "figures", "notebooks", "runs", "sweeps", "tables", "reproduce.json", "report.html", "untrained-*",
+    "voices-*", ".lock",
+)  # fmt: skip
 LOG_S = 60.0  # between two progress lines in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
@@ -70,7 +74,7 @@ def reproduce(
             raise ValueError(
                 f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
             )
-    with Lock(out):
+    with Lock(require_own_folder(out, MADE)):
         return write_report(out, profile, _run_chosen(known, values, out, resume))
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 Source: TypeAlias = "str | PathLike | BinaryIO | np.ndarray | torch.Tensor"
-RATES = 1_000, 768_000  # [Hz] of samples
 MOST_BYTES = 1 << 30  # of a file object
 
 
@@ -52,8 +51,10 @@ def recording(source: Source, rate: int | None = None, channel: int = 0) -> Reco
     if channel:
         raise ValueError(f"channel is {channel}, but samples are of one channel; give those of one")
     rate = SAMPLE_RATE if rate is None else rate
-    if not isinstance(rate, Integral) or not RATES[0] <= rate <= RATES[1]:
-        raise ValueError(f"rate is {rate!r}; give {RATES[0]} to {RATES[1]} Hz, a whole number")
+    if not isinstance(rate, Integral):
+        raise ValueError(f"rate is {rate!r}; give a whole number of Hz")
+    if fault := audio.rate_fault(int(rate)):
+        raise ValueError(f"wave {fault}")
     wave = quality.require_wave(_array(source), int(rate))
     if rate != SAMPLE_RATE:
         wave = audio.resample(wave, int(rate), SAMPLE_RATE)

@@ -23,6 +23,9 @@ WINDOW_S = 30.0  # [s] memory of an ONNX model grows with its square (our choice
 def embed_whole(model: "Model", waves: list[np.ndarray]) -> np.ndarray:
     """Embeddings [n, E] float32 of n whole recordings; those that are not too long in one batch.
 
+    A constant offset and nothing else is embedded as zeros: a model divides by the deviation of its
+    input, and would show how torch or ONNX Runtime rounds.
+
     Args:
         waves: n times [N] samples at 16 kHz.
 
@@ -31,6 +34,7 @@ def embed_whole(model: "Model", waves: list[np.ndarray]) -> np.ndarray:
     >>> embed_whole(model, [np.zeros(16_000), np.zeros(16_000 * 151)]).tolist()
     [[16000.0, 0.0], [402666.65625, 0.0]]
     """
+    waves = [wave if np.ptp(wave) else np.zeros_like(wave) for wave in waves]
     long = [len(wave) > quality.LONGEST_WHOLE_S * SAMPLE_RATE for wave in waves]
     if not any(long):
         return model.embed(waves)

@@ -298,22 +298,6 @@ def setup(
     return Lesson(number, cfg, out, save_figures, profile, retrain)
 
 
-def show_kept(name: str) -> None:
-    """Show a figure of longer runs, drawn again from its numbers in figures/.
-
-    Args:
-        name: such as 05_strategies_speechocean762; a missing figure is reported, not an error.
-
-    >>> show_kept("05_no_such_figure")
-    05_no_such_figure: not measured yet
-    """
-    path = ROOT / "figures" / f"{name}.json"
-    if not path.is_file():
-        print(f"{name}: not measured yet")
-        return
-    display_figure(store.redraw(path), store.read(path)["caption"])
-
-
 def _train_beside(cfg: Config, out: Path) -> None:
     """Train in a process of its own and redraw the curves; stopping the cell stops the training."""
     from IPython.display import HTML, Pretty, display

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from oskdft.config import ModelConfig, Switches
 from oskdft.method.student import add_noise
+from oskdft.utils import named_code
 from oskdft.utils.distributed import BatchNorm1d
 
 VARIANCE_FLOOR = 1e-4  # released code: variances are clamped here before the square root
 
 
 def build_backend(width: int, layers: int, model: ModelConfig, switches: Switches) -> nn.Module:
-    """Build the back-end that ``model.backend`` names.
+    """Build the back-end that ``model.backend`` names; a class outside the package gets the first three.
 
     Args:
         width, layers: D and L of the student.
@@ -29,6 +30,8 @@ def build_backend(width: int, layers: int, model: ModelConfig, switches: Switche
     >>> backend(torch.randn(3, 4, 9, 32)).shape  # [L+1, B, T, D] -> [B, E]
     torch.Size([4, 8])
     """
+    if named_code.is_named(model.backend):
+        return named_code.load(model.backend, "model.backend")(width, layers, model)
     if model.backend == "ecapa":
         return EcapaTdnn(
             width, model.backend_channels, model.embedding, switches.backend_mask == "applied"

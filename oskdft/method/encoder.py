@@ -1,9 +1,10 @@
 """The pre-trained speech encoders: architectures, and the steps from a waveform to hidden states.
 
-wav2vec 2.0, HuBERT and WavLM are one construction: a CNN makes a frame of features each 20 ms, a
-projection and a positional convolution lead to hidden state 0, and each Transformer layer adds its
-attention and its feed-forward block. The weights and layers are those of transformers. The steps are
-functions here, because the student needs them one by one: it adds an adapter in the middle of a layer.
+wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT and data2vec are one construction: a CNN makes a frame of
+features each 20 ms, a projection and a positional convolution lead to hidden state 0, and each
+Transformer layer adds its attention and its feed-forward block. The weights and layers are those of
+transformers. The steps are functions here, because the student needs them one by one: it adds an adapter
+in the middle of a layer.
 """
 
 import warnings
@@ -12,10 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
     HubertModel,
     PretrainedConfig,
     PreTrainedModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
     Wav2Vec2Config,
     Wav2Vec2Model,
     WavLMConfig,
@@ -24,11 +29,17 @@ from transformers import (
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch warns.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+# `convolve_by_spectra` is complex: a compiled model calls torch's own functions there, as a plain one does.
+warnings.filterwarnings(
+    "ignore", message="Torchinductor does not support code generation for complex"
+)
 
 FAMILIES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "hubert": (HubertConfig, HubertModel),
     "wavlm": (WavLMConfig, WavLMModel),
+    "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
+    "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
 }
 
 _LARGE = {
@@ -61,6 +72,12 @@ ARCHITECTURES = {
     ),
     "tiny-random-hubert": ("hubert", _TINY),
     "tiny-random-wavlm": ("wavlm", _TINY),
+    "tiny-random-unispeech-sat": ("unispeech-sat", _TINY),
+    # data2vec counts its positional convolutions where the others name the width of their only one
+    "tiny-random-data2vec-audio": (
+        "data2vec-audio",
+        _TINY | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 7},
+    ),
 }
 
 
@@ -97,12 +114,12 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def is_pre_norm(encoder: PreTrainedModel) -> bool:
-    """Return True for the "stable layer norm" family (XLSR-53), False for base models.
+    """Return True for the "stable layer norm" family (XLSR-53), False for base models and data2vec.
 
     >>> is_pre_norm(build_encoder(architecture("tiny-random-hubert")))
     False
     """
-    return encoder.config.do_stable_layer_norm
+    return getattr(encoder.config, "do_stable_layer_norm", False)  # data2vec has no such setting
 
 
 # From samples to frames
@@ -119,6 +136,18 @@ def frame_count(config: PretrainedConfig, samples):
     """
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples = (samples - kernel) // stride + 1
+    return samples
+
+
+def least_samples(config: PretrainedConfig, frames: int = 1) -> int:
+    """Count the samples that make a number of frames: the least for which `frame_count` gives it.
+
+    >>> least_samples(architecture("facebook/hubert-base-ls960"), 149)
+    47760
+    """
+    samples = frames
+    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+        samples = (samples - 1) * stride + kernel
     return samples
 
 
@@ -184,10 +213,35 @@ def project(encoder: PreTrainedModel, features: Tensor) -> Tensor:
 def add_positions(encoder: PreTrainedModel, hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Add convolutional positions: [B, T, D] -> hidden state 0 (normalised in post-norm models)."""
     body = encoder.encoder
-    if mask is not None:  # the convolution reads zeros behind the end, as in an unpadded row
-        hidden = hidden * mask[..., None]
-    hidden = hidden + convolve_positions(body.pos_conv_embed, hidden)
+    hidden = _zero_padding(hidden, mask)
+    if hasattr(body.pos_conv_embed, "layers"):  # data2vec
+        positions = convolve_positions_in_turn(body.pos_conv_embed, hidden, mask)
+    else:
+        positions = convolve_positions(body.pos_conv_embed, hidden)
+    hidden = hidden + positions
     return body.dropout(hidden if is_pre_norm(encoder) else body.layer_norm(hidden))
+
+
+def _zero_padding(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros behind the end of each row: what a convolution reads there in an unpadded row."""
+    return hidden if mask is None else hidden * mask[..., None]
+
+
+def convolve_positions_in_turn(embed: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Run data2vec's positional convolutions, one after the other, on [B, T, D].
+
+    Each has a short kernel, a layer norm without weights and an activation.
+
+    Args:
+        embed: ``pos_conv_embed`` of data2vec. mask: [B, T], see `frame_mask`.
+
+    >>> encoder = build_encoder(architecture("tiny-random-data2vec-audio"))
+    >>> convolve_positions_in_turn(encoder.encoder.pos_conv_embed, torch.zeros(1, 9, 32), None).shape
+    torch.Size([1, 9, 32])
+    """
+    for layer in embed.layers:
+        hidden = layer(_zero_padding(hidden, mask).transpose(1, 2)).transpose(1, 2)
+    return hidden
 
 
 def convolve_positions(embed: nn.Module, hidden: Tensor) -> Tensor:

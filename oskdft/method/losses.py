@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oskdft.config import LossConfig, Switches
+from oskdft.utils import named_code
 from oskdft.utils.distributed import mean_over_processes
 
 
@@ -28,7 +29,7 @@ def kd_weight(loss: LossConfig, epoch: int, epochs: int) -> float:
 def build_kd_loss(
     loss: LossConfig, switches: Switches, student_width: int, teacher_width: int
 ) -> nn.Module:
-    """Build the KD loss that ``loss.kd`` names.
+    """Build the KD loss that ``loss.kd`` names; a class outside the package gets the widths and ``loss``.
 
     Args:
         student_width, teacher_width: D of both.
@@ -38,6 +39,8 @@ def build_kd_loss(
     >>> type(build_kd_loss(LossConfig(kd="mse"), Switches(), 32, 32)).__name__
     'LastStateMse'
     """
+    if named_code.is_named(loss.kd):
+        return named_code.load(loss.kd, "loss.kd")(student_width, teacher_width, loss)
     if loss.kd == "distilhubert":
         averaged = switches.cosine_term == "averaged"
         return DistilHubertLoss(
@@ -181,6 +184,20 @@ def weighted_cross_entropy(logits: Tensor, label: Tensor, weights: Tensor | None
     return (weight * each).sum() / mean_over_processes(weight.sum())
 
 
+def batch_share(weights: Tensor | None, part: Tensor, whole: Tensor) -> Tensor | float:
+    """Share of a part of a batch in the SV loss of the batch: the class weights of its labels.
+
+    Args:
+        weights: [K], or None for equal weights. part, whole: labels of the part and of the batch.
+
+    >>> batch_share(torch.tensor([1.0, 3.0]), torch.tensor([0]), torch.tensor([0, 1]))
+    tensor(0.2500)
+    """
+    if weights is None or len(part) == len(whole):
+        return len(part) / len(whole)
+    return mean_over_processes(weights[part].sum()) / mean_over_processes(weights[whole].sum())
+
+
 class AamSoftmax(nn.Module):
     """Additive angular margin softmax over K speakers.
 
@@ -253,7 +270,7 @@ class CrossEntropy(nn.Module):
 
 
 def build_sv_loss(loss: LossConfig, embedding: int, counts: Tensor) -> nn.Module:
-    """Build the SV loss that ``loss.sv`` names.
+    """Build the SV loss that ``loss.sv`` names; a class outside the package gets E, ``counts``, ``loss``.
 
     Args:
         embedding: E. counts: [K] training utterances of each speaker.
@@ -261,6 +278,8 @@ def build_sv_loss(loss: LossConfig, embedding: int, counts: Tensor) -> nn.Module
     >>> type(build_sv_loss(LossConfig(), 192, torch.tensor([20.0, 20.0]))).__name__
     'AamSoftmax'
     """
+    if named_code.is_named(loss.sv):
+        return named_code.load(loss.sv, "loss.sv")(embedding, counts, loss)
     weights = class_weights(counts) if loss.class_weights else None
     if loss.sv == "aam":
         return AamSoftmax(embedding, len(counts), loss, weights)

@@ -7,8 +7,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from oskdft.config import Config
 from oskdft.method.backends import build_backend
+from oskdft.method.contract import check_backend
 from oskdft.method.encoder import frame_mask
 from oskdft.method.student import Student, from_teacher, student_config
+from oskdft.utils.named_code import is_named
 
 
 class SpeakerModel(nn.Module):
@@ -72,10 +74,10 @@ def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False)
     """Build student and back-end as ``cfg.model`` describes them.
 
     Args:
-        teacher: whose first layers the student starts from.
+        teacher: whose layers the student starts from.
         from_scratch: random weights instead; of the teacher only the architecture is used.
     Raises:
-        ValueError: more student layers than the teacher has.
+        ValueError: more student layers than the teacher has, or a back-end that breaks its contract.
 
     >>> from oskdft.config import load
     >>> from oskdft.method.encoder import architecture, build_encoder
@@ -87,9 +89,14 @@ def new_model(cfg: Config, teacher: PreTrainedModel, from_scratch: bool = False)
         student = Student(config, cfg.model, cfg.switches)
     else:
         student = from_teacher(teacher, cfg.model, cfg.switches)
-    config = student.encoder.config
-    backend = build_backend(config.hidden_size, config.num_hidden_layers, cfg.model, cfg.switches)
-    return SpeakerModel(student, backend)
+    layers, width = student.encoder.config.num_hidden_layers, student.encoder.config.hidden_size
+
+    def build() -> nn.Module:
+        return build_backend(width, layers, cfg.model, cfg.switches)
+
+    if is_named(cfg.model.backend):
+        check_backend(build, (layers, width, cfg.model.embedding), cfg.model.backend)
+    return SpeakerModel(student, build())
 
 
 def device_of(choice: str) -> torch.device:

@@ -8,6 +8,7 @@ the student's shared weights; adapters and back-end are updated by L_SV alone.
 
 from torch import Tensor, nn
 
+from oskdft.method.losses import batch_share
 from oskdft.method.model import SpeakerModel
 from oskdft.method.strategies import Stage
 from oskdft.method.teacher import Target
@@ -74,15 +75,31 @@ class Objective(nn.Module):
         # The losses.
         if self.kd is not None:
             losses["kd"] = self.kd(imitated, target.states)
-        imitate_embedding = target is not None and target.embedding is not None
-        if self.sv is not None or imitate_embedding:
+        if self.sv is not None or self.stage.embedding_kd:
             embedding = self.model.backend(verified)
         if self.sv is not None:
             losses["sv"], logits = self.sv(embedding, speaker)
             losses["accuracy"] = (logits.argmax(1) == speaker).float().mean()
-        if imitate_embedding:
+        if self.stage.embedding_kd:
             losses["embedding"] = nn.functional.mse_loss(embedding, target.embedding)
         return losses
+
+    def share_of_batch(
+        self, losses: dict[str, Tensor], part: Tensor, whole: Tensor
+    ) -> dict[str, Tensor]:
+        """Scale the losses of a part of a batch, so that the parts add up to those of the batch.
+
+        Args:
+            losses: of the part, as `forward` returns them.
+            part, whole: labels of the part and of the batch.
+        """
+        share = len(part) / len(whole)
+        sv_share = (
+            share
+            if self.sv is None
+            else batch_share(getattr(self.sv, "class_weight", None), part, whole)
+        )
+        return {name: loss * (sv_share if name == "sv" else share) for name, loss in losses.items()}
 
 
 def total_loss(losses: dict[str, Tensor], kd_weight: float) -> Tensor:

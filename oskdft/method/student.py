@@ -15,6 +15,7 @@ import copy
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 
 from oskdft.config import ModelConfig, Switches
@@ -88,7 +89,10 @@ def add_noise(bottleneck: Tensor, share: tuple[float, float]) -> Tensor:
 
 
 class Student(nn.Module):
-    """Shallow encoder with adapters; one implementation for wav2vec 2.0, HuBERT and WavLM.
+    """Shallow encoder with adapters; one implementation for all families of `encoder`.
+
+    With ``checkpointed`` set, training keeps the input of each layer and computes the layer again in the
+    backward pass: less memory, more time, the same numbers.
 
     Args:
         config: the encoder's architecture, with the student's number of layers.
@@ -103,6 +107,7 @@ class Student(nn.Module):
 
     def __init__(self, config: PretrainedConfig, model: ModelConfig, switches: Switches) -> None:
         super().__init__()
+        self.checkpointed = False
         self.encoder: PreTrainedModel = build_encoder(config)
         count = config.num_hidden_layers if model.adapter_units else 0
         chosen = model.adapter_layers or range(1, count + 1)
@@ -131,15 +136,12 @@ class Student(nn.Module):
             [L+1, B, T, D], in the order and with the norms of `Teacher.forward`.
         """
         hidden, mask = self._input(wave, lengths, features)
-        pre_norm, bias = is_pre_norm(self.encoder), None
+        bias = None
         # a copy: gradients of state 0 add up in the same order on one path and on two
         states = [hidden.clone()]
-        for index, layer in enumerate(self.encoder.encoder.layers):
+        for index in range(len(self.encoder.encoder.layers)):
             if index == 0 or not self._layer_dropped():
-                hidden, bias = attend(layer, hidden, mask, bias, pre_norm)
-                total = add_feed_forward(layer, hidden, pre_norm)
-                total = self._add_adapter(index, total, hidden, distilled_rows)
-                hidden = finish_layer(layer, total, pre_norm)
+                hidden, bias = self._layer(index, hidden, mask, bias, distilled_rows)
             states.append(hidden)
         return self._stacked(states)
 
@@ -156,21 +158,55 @@ class Student(nn.Module):
         """
         rows = len(wave)
         hidden, _ = self._input(wave, None, features)
-        pre_norm, bias = is_pre_norm(self.encoder), None
+        bias = None
         states = [torch.cat([hidden, hidden])]
-        for index, layer in enumerate(self.encoder.encoder.layers):
+        for index in range(len(self.encoder.encoder.layers)):
             if index == 0 or not self._layer_dropped():
-                hidden, bias = attend(layer, hidden, None, bias, pre_norm)
-                total = add_feed_forward(layer, hidden, pre_norm)
-                if index == 0:  # the paths part here: from now on 2 B rows
-                    hidden = torch.cat([hidden, hidden])
-                    total = torch.cat([total, total])
-                    bias = None if bias is None else torch.cat([bias, bias])
-                total = self._add_adapter(index, total, hidden, distilled_rows=rows)
-                hidden = finish_layer(layer, total, pre_norm)
+                # the paths part in layer 0: from then on 2 B rows
+                hidden, bias = self._layer(index, hidden, None, bias, rows, parting=index == 0)
             states.append(hidden)
         stacked = self._stacked(states)
         return stacked[:, :rows], stacked[:, rows:]
+
+    def _layer(
+        self,
+        index: int,
+        hidden: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        distilled_rows: int,
+        parting: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run a layer with its adapter: -> (hidden, position bias of WavLM or None).
+
+        Args:
+            parting: double the rows before the first adapter, for both paths.
+        """
+        if self.checkpointed and self.training:
+            return checkpoint(
+                self._layer_itself, index, hidden, mask, bias, distilled_rows, parting,
+                use_reentrant=False,
+            )  # fmt: skip
+        return self._layer_itself(index, hidden, mask, bias, distilled_rows, parting)
+
+    def _layer_itself(
+        self,
+        index: int,
+        hidden: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        distilled_rows: int,
+        parting: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        layer, pre_norm = self.encoder.encoder.layers[index], is_pre_norm(self.encoder)
+        hidden, bias = attend(layer, hidden, mask, bias, pre_norm)
+        total = add_feed_forward(layer, hidden, pre_norm)
+        if parting:
+            hidden = torch.cat([hidden, hidden])
+            total = torch.cat([total, total])
+            bias = None if bias is None else torch.cat([bias, bias])
+        total = self._add_adapter(index, total, hidden, distilled_rows)
+        return finish_layer(layer, total, pre_norm), bias
 
     def _input(
         self, wave: Tensor, lengths: Tensor | None, features: Tensor | None
@@ -181,7 +217,7 @@ class Student(nn.Module):
             features = cnn(self.encoder, wave, None if mask is None else lengths)
         hidden = project(self.encoder, features)
         if self.training:
-            hidden = self.encoder._mask_hidden_states(hidden)  # SpecAugment, as the config says
+            hidden = mask_randomly(self.encoder, hidden)
         return add_positions(self.encoder, hidden, mask), mask
 
     def _add_adapter(
@@ -197,7 +233,7 @@ class Student(nn.Module):
     def _layer_dropped(self) -> bool:
         """LayerDrop in training. NumPy's generator, as in SpecAugment; the loop seeds it (surprise 13)."""
         rate = self.encoder.config.layerdrop
-        return self.training and rate > 0 and np.random.random() < rate
+        return self.training and rate > 0 and drawn() < rate
 
     def _stacked(self, states: list[Tensor]) -> Tensor:
         if is_pre_norm(self.encoder):
@@ -205,23 +241,42 @@ class Student(nn.Module):
         return torch.stack(states)
 
 
-def from_teacher(teacher: PreTrainedModel, model: ModelConfig, switches: Switches) -> Student:
-    """Build a student that starts as the teacher's CNN, projection and first layers.
+@torch.compiler.disable
+def mask_randomly(encoder: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """SpecAugment as the encoder's configuration says: [B, T, D] -> [B, T, D]."""
+    return encoder._mask_hidden_states(hidden)
 
-    With student_init "random" the positional convolution, the encoder's layer norm and the mask
+
+@torch.compiler.disable  # a compiled model would draw from torch's generator
+def drawn() -> float:
+    """Draw a number in [0, 1) from NumPy's generator."""
+    return np.random.random()
+
+
+def from_teacher(teacher: PreTrainedModel, model: ModelConfig, switches: Switches) -> Student:
+    """Build a student that starts as the teacher's CNN, projection and layers ``model.init_layers``.
+
+    Without init_layers it starts as the teacher's first layers. WavLM keeps the relative position
+    embedding, which serves all layers, in layer 1: the student's is the teacher's in any case. With
+    student_init "random" the positional convolution, the encoder's layer norm and the mask
     vector stay random, as in the released code (surprise 4); with "copied" they are the teacher's.
 
     Raises:
-        ValueError: more student layers than the teacher has.
+        ValueError: more student layers than the teacher has, or a layer that it does not have.
 
     >>> from oskdft.method.encoder import architecture
     >>> encoder = build_encoder(architecture("tiny-random-hubert"))
-    >>> student = from_teacher(encoder, ModelConfig(student_layers=1), Switches())
-    >>> len(student.encoder.encoder.layers), len(encoder.encoder.layers)
-    (1, 2)
+    >>> student = from_teacher(encoder, ModelConfig(student_layers=1, init_layers=(2,)), Switches())
+    >>> own, theirs = student.encoder.encoder.layers, encoder.encoder.layers
+    >>> len(own), torch.equal(own[0].attention.k_proj.weight, theirs[1].attention.k_proj.weight)
+    (1, True)
     """
     student = Student(student_config(teacher.config, model.student_layers), model, switches)
+    check_init_layers(model.init_layers, teacher.config.num_hidden_layers)
     copied = teacher.state_dict()
+    for own, theirs in enumerate(model.init_layers):
+        for name, weight in teacher.encoder.layers[theirs - 1].state_dict().items():
+            copied[f"encoder.layers.{own}.{name}"] = weight
     if switches.student_init == "random":
         kept_random = ("encoder.pos_conv_embed.", "encoder.layer_norm.", "masked_spec_embed")
         copied = {name: w for name, w in copied.items() if not name.startswith(kept_random)}
@@ -229,6 +284,19 @@ def from_teacher(teacher: PreTrainedModel, model: ModelConfig, switches: Switche
     weights |= {name: weight for name, weight in copied.items() if name in weights}
     student.encoder.load_state_dict(weights)
     return student
+
+
+def check_init_layers(layers: tuple[int, ...], teacher_layers: int) -> None:
+    """Refuse student layers that would start from a layer that the teacher does not have.
+
+    >>> check_init_layers((1, 3), teacher_layers=2)
+    Traceback (most recent call last):
+    ValueError: model.init_layers is [1, 3], the teacher has layers 1 to 2
+    """
+    if layers and max(layers) > teacher_layers:
+        raise ValueError(
+            f"model.init_layers is {list(layers)}, the teacher has layers 1 to {teacher_layers}"
+        )
 
 
 def student_config(teacher: PretrainedConfig, layers: int) -> PretrainedConfig:

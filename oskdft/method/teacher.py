@@ -121,7 +121,7 @@ def standardised(states: Tensor) -> Tensor:
     """Give each dimension of each layer mean 0 and deviation 1 over the frames of the global batch.
 
     The states of a pre-norm model hold a large constant. A student that guesses this constant has a
-    small KD loss and has learnt nothing of the speech (docs/results.md). Our choice, not the paper's.
+    small KD loss and has learnt nothing of the speech (notebook 02, section 4). Our choice, not the paper's.
 
     Args:
         states: [K, B, T, D].

@@ -10,7 +10,6 @@ import functools
 import io
 import math
 import os
-import re
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,6 +21,8 @@ import numpy as np
 import soundfile
 
 from oskdft.config import SAMPLE_RATE
+from oskdft.speech import containers
+from oskdft.speech.containers import END, HEADER, WHOLE
 from oskdft.speech.corpora import shards
 from oskdft.utils import files, process
 
@@ -37,12 +38,9 @@ class Content(io.BytesIO):
 
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
+LOWEST_RATE, HIGHEST_RATE = 4_000, 192_000  # [Hz] that can be resampled
+MOST_WEIGHTS = 1 << 20  # of a resampling filter as torchaudio lays it out, one row per phase
 CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
-# libsndfile's log on a chunk of another size than its header says; the outer chunk does not matter
-SIZE = re.compile(r"^\s*(?!RIFF|RIFX|RF64|FORM)(\w+)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-STREAMED = 0x7FFF_F000  # bytes; sizes from here on mean "to the end" in the headers of pipes
-NO_END = "lacks an end-of-stream"  # libsndfile's log on an OGG file
-OGG_PAGE = 65_307  # bytes, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,8 @@ def info(path: str | Path | Content) -> AudioInfo:
     """Read a header without decoding.
 
     Raises:
-        ValueError: not audio, or a WAV or OGG file cut off. (Only decoding shows that a FLAC or
-            MP3 file is cut off: `decode`.)
+        ValueError: not audio, cut off, several recordings in a row, or a length that the header says
+            wrong. (Only decoding shows some of it in FLAC and OGG files: `decode`.)
         FileNotFoundError: no such file.
 
     >>> import tempfile
@@ -68,7 +66,9 @@ def info(path: str | Path | Content) -> AudioInfo:
     >>> info(path)
     AudioInfo(samples=16000, rate=16000, channels=1)
     """
-    return _opened(path, lambda file, _: AudioInfo(file.frames, file.samplerate, file.channels))
+    return _opened(
+        path, lambda file, _: AudioInfo(file.frames, file.samplerate, file.channels), END
+    )
 
 
 def read(
@@ -103,14 +103,14 @@ def read(
         raise ValueError(f"start {start}, samples {samples}: start from 0, read at least 1 sample")
 
     def piece(file: soundfile.SoundFile, name: str) -> np.ndarray:
-        if fault := channel_fault(file.channels, channel):
+        if fault := channel_fault(file.channels, channel) or rate_fault(file.samplerate):
             raise ValueError(f"{name} {fault}")
         if file.samplerate == SAMPLE_RATE:
             return _decode(file, name, start, samples, channel)
         _warn_rate(name, file.samplerate)
         return _decode_resampled(file, name, start, samples, channel)
 
-    return _opened(path, piece)
+    return _opened(path, piece, WHOLE if samples is None else HEADER)
 
 
 def channel_fault(channels: int, channel: int) -> str:
@@ -134,9 +134,11 @@ def channel_fault(channels: int, channel: int) -> str:
     return ""
 
 
-def decode(path: str | Path) -> np.ndarray:
-    """Decode a whole file as stored: any rate, any number of channels.
+def decode(path: str | Path | Content, samples: int | None = None) -> np.ndarray:
+    """Decode a file as stored: any rate, any number of channels.
 
+    Args:
+        path: as for `read`. samples: the first samples alone, at the rate of the file; None: all.
     Returns:
         [N] float32, or [N, channels] where the file has several.
     Raises:
@@ -148,14 +150,20 @@ def decode(path: str | Path) -> np.ndarray:
     >>> decode(path).shape
     (80, 2)
     """
-    return _opened(path, lambda file, name: _decode(file, name, 0, None))
+    depth = WHOLE if samples is None else HEADER
+    return _opened(path, lambda file, name: _decode(file, name, 0, samples), depth)
 
 
-def _opened(path: str | Path | Content, work: Callable[[soundfile.SoundFile, str], T]) -> T:
+def _opened(
+    path: str | Path | Content, work: Callable[[soundfile.SoundFile, str], T], depth: int
+) -> T:
     """``work`` on the open file and its name for messages; libsndfile's errors become one line with the fix.
 
-    libsndfile reads a member of a shard, or a file in memory, through Python. It would lose Ctrl-C there
-    and take the recording for cut off, so such a recording is read undisturbed.
+    libsndfile reads a member of a shard, a file in memory, and content under another header, through
+    Python. It would lose Ctrl-C there and take the recording for cut off, so it is read undisturbed.
+
+    Args:
+        depth: how much is compared with the header, see `containers.checked`.
     """
     if isinstance(path, Content):
         source, name = path, path.name
@@ -167,10 +175,13 @@ def _opened(path: str | Path | Content, work: Callable[[soundfile.SoundFile, str
 
     def on_file() -> T:
         with soundfile.SoundFile(source) as file:
-            if file.frames and _is_cut_off(file.extra_info, source):
-                raise ValueError(
-                    f"{name} is cut off: its header promises more; copy or download it again"
-                )
+            content = _under_a_true_header(file, source, name, depth)
+            if content is None:
+                return work(file, name)
+        return process.undisturbed(lambda: on_content(content))
+
+    def on_content(content: bytes) -> T:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
             return work(file, name)
 
     try:
@@ -201,33 +212,19 @@ def _opened(path: str | Path | Content, work: Callable[[soundfile.SoundFile, str
         raise ValueError(f"{name} cannot be read ({reason}); {fix}") from None
 
 
-def _is_cut_off(log: str, source: str | shards.Member | Content) -> bool:
-    """Whether libsndfile's log and the end of the file show that something is missing.
-
-    >>> _is_cut_off("RIFF : 81044 (should be 80036)", "a.wav")
-    False
-    >>> _is_cut_off("data : 80000 (should be 79998)", "a.wav")
-    True
-    """
-    for _, said, there in SIZE.findall(log):
-        if int(there) < int(said) < STREAMED:
-            return True
-    return NO_END in log and not _ends_with_a_whole_page(source)
-
-
-def _ends_with_a_whole_page(source: str | shards.Member | Content) -> bool:
-    """Whether an OGG file ends where its last page ends; a stream that was recorded has no last flag."""
-    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as file:
-        place = file.tell()
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - OGG_PAGE, 0))
-        tail = file.read(OGG_PAGE)
-        file.seek(place)  # libsndfile goes on from there
-    at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
-        return False
-    segments = tail[at + 27 : at + 27 + tail[at + 26]]
-    return at + 27 + len(segments) + sum(segments) == len(tail)
+def _under_a_true_header(
+    file: soundfile.SoundFile, source: str | shards.Member | Content, name: str, depth: int
+) -> bytes | None:
+    """`containers.checked` of an open file; its errors name the file."""
+    kind = "MPEG" if file.subtype in ("MPEG_LAYER_I", "MPEG_LAYER_II") else file.format
+    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as raw:
+        place = raw.tell()
+        try:
+            return containers.checked(kind, file.extra_info, raw, depth)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+        finally:
+            raw.seek(place)  # libsndfile goes on from there
 
 
 def _decode(
@@ -242,7 +239,7 @@ def _decode(
     if start >= file.frames:
         raise ValueError(f"{name} has {file.frames} samples, none at {start}; start earlier")
     count = file.frames - start if samples is None else min(samples, file.frames - start)
-    if count > MOST_SAMPLES:
+    if count * file.channels > MOST_SAMPLES:
         raise ValueError(
             f"{name} promises {count} samples, more than {MOST_SAMPLES}; cut it into pieces"
         )
@@ -287,18 +284,46 @@ def _decode_resampled(
     return wave[:samples]
 
 
+def rate_fault(rate: int) -> str:
+    """Why recordings at this rate [Hz] are refused; empty where they are not.
+
+    >>> rate_fault(1_000_003), rate_fault(22_051)
+    ('is at 1000003 Hz; resample it to 4000 to 192000 Hz', '')
+    """
+    if LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return ""
+    return f"is at {rate} Hz; resample it to {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+
+
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Change the rate by band-limited sinc interpolation (torchaudio).
+    """Change the rate by band-limited sinc interpolation.
+
+    torchaudio stores its filter once per phase: 16,001 to 16,000 Hz takes gigabytes. Between rates with
+    so small a common divisor SciPy filters (Kaiser window, 20 zero crossings); tones up to 0.4 of the
+    lower rate are kept within 0.5 % of full scale.
 
     Args:
         wave: [N] float32. rate: present rate [Hz]. new_rate: new rate [Hz].
 
     Returns:
         [ceil(N * new_rate / rate)] float32.
+    Raises:
+        ValueError: see `rate_fault`.
 
     >>> resample(np.zeros(800, np.float32), 8_000, 16_000).shape
     (1600,)
+    >>> resample(np.zeros(16_001, np.float32), 16_001, 16_000).shape
+    (16000,)
     """
+    for each in (rate, new_rate):
+        if fault := rate_fault(each):
+            raise ValueError(f"the wave {fault}")
+    shared = math.gcd(rate, new_rate)
+    up, down = new_rate // shared, rate // shared
+    if up * down > MOST_WEIGHTS:
+        from scipy.signal import resample_poly  # heavy, and such rates are rarer still
+
+        return resample_poly(wave, up, down)
     import torch  # heavy, and files at another rate are rare
     from torchaudio.functional import resample as sinc_resample
 

@@ -237,9 +237,8 @@ def _faults(root: Path, names: list[str], speech: bool, channel: int = 0) -> lis
     """One line for each file whose header cannot be read or shows a fault."""
     headers = scan(root, lambda: names, len(names))
     samples, rate, channels = headers["samples"], headers["rate"], headers["channels"]
-    suspects = (
-        (channels != 1) | (channels < channel) | quality.is_short(samples, rate)
-    )  # absent and unreadable: -1
+    suspects = (channels != 1) | (channels < channel) | quality.is_short(samples, rate)
+    suspects |= (rate < audio.LOWEST_RATE) | (rate > audio.HIGHEST_RATE)  # unreadable: -1
     faults = []
     for row in np.flatnonzero(suspects).tolist():
         path = root / names[row]

@@ -6,8 +6,8 @@ here. A fault refuses the recording in each of them; a doubt is reported and the
 ==================================  =====  =====================================================
 finding                             kind   exception
 ==================================  =====  =====================================================
-no audio, no samples, cut off,      fault  FLAC and MP3 show a cut only when decoded: `data check
-NaN or infinite samples                    --full`, or the command that reads the missing piece
+no audio, no samples, cut off,      fault  some cuts, NaN and infinity show only when decoded: `data
+NaN or infinite samples                    check --full`, or the command that reads the missing piece
 float samples beyond `LOUDEST`      fault  of arrays and uploads only
 more than one channel               fault  read where one is chosen (``channel``, from 1 on; 0: none);
                                            uploads: the channels are averaged
@@ -17,8 +17,10 @@ more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any l
 longer than `LONGEST_WHOLE_S`       doubt  embedded whole as the mean of windows of equal length, at
                                            most 30 s: `evaluation/windows.py` states the rule
 shorter than `SURE_S`               doubt
+rate outside 4,000 to 192,000 Hz    fault  `audio.rate_fault`
 another rate than ``SAMPLE_RATE``   doubt  resampled at each reading
-peak below `SILENCE`                doubt  uploads: a fault, the microphone is off
+peak below `SILENCE`                doubt  uploads: a fault, the microphone is off; a constant offset
+                                           does not count
 clipped, see `is_clipped`           doubt
 ==================================  =====  =====================================================
 
@@ -31,6 +33,8 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, EvalConfig
 from oskdft.speech import audio
+from oskdft.speech.corpora.headers import in_threads
+from oskdft.utils.console import progress
 
 SHORTEST_S = 0.5  # [s] too few frames to tell a voice (our choice); the encoder needs 400 samples
 SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (our choice)
@@ -43,6 +47,7 @@ LOUDEST = (
     2.0  # of float samples: resampling and lossy coding exceed full scale a little (our choice)
 )
 FULL_SCALE = 0.9999  # a 16-bit converter has no larger sample
+LISTED = 20  # faults in a message
 CLIPPED_SHARE = 1e-3  # of the samples at full scale: more than the peaks of sound speech
 
 
@@ -68,12 +73,12 @@ def is_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | b
 
 
 def is_silent(wave: np.ndarray) -> bool:
-    """Whether no sample exceeds `SILENCE`.
+    """Whether no sample is further than `SILENCE` from the mean: a constant is an offset, no sound.
 
-    >>> is_silent(np.zeros(10)), is_silent(np.array([0.0, -0.5]))
+    >>> is_silent(np.full(10, 0.3)), is_silent(np.array([0.0, -0.5]))
     (True, False)
     """
-    return float(np.abs(wave).max(initial=0.0)) < SILENCE
+    return len(wave) == 0 or float(np.abs(wave - wave.mean(axis=0)).max()) < SILENCE
 
 
 def is_clipped(wave: np.ndarray) -> bool:
@@ -117,6 +122,8 @@ def header_fault(
     >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2), channel=1)
     ''
     """
+    if fault := audio.rate_fault(header.rate):
+        return fault
     if not speech and header.channels != 1:
         return f"has {header.channels} channels; make it mono"
     if fault := audio.channel_fault(header.channels, channel):
@@ -124,20 +131,63 @@ def header_fault(
     return length_fault(header.samples, header.rate, whole) if speech else ""
 
 
-def require_file(path: Path, whole: bool = True, channel: int = 0) -> float:
+def require_file(
+    path: Path, whole: bool = True, listen: bool = False, speech: bool = True, channel: int = 0
+) -> float:
     """Length [s] of a recording that is fit for embedding, from its header.
 
     Args:
-        path: audio file. whole: whether the recording is embedded whole. channel: see
-            `audio.channel_fault`.
+        path: audio file. whole: whether the recording is embedded whole.
+        listen: decode it too; some faults show only then.
+        speech: False for noise and room responses, which may be short.
+        channel: see `audio.channel_fault`.
 
     Raises:
         ValueError: a fault that the header shows. FileNotFoundError: no such file.
     """
     header = audio.info(path)
-    if fault := header_fault(header, whole=whole, channel=channel):
+    if fault := header_fault(header, speech, whole, channel):
         raise ValueError(f"{path} {fault}")
+    if listen:
+        audio.decode(path)
     return header.samples / header.rate
+
+
+def require_files(
+    paths: list[Path],
+    whole: bool = True,
+    listen: bool = False,
+    speech: bool = True,
+    channel: int = 0,
+) -> np.ndarray:
+    """`require_file` of many recordings, in threads: their lengths [n] in seconds.
+
+    Raises:
+        ValueError: recordings with a fault; names some of them and the fault of each.
+        FileNotFoundError: files are absent, and there is no other fault.
+    """
+
+    def length(path: Path) -> float | Exception:
+        try:
+            return require_file(path, whole, listen, speech, channel)
+        except (ValueError, OSError) as error:
+            return error
+
+    found = in_threads(length, iter(paths))
+    if listen:
+        found = progress(found, "listening to recordings", len(paths))
+    found = list(found)
+    faults = [fault for fault in found if isinstance(fault, Exception)]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        absent = all(isinstance(fault, FileNotFoundError) for fault in faults)
+        listed = "; ".join(map(str, faults[:LISTED]))
+        more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        raise (FileNotFoundError if absent else ValueError)(
+            f"{len(faults)} of {len(paths)} recordings cannot be used: {listed}{more}"
+        )
+    return np.array(found)
 
 
 def lengths(paths: list[Path], recipe: EvalConfig, channel: int = 0) -> np.ndarray:
@@ -147,9 +197,9 @@ def lengths(paths: list[Path], recipe: EvalConfig, channel: int = 0) -> np.ndarr
         channel: see `audio.channel_fault`.
 
     Raises:
-        ValueError: a fault that a header shows. FileNotFoundError: no such file.
+        ValueError, FileNotFoundError: faults that the headers show, see `require_files`.
     """
-    return np.array([require_file(path, recipe.tta != "crops", channel) for path in paths])
+    return require_files(paths, whole=recipe.tta != "crops", channel=channel)
 
 
 def require_wave(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:

@@ -154,7 +154,8 @@ def _config(settings: dict[str, Any], weights: dict[str, Tensor], source: str) -
     for name, usual in odd.items():
         if settings.get(name, usual) != usual:
             raise ValueError(
-                f"{source}: {name} is {settings[name]!r}; only {usual!r} can be computed here"
+                f"{source}: {name} is {settings[name]!r}; only {usual!r} can be read from such a file; "
+                "a data2vec teacher is named by its folder of Hugging Face"
             )
     norm = settings.get("extractor_mode", "default")
     if norm not in NORMS:
@@ -220,7 +221,7 @@ def present(name: str) -> str:
     >>> present("hubert.encoder.pos_conv_embed.conv.weight_g")
     'encoder.pos_conv_embed.conv.parametrizations.weight.original0'
     """
-    for head in ("wav2vec2.", "hubert.", "wavlm.", "unispeech_sat."):
+    for head in ("wav2vec2.", "hubert.", "wavlm.", "unispeech_sat.", "data2vec_audio."):
         name = name.removeprefix(head)
     for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
         if name.endswith(f".{old}"):

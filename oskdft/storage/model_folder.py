@@ -10,6 +10,7 @@ from oskdft.storage import tensors
 from oskdft.storage.description import read_described
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly, load_tensors, refuse_misfit, shapes, shapes_of
+from oskdft.utils import named_code
 from oskdft.utils.files import inside, read_json, write_json
 
 
@@ -59,7 +60,8 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     Returns:
         (model in evaluation mode, on the CPU; configuration; whole content of model.json).
     Raises:
-        ValueError: no model folder, files that do not fit each other, or weights that are not finite.
+        ValueError: no model folder, files that do not fit each other, weights that are not finite, or a
+            back-end outside the package without consent (`utils.named_code`).
 
     >>> from oskdft.utils.files import ASSETS
     >>> model, cfg, described = load_model(ASSETS / "classroom")
@@ -71,6 +73,8 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     settings = inside(folder, "encoder.json")
     weights = inside(folder, "model.safetensors")
     config = foreign_config(read_json(settings), str(settings))
+    if named_code.is_named(cfg.model.backend):  # refuse before anything of it is imported
+        named_code.load(cfg.model.backend, f"{folder / 'model.json'}: model.backend")
 
     def build() -> SpeakerModel:
         student = Student(config, cfg.model, cfg.switches)

@@ -20,6 +20,11 @@ logging.disable_progress_bar()  # no bar for each model that is loaded
 FOREIGN_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
 # settings that change the states and are not computed, with the value that changes nothing
 COMPUTED = {"adapter_attn_dim": None, "add_adapter": False}
+# other speech encoders of transformers, and why they cannot be a teacher here
+OTHERS = {
+    "wav2vec2-bert": "w2v-BERT 2.0 reads mel frames instead of samples, and its layers are conformers",
+    "wav2vec2-conformer": "its layers are conformers",
+}
 MOST_LAYERS = 200  # a configuration with more layers is damaged or hostile
 LARGEST_SIZE = 1_000_000  # and so is one with a larger size of any other kind
 
@@ -102,6 +107,8 @@ def find_weights(name: str) -> Path | tuple[Path, Path] | None:
     if name.startswith("tiny-random-"):
         return None
     source = local_source(name)
+    if source is None and "w2v-bert" in name.lower():
+        raise ValueError(f"model.teacher {name!r} cannot be a teacher: {OTHERS['wav2vec2-bert']}")
     if source is None and not any(family in name.lower() for family in FAMILIES):
         raise ValueError(
             f"model.teacher {name!r} is no folder with config.json, no checkpoint, no shipped teacher and no "
@@ -131,6 +138,8 @@ def read_encoder(name: str) -> tuple[PretrainedConfig, dict[str, Tensor], str]:
     config = foreign_config(settings, source)
     tensors = foreign.of_encoder(tensors)
     own = shapes_of(lambda: FAMILIES[config.model_type][1](config), source)
+    if "masked_spec_embed" not in own:  # its settings mask nothing, so it has no such vector
+        tensors.pop("masked_spec_embed", None)
     refuse_misfit(own, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, source)
     return config, tensors, source
 
@@ -197,6 +206,8 @@ def foreign_config(settings: Any, source: str) -> PretrainedConfig:
     ValueError: config.json asks for code from elsewhere (auto_map), which is never run; take it out
     """
     family = settings.get("model_type") if isinstance(settings, dict) else None
+    if family in tuple(OTHERS):
+        raise ValueError(f"{source}: {family} cannot be a teacher: {OTHERS[family]}")
     if family not in tuple(FAMILIES):
         raise ValueError(f"{source}: model_type must be one of {', '.join(FAMILIES)}")
     for name, usual in COMPUTED.items():

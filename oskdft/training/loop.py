@@ -5,13 +5,16 @@ everything around the step: epochs, signals, resume, validation, checkpoints.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from oskdft.config import Config
 from oskdft.method import losses, teacher
+from oskdft.method.contract import check_kd_loss, check_sv_loss
 from oskdft.method.encoder import frame_count
 from oskdft.method.model import SpeakerModel, new_model
 from oskdft.method.objective import Objective, total_loss
@@ -21,6 +24,7 @@ from oskdft.training import optim
 from oskdft.training.meter import LOG_EVERY, Meter, gradient_norms
 from oskdft.training.run import Run
 from oskdft.utils.console import some
+from oskdft.utils.named_code import is_named
 
 
 class StageLoop:
@@ -48,6 +52,7 @@ class StageLoop:
             model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
         if cfg.train.freeze_cnn:
             model.student.encoder.feature_extractor.requires_grad_(False)
+        model.student.checkpointed = cfg.train.checkpointing
         self.model = model
 
         # The data, and the number of steps.
@@ -64,6 +69,7 @@ class StageLoop:
         teacher_width = run.teacher.encoder.config.hidden_size
         sv = losses.build_sv_loss(cfg.loss, cfg.model.embedding, utterances_of_speaker)
         kd = losses.build_kd_loss(cfg.loss, cfg.switches, student_width, teacher_width)
+        self.check_losses(sv, kd, (student_width, teacher_width))
         self.objective = Objective(model, sv, kd, stage)
 
         # The optimiser.
@@ -74,10 +80,26 @@ class StageLoop:
         self.optimiser = torch.optim.Adam(groups, weight_decay=decay)
         self.meter = Meter()
 
+    def check_losses(self, sv: nn.Module, kd: nn.Module, widths: tuple[int, int]) -> None:
+        """Refuse losses from outside the package that break their contract."""
+        cfg, speakers = self.cfg, len(self.data.counts())
+        if is_named(cfg.loss.sv):
+            check_sv_loss(sv, cfg.model.embedding, speakers, cfg.loss.sv)
+        if is_named(cfg.loss.kd):
+            check_kd_loss(kd, self.model.config.num_hidden_layers, widths, cfg.loss.kd)
+            last = self.run.teacher.encoder.config.num_hidden_layers
+            if not all(-1 <= layer <= last for layer in kd.layers):
+                raise ValueError(
+                    f"loss.kd={cfg.loss.kd} reads teacher states {list(kd.layers)}; this teacher has "
+                    f"0 to {last}, and -1 for the last"
+                )
+
     def prepare(self) -> None:
         """Move teacher, student and optimiser to the device, and wrap what several processes share."""
         accelerator, encoder = self.run.accelerator, self.run.teacher.encoder
         self.run.teacher.to(accelerator.device)
+        if self.cfg.train.compile:
+            self.objective.compile(options={"fallback_random": True})  # the noise of a plain run
         self.wrapped, self.wrapped_optimiser = accelerator.prepare(self.objective, self.optimiser)
         # A frozen CNN that student and teacher share runs once for both.
         self.shared_cnn = self.cfg.train.freeze_cnn and teacher.same_cnn(
@@ -102,31 +124,38 @@ class StageLoop:
         clean, augmented, speaker, rows = (tensor.to(accelerator.device) for tensor in batch)
         self.meter.data_ready()
         seed_all(cfg.seed, self.number, step, self.noise_rank())
+        kd_weight = losses.kd_weight(cfg.loss, epoch, self.epochs)
 
-        # The teacher: hidden states to imitate, without gradient.
-        target = None
-        if self.stage.kd:
-            with accelerator.autocast():
-                target = teacher.imitation_target(
-                    run.teacher,
-                    clean,
-                    augmented,
-                    self.objective.kd.layers,
-                    second_corpus=protocol.uses_kd_corpus(cfg),
-                    shared_cnn=self.shared_cnn,
-                    standardise=cfg.loss.kd_targets == "standardised",
-                )
-
-        # Both paths: the distillation path imitates, the verification path tells speakers apart.
-        parts = self.wrapped(augmented, speaker, target)
-
-        # The sum of the losses.
-        total = total_loss(parts, losses.kd_weight(cfg.loss, epoch, self.epochs))
-
-        # Backward.
         self.wrapped_optimiser.zero_grad()
-        accelerator.backward(total)
-        figures = self.figures(total, parts, augmented.shape[1]) | gradient_norms(self.optimiser)
+        sums: dict[str, Tensor] = {}  # of the losses of all parts
+        for part, synchronised in self.parts(len(speaker)):
+            # The teacher: hidden states to imitate, without gradient.
+            target = None
+            if self.stage.kd:
+                with accelerator.autocast():
+                    target = teacher.imitation_target(
+                        run.teacher,
+                        clean[part],
+                        augmented[part],
+                        self.objective.kd.layers,
+                        second_corpus=protocol.uses_kd_corpus(cfg),
+                        shared_cnn=self.shared_cnn,
+                        standardise=cfg.loss.kd_targets == "standardised",
+                    )
+
+            with synchronised:
+                # Both paths: the distillation path imitates, the verification path tells speakers apart.
+                terms = self.wrapped(augmented[part], speaker[part], target)
+
+                # The sum of the losses.
+                terms = self.objective.share_of_batch(terms, speaker[part], speaker)
+                terms["loss"] = total_loss(terms, kd_weight)
+
+                # Backward.
+                accelerator.backward(terms["loss"])
+            for name, loss in terms.items():
+                sums[name] = sums.get(name, 0.0) + loss.detach()
+        figures = self.figures(sums, augmented.shape[1]) | gradient_norms(self.optimiser)
         self.refuse_infinite(figures, step, rows.tolist())
 
         # The update.
@@ -151,12 +180,23 @@ class StageLoop:
             group["lr"] = 0.0 if frozen else rates[group["name"]]
         return rates
 
-    def figures(self, total: Tensor, parts: dict[str, Tensor], samples: int) -> dict[str, float]:
+    def parts(self, rows: int) -> Iterator[tuple[slice, AbstractContextManager]]:
+        """Rows of each of the ``train.accumulate`` parts of a batch, and the context of its losses.
+
+        Processes exchange gradients in the last part alone.
+        """
+        size = rows // self.cfg.train.accumulate
+        for first in range(0, rows, size):
+            last = first + size == rows
+            alone = nullcontext() if last else self.run.accelerator.no_sync(self.wrapped)
+            yield slice(first, first + size), alone
+
+    def figures(self, parts: dict[str, Tensor], samples: int) -> dict[str, float]:
         """Collect what the log shows of a step: the sum, each loss, and the accuracy.
 
         ``kd_excess`` is the KD loss above its floor, the loss of a perfect student.
         """
-        figures = {"loss": total.item()}
+        figures = {"loss": parts["loss"].item()}
         if "kd" in parts:
             layers = self.objective.kd.layers
             for layer, loss in zip(layers, parts["kd"].tolist(), strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from oskdft.config import Config
+from oskdft.config import Config, consent
 from oskdft.method.strategies import stage_config, stages
 from oskdft.speech.dataset import loader
 from oskdft.training.loop import StageLoop
@@ -17,11 +17,11 @@ from oskdft.utils.process import Interrupts
 STEPS = 3  # that a plan times; the first is left out
 
 
-def plan(cfg: Config) -> dict:
+def plan(cfg: Config, full_check: bool = False) -> dict:
     """Do all checks of a training and time a few steps of its first stage; nothing is kept.
 
     Args:
-        cfg: the whole configuration.
+        cfg: the whole configuration. full_check: as for `train.train`.
     Returns:
         "stages": name -> updates; "parameters" (of the student of the first stage), "train_utterances",
         "train_speakers", "step_s" (median), "hours" (all updates at that rate, without validation),
@@ -29,12 +29,13 @@ def plan(cfg: Config) -> dict:
     Raises:
         As `train.train`.
     """
+    consent(cfg)
     steps_of = stages(cfg)
     check_cnn(cfg, steps_of)
     with (
         tempfile.TemporaryDirectory(prefix="oskdft-") as folder,
         Interrupts() as interrupts,
-        closing(Run(cfg, Path(folder) / "run", False, None, interrupts)) as run,
+        closing(Run(cfg, Path(folder) / "run", False, None, interrupts, full_check)) as run,
     ):
         layers = run.teacher.encoder.config.num_hidden_layers
         loop = StageLoop(run, stage_config(cfg, steps_of[0], layers), steps_of[0], 0, None)

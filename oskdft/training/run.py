@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from transformers import PretrainedConfig
 
-from oskdft.config import Config
+from oskdft.config import READ_KD_LAYERS, SAMPLE_RATE, Config
+from oskdft.method.encoder import least_samples
 from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage
+from oskdft.method.student import check_init_layers
 from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
 from oskdft.speech.corpora.catalogue import find_root
@@ -18,6 +21,7 @@ from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder
 from oskdft.training.meter import Meter
+from oskdft.training.validation import require_heard
 from oskdft.utils.process import Interrupts
 
 
@@ -31,7 +35,13 @@ class Run:
     """
 
     def __init__(
-        self, cfg: Config, out: Path, resume: bool, teacher: Teacher | None, interrupts: Interrupts
+        self,
+        cfg: Config,
+        out: Path,
+        resume: bool,
+        teacher: Teacher | None,
+        interrupts: Interrupts,
+        full_check: bool = False,
     ) -> None:
         self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
         device = device_of(cfg.device)
@@ -47,14 +57,20 @@ class Run:
         )
         self.main = self.accelerator.is_main_process
         world = self.accelerator.num_processes
-        if cfg.train.batch % world:
-            batch = cfg.train.batch
-            raise ValueError(f"train.batch is {batch} over {world} processes; choose a multiple")
+        if cfg.train.batch % (world * cfg.train.accumulate):
+            parts = f" in {cfg.train.accumulate} parts" if cfg.train.accumulate > 1 else ""
+            raise ValueError(
+                f"train.batch is {cfg.train.batch} over {world} processes{parts}; choose a multiple"
+            )
         # Whatever can be missing is looked for before anything is computed.
         require_everything(cfg, with_teacher=teacher is None)
+        if cfg.train.compile:
+            require_compiler(self.accelerator.device)
         self.task = protocol.prepare(cfg)
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
+        _check_crops(cfg, self.teacher.encoder.config)
+        require_heard(cfg, self.task, full_check)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []
@@ -85,12 +101,27 @@ class Run:
 
 
 def _check_layers(cfg: Config, teacher_layers: int) -> None:
-    wanted = () if cfg.loss.kd == "mse" else cfg.loss.kd_layers
+    wanted = cfg.loss.kd_layers if cfg.loss.kd in READ_KD_LAYERS else ()
     if max((*wanted, cfg.model.student_layers)) > teacher_layers:
         raise ValueError(
             f"the teacher has {teacher_layers} layers; loss.kd_layers {list(wanted)} and "
             f"model.student_layers {cfg.model.student_layers} must not exceed that"
         )
+    check_init_layers(cfg.model.init_layers, teacher_layers)
+
+
+def _check_crops(cfg: Config, encoder: PretrainedConfig) -> None:
+    """Refuse crops from which the encoder makes no frame, or fewer than SpecAugment masks at once."""
+    span = encoder.mask_time_length if encoder.apply_spec_augment and encoder.mask_time_prob else 1
+    for name, seconds, frames in (
+        ("data.crop_s", cfg.data.crop_s, span),
+        ("eval.crop_s", cfg.eval.crop_s, 1),
+    ):
+        least = least_samples(encoder, frames)
+        if round(seconds * SAMPLE_RATE) < least:
+            raise ValueError(
+                f"{name} is {seconds} s; the encoder needs {least / SAMPLE_RATE} s for {frames} frames"
+            )
 
 
 def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
@@ -99,6 +130,22 @@ def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
         raise ValueError(
             f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"
         )
+
+
+def require_compiler(device: torch.device) -> None:
+    """Refuse train.compile where torch.compile finds no compiler: C++, and on a GPU Triton.
+
+    Raises:
+        ValueError: a small function cannot be compiled.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"train.compile finds no compiler ({reason}); install g++ (on a GPU also triton), or set "
+            "train.compile=false"
+        ) from None
 
 
 def require_everything(cfg: Config, with_teacher: bool = True) -> None:

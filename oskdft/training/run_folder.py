@@ -15,8 +15,15 @@ from oskdft.config import Config, differences, load, to_dict, to_yaml
 from oskdft.storage import tensors
 from oskdft.storage.tensors import load_strictly, save_tensors
 from oskdft.utils.console import say
-from oskdft.utils.files import atomic, check_room, read_json, sha256, write_json
-from oskdft.utils.lock import Lock
+from oskdft.utils.files import (
+    atomic,
+    check_room,
+    read_json,
+    require_own_folder,
+    sha256,
+    write_json,
+)
+from oskdft.utils.lock import LOCK, Lock
 
 KEPT = 2  # states to fall back on
 MODELS = 4  # best/, last/, the stage before, and one being written
@@ -50,8 +57,7 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
     if not path.is_file():
         if resume:
             raise ValueError(f"{out} holds no run to resume; leave out --resume")
-        if out.exists() and any(not file.name.startswith(".") for file in out.iterdir()):
-            raise ValueError(f"{out} is not empty; choose another --out")
+        require_own_folder(out, [LOCK, ".config.yaml.*"])
     elif not resume:
         raise ValueError(f"{out} holds a run; add --resume to go on, or choose another --out")
     else:

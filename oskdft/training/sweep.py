@@ -18,7 +18,7 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-from oskdft.config import from_dict, to_dict
+from oskdft.config import consent, from_dict, to_dict
 from oskdft.storage.onnx_model import require
 from oskdft.training.grid import Grid, Run, read_grid
 from oskdft.utils import provenance
@@ -103,6 +103,7 @@ def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
     from oskdft.training.train import train
 
     place, cfg = Path(folder), from_dict(settings)
+    consent(cfg)
     if not (place.parent / GRID).is_file():
         raise FileNotFoundError(
             f"{place.parent} is not on this machine; share the folder of the sweep"

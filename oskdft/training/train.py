@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft.config import Config, to_dict
+from oskdft.config import Config, consent, to_dict
 from oskdft.evaluation.calibration import calibration
 from oskdft.method.model import SpeakerModel
 from oskdft.method.strategies import Stage, stage_config, stages
@@ -32,7 +32,11 @@ WORTH_TUNING_S = 60.0  # a shorter run does not say what made it wait
 
 
 def train(
-    cfg: Config, out: str | Path, resume: bool = False, teacher: Teacher | None = None
+    cfg: Config,
+    out: str | Path,
+    resume: bool = False,
+    teacher: Teacher | None = None,
+    full_check: bool = False,
 ) -> dict:
     """Train ``cfg.strategy`` into the run folder ``out`` and return its report.
 
@@ -40,6 +44,7 @@ def train(
         cfg: the whole configuration.
         out: a new folder; with ``resume`` the folder of an interrupted run of the same configuration.
         teacher: ``cfg.model.teacher``, if it is loaded already.
+        full_check: decode every recording before the first step, not only those of the validations.
     Raises:
         ValueError: the folder holds a run already, or one of another configuration; a loss that is
             not finite, or too little memory (the last good checkpoint stays).
@@ -47,11 +52,12 @@ def train(
         OSError: the disk is full or gone (the last good checkpoint stays).
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
+    consent(cfg)
     plan = stages(cfg)
     check_cnn(cfg, plan)
     with (
         Interrupts() as interrupts,
-        closing(Run(cfg, Path(out), resume, teacher, interrupts)) as run,
+        closing(Run(cfg, Path(out), resume, teacher, interrupts, full_check)) as run,
     ):
         return _run(run, plan, run_folder.last_state(run.out) if resume else None)
 

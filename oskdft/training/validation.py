@@ -7,11 +7,41 @@ import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
+from oskdft.evaluation.calibration import a_sample
 from oskdft.evaluation.embedding import embed_and_score
 from oskdft.method.model import SpeakerModel
+from oskdft.speech import quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.protocol import Task
 from oskdft.utils.console import say
+
+
+def require_heard(cfg: Config, task: Task, full: bool = False) -> None:
+    """Decode what validation and calibration will embed, before the first step.
+
+    Headers do not show every fault, and validation embeds whole recordings whatever ``eval.tta`` says.
+
+    Args:
+        full: decode every recording of the run, noise and rooms too.
+    Raises:
+        ValueError, FileNotFoundError: recordings that are not fit for use; names them.
+    """
+    paths = [task.dev.root / path for path in task.dev_trials.paths]
+    if cfg.switches.checkpoint == "oracle":
+        paths += [Path(task.test_root) / path for path in task.test_trials.paths]
+    channel = cfg.data.channel
+    quality.require_files(paths, whole=True, listen=True, channel=channel)
+    if not full:
+        quality.require_files(a_sample(task.train), whole=True, listen=True, channel=channel)
+        return
+    for table in (task.train, task.kd):
+        if table is not None:
+            paths = [table.path(row) for row in range(len(table))]
+            quality.require_files(paths, whole=False, listen=True, channel=channel)
+    if task.augment is not None:
+        for clips in (*task.augment.clips.values(), task.augment.rooms):
+            paths = [clips.root / name for name in clips.names]
+            quality.require_files(paths, whole=False, listen=True, speech=False)
 
 
 class Best:

@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
@@ -99,6 +100,29 @@ def require_new_folder(path: str | Path) -> Path:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} exists and is not empty; choose another --out")
+    return path
+
+
+def require_own_folder(path: str | Path, made: Iterable[str]) -> Path:
+    """The path of a folder that a command fills and may go on filling: it holds nothing of others.
+
+    Args:
+        path: absent, empty, or filled by the same command. made: patterns of the names it makes.
+    Raises:
+        ValueError: it is a file, or holds another name.
+
+    >>> require_own_folder("/no/such/folder", ["*.json"]).name
+    'folder'
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; choose another --out")
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in made)]
+    if foreign:
+        raise ValueError(
+            f"{path} holds {foreign[0]}, which this command has not made; choose another --out"
+        )
     return path
 
 

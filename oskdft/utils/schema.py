@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
+from oskdft.utils.named_code import NamedCode, is_named
+
 
 def read_yaml(cls: type, path: Path) -> Any:
     """Build a dataclass from a YAML file; every error is one line that names the file."""
@@ -28,7 +30,8 @@ def build(cls: type, tree: Any, prefix: str = "") -> Any:
     """Build a dataclass from nested plain values; an absent name has its default.
 
     Args:
-        cls: its fields have types int, float, bool, str, Literal, tuple or a dataclass.
+        cls: its fields have types int, float, bool, str, Literal, Literal | NamedCode, tuple or a
+            dataclass.
         tree: {name: value}, for a dataclass inside it a dict again; names in ``cls.RETIRED`` are
             skipped.
         prefix: dotted name of ``tree`` in messages, with the dot.
@@ -62,12 +65,14 @@ def build(cls: type, tree: Any, prefix: str = "") -> Any:
 def _cast(value: Any, kind: Any, name: str) -> Any:
     """Return the value as ``kind``, or raise one line that names the expected form."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        if value in args:
+    words = choices(kind)
+    if words:
+        outside = NamedCode in args
+        if value in words or (outside and is_named(value)):
             return value
-        raise ValueError(
-            f"{name} is {shown(value)}; choose {', '.join(str(a) for a in args if a != '')}"
-        )
+        listed = ", ".join(str(word) for word in words if word != "")
+        listed += " or package.module:Class" if outside else ""
+        raise ValueError(f"{name} is {shown(value)}; choose {listed}")
     if origin is tuple:
         return _cast_tuple(value, args, name)
     if kind is float and isinstance(value, str):
@@ -88,6 +93,18 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         return value
     form = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
     raise ValueError(f"{name} is {shown(value)}; write {form}")
+
+
+def choices(kind: Any) -> tuple:
+    """The words of a Literal, or of Literal | NamedCode; () for other types.
+
+    >>> choices(Literal["ecapa", "linear"] | NamedCode), choices(int)
+    (('ecapa', 'linear'), ())
+    """
+    if typing.get_origin(kind) is Literal:
+        return typing.get_args(kind)
+    inner = typing.get_args(kind)
+    return choices(inner[0]) if NamedCode in inner else ()
 
 
 def shown(value: Any) -> str:

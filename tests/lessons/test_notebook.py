@@ -10,7 +10,6 @@ import pytest
 from oskdft import config
 from oskdft.lessons import kept
 from oskdft.lessons import lesson as module
-from oskdft.lessons.exercise import exercise
 from oskdft.lessons.figures.store import SMOKE
 from oskdft.lessons.lesson import ROOT, Lesson, setup
 from oskdft.training import stage
@@ -216,36 +215,6 @@ def test_compare_of_another_profile_prints_ours(lesson, tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     assert "12.00 %" in printed and "profile classroom" in printed and "1 seed;" in printed
-
-
-@pytest.mark.parametrize(
-    ("right", "check"),
-    [
-        (4, 4), (149.1, 149), ([1.0, 2.0005], [1, 2]), ("a", "a"), (False, False),
-        (lambda x: 2 * x, lambda f: f(3) == 6),
-    ],
-)  # fmt: skip
-def test_exercise_right(right, check, capsys):
-    exercise(right, check, "think")
-    assert capsys.readouterr().out == "right\n"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "check"),
-    [
-        (5, 4), (150, 149), ([1.0], [1, 2]), ([1, 2, 3], [1, 2]), (3, [1, 2]), ("b", "a"),
-        ("four", 4), (True, False), (lambda x: x / 0, lambda f: f(3) == 6), (7, lambda f: f(3)),
-        (lambda x: x @ np.eye(2), lambda f: f(np.eye(3)) is not None),
-    ],
-)  # fmt: skip
-def test_exercise_wrong(wrong, check):
-    with pytest.raises(AssertionError, match="not yet: think"):
-        exercise(wrong, check, "think")
-
-
-def test_exercise_not_attempted(capsys):
-    exercise(None, 4, "think")
-    assert capsys.readouterr().out.startswith("not attempted")
 
 
 def test_table_and_percent():

@@ -10,13 +10,22 @@ import nbformat
 import papermill
 import pytest
 
+from oskdft.lessons.exercise import NOT_ATTEMPTED
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = (
     "00_start_here", "01_scores_and_errors", "02_teacher_analysis", "03_student_two_paths",
     "04_one_step_training", "05_strategies", "06_ablations", "07_evaluation_det",
     "08_embeddings", "09_reading_the_released_code", "10_deployment",
 )  # fmt: skip
-SOLUTIONS = tuple(f"solutions/{name[:2]}_solutions" for name in NAMES)
+
+
+def number_of(name: str) -> str:
+    """ "02b" of "02b_how_teachers_learn"."""
+    return name.partition("_")[0]
+
+
+SOLUTIONS = tuple(f"solutions/{number_of(name)}_solutions" for name in NAMES)
 COMMON = {
     "profile": '""', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
     "save_figures": "False",
@@ -93,7 +102,9 @@ def test_setup_cell_is_short_and_folded(name):
     (setup,) = cells(name, "setup")
     assert setup.metadata.jupyter.source_hidden
     assert len([line for line in setup.source.splitlines() if line]) <= SETUP_LINES
-    assert f'setup("{name[:2]}", profile, seed, device, data_root, output_dir' in setup.source
+    assert (
+        f'setup("{number_of(name)}", profile, seed, device, data_root, output_dir' in setup.source
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,7 +113,7 @@ def test_sections_in_order(name):
     titles = re.findall(r"^# (.+)$", text, re.MULTILINE)
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     numbers = [int(h.split()[0]) for h in headings if h[0].isdigit()]
-    assert len(titles) == 1 and titles[0].startswith(f"{name[:2]} · ")
+    assert len(titles) == 1 and titles[0].startswith(f"{number_of(name)} · ")
     assert numbers == list(range(1, len(numbers) + 1)) and numbers
     around = [h for h in headings if not h[0].isdigit()]
     wanted = [*OPENING, "Compare with the paper", "Exercises", *CLOSING]
@@ -133,7 +144,7 @@ def test_checks_teach(name):
 def test_enough_exercises(name):
     """Each with a solution, and after everything else: nothing later depends on them."""
     exercises, answers = cells(name, "exercise"), cells(name, "feedback")
-    solutions = cells(f"solutions/{name[:2]}_solutions", "solution")
+    solutions = cells(f"solutions/{number_of(name)}_solutions", "solution")
     assert 3 <= len(exercises) == len(answers) == len(solutions) <= 5
     everything = [cell for cell in cells(name) if cell.cell_type == "code"]
     pairs = [cell for pair in zip(exercises, answers, strict=True) for cell in pair]
@@ -147,11 +158,24 @@ def test_an_exercise_does_not_show_its_answer(name):
     assert all("exercise(" not in cell.source for cell in cells(name, "exercise"))
 
 
+KINDS = {"build", "predict", "criticise", "reason"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_kind_of_exercise(name):
+    """One at least that builds, one that predicts, one that criticises a claim; numbered from 1."""
+    text = "\n".join(c.source for c in cells(name)).partition("## Exercises")[2]
+    found = re.findall(r"^(?:### Exercise |\*\*)(\d) \((\w+)\)", text, re.MULTILINE)
+    assert [int(number) for number, _ in found] == list(range(1, len(cells(name, "exercise")) + 1))
+    assert {"build", "predict", "criticise"} <= {kind for _, kind in found} <= KINDS
+    assert "claim" in text or "advertises" in text or "concludes" in text or "writes:" in text
+
+
 def run(source: str) -> str:
-    """Execute cells alone, as in a fresh kernel; returns what they print."""
+    """Execute cells alone, as in a fresh kernel; returns what they print, without colours."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(source, "exercise", "exec"), {"__name__": "exercise"})
-    return printed.getvalue()
+    return re.sub(r"\x1b\[\d*m", "", printed.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -159,14 +183,19 @@ def run(source: str) -> str:
     [(name, n) for name in NAMES for n in range(len(cells(name, "exercise")))],
 )
 def test_exercise_knows_right_from_wrong(name, number, tmp_path, monkeypatch):
-    """Needs nothing but itself; nothing tried passes, the solution passes, the tempting one fails."""
+    """Needs nothing but itself; nothing tried passes, the solution is right, the tempting one is not.
+
+    The cell below holds the name of the exercise alone: its source, in a traceback too, shows no answer.
+    """
     monkeypatch.chdir(tmp_path)
-    both = (cells(name, tag)[number].source for tag in ("exercise", "feedback"))
-    source = "\n".join(both)
-    solution = cells(f"solutions/{name[:2]}_solutions", "solution")[number].source
+    mine, checks = (cells(name, tag)[number].source for tag in ("exercise", "feedback"))
+    call = f'exercise("{number_of(name)}.{number + 1}", answer)'
+    assert checks == f"from oskdft.lessons.exercise import exercise\n\n{call}"
+    source = f"{mine}\n{checks}"
+    solution = cells(f"solutions/{number_of(name)}_solutions", "solution")[number].source
     stub = re.compile(r"^answer = None\b.*$", re.MULTILINE)
     assert len(stub.findall(source)) == 1
-    assert run(source).endswith("not attempted: set `answer` and run both cells again\n")
+    assert run(source).endswith(f"{NOT_ATTEMPTED}\n")
     assert run(stub.sub(lambda _: solution, source)).endswith("right\n")
-    with pytest.raises(AssertionError, match="not yet: "):
-        run(stub.sub(lambda _: f"{solution}\nanswer = wrong", source))
+    wrong = run(stub.sub(lambda _: f"{solution}\nanswer = wrong", source))
+    assert "not yet: " in wrong and "raised" not in wrong

@@ -160,9 +160,12 @@ def test_ci_audits_the_lock_and_tries_the_newest_releases_weekly():
     assert "--upgrade" in (ROOT / "Makefile").read_text()
     assert "install --upgrade torch torchaudio && make test" in newest[3]
     assert "notebooks" in OPTIONS["testpaths"] and "--nbmake" in OPTIONS["addopts"]
-    assert "pip-audit --requirement requirements.lock --require-hashes" in audit[1]
+    assert "pip-audit --strict --requirement requirements.lock --require-hashes" in audit[1]
     pin = subprocess.run(audit[2].partition(" >")[0], shell=True, cwd=ROOT, stdout=subprocess.PIPE)
-    assert re.fullmatch(rb"torch==[\d.]+\n", pin.stdout) and "--requirement torch.txt" in audit[3]
+    assert (
+        re.fullmatch(rb"torch==[\d.]+\n", pin.stdout)
+        and "--strict --requirement torch.txt" in audit[3]
+    )
     assert "if" not in workflow["jobs"]["audit"]
 
 
@@ -212,7 +215,7 @@ def test_each_figure_of_a_notebook_is_committed():
     assert not absent, "make reproduce, and copy its figures"
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("docs/results.md", 4)])
+@pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("docs/results.md", 2)])
 def test_a_page_says_what_its_figures_say(page, least):
     shown = re.findall(r"!\[(.*)\]\((?:\.\./)?figures/(\w+)\.png\)", (ROOT / page).read_text())
     assert len(shown) >= least

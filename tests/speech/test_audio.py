@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import tarfile
 import warnings
@@ -13,7 +14,9 @@ import pytest
 import soundfile
 
 from oskdft import config
-from oskdft.speech import audio, quality
+from oskdft.lessons.widgets import uploads
+from oskdft.speech import audio, dataset, quality
+from oskdft.speech.corpora import check, recode, tables
 from oskdft.utils import files
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -92,6 +95,61 @@ def test_another_rate_is_resampled_with_one_warning_per_file(tmp_path, rate):
     assert np.abs(audio.read(path, 30_000, 9_000) - whole[30_000:]).max() < 1e-5
     with pytest.raises(ValueError, match=r"a\.wav.* none at"):
         audio.read(path, 40_000)
+
+
+@pytest.mark.parametrize("rate", [4_001, 16_001, 22_051, 96_001])
+@pytest.mark.filterwarnings("ignore:.*resampled")
+def test_an_odd_rate_takes_no_more_memory_than_the_recording(tmp_path, rate):
+    """The filter of torchaudio would take 6 GB from 16,001 Hz to 16,000 Hz."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(2.0, rate=rate), rate, subtype="FLOAT")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KB
+    whole = audio.read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    assert len(whole) == 2 * RATE and whole.dtype == np.float32
+    assert np.abs(whole - tone(2.0))[500:-500].max() < 2e-3
+    crop = audio.read(path, 10_001, 5_000)
+    assert np.abs(crop - whole[10_001:15_001]).max() < 1e-5
+
+
+def test_tones_are_kept_within_the_stated_error():
+    for rate, hz in ((16_001, 400.0), (22_051, 6_000.0), (44_101, 6_400.0), (8_001, 3_200.0)):
+        found = audio.resample(tone(2.0, hz, rate) * 2, rate, RATE)
+        assert np.abs(found - 2 * tone(2.0, hz))[500:-500].max() < 5e-3, (rate, hz)
+
+
+@pytest.mark.parametrize("rate", [100, 3_999, 192_001, 1_000_003])
+def test_rates_of_no_recorder_are_refused_everywhere(tmp_path, rate, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "corpus" / "ann" / "a.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.zeros(2 * rate) + 0.1, rate)
+    said = f"a.wav is at {rate} Hz; resample it to 4000 to 192000 Hz"
+    utterances = tables.load_corpus("folder", path.parents[1])
+    steps = [
+        lambda: audio.read(path),
+        lambda: quality.require_file(path),
+        lambda: uploads.read_upload("a.wav", path.read_bytes()),
+        lambda: dataset.validate(utterances),
+    ]
+    for step in steps:
+        with pytest.raises(ValueError, match=said):
+            step()
+    report = check.check("folder", path.parents[1])
+    assert report.wrong_rate == [f"ann/a.wav: {rate} Hz"] and not report.ok
+    assert recode.encode(tmp_path, "corpus/ann/a.wav", "flac").kind == "unreadable"
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.m4a"])
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path, name):
+    """A reader of a pipe waits until somebody writes; /dev/zero never ends."""
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "z.wav").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / "z.wav"):
+        for reader in (audio.info, audio.read, audio.decode):
+            with pytest.raises(ValueError, match="is a pipe or a device"):
+                reader(path)
+        assert "is a pipe" in recode.encode(path.parent, path.name, "flac").reason
 
 
 def cut_in_half(path):

@@ -118,9 +118,12 @@ def test_decoding_finds_nan_and_cut_files(tmp_path: Path):
     soundfile.write(root / "ann" / "nan.wav", broken, 16_000, subtype="FLOAT")
     audio.write(root / "ann" / "cut.flac", SPEECH)
     whole = (root / "ann" / "cut.flac").read_bytes()
-    (root / "ann" / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    assert check("folder", root).ok  # headers alone do not tell
+    (root / "ann" / "cut.flac").write_bytes(whole[:-200])  # inside the last frame
+    unheard = check("folder", root)  # headers alone do not tell, and the report says so
+    assert unheard.ok
+    assert unheard.lines()[-2:] == ["note: headers only; --full decodes every file", "ok"]
     report = check("folder", root, full=True)
+    assert not any("headers only" in line for line in report.lines())
     assert [text.split(" ")[0] for text in report.damaged] == [
         str(root / "ann" / name) for name in ("cut.flac", "nan.wav")
     ]

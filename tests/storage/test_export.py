@@ -21,7 +21,7 @@ from oskdft.method import encoder, model
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import read_trials
 from oskdft.storage import export, onnx_model, pretrained
-from oskdft.storage.model_folder import load_model
+from oskdft.storage.model_folder import load_model, save_model
 
 RATE = config.SAMPLE_RATE
 
@@ -57,8 +57,25 @@ def test_an_export_of_an_export_still_says_how_many_speakers_trained_it(exported
     assert "training speakers: 2" in (tmp_path / "again/README.md").read_text()
 
 
-@pytest.mark.parametrize("backend", ["linear", "ecapa", "tft"])
-@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
+def test_a_student_of_every_family_is_saved_and_loaded(tmp_path):
+    for family in encoder.FAMILIES:
+        cfg = config.load("smoke").override({"model.teacher": f"tiny-random-{family}"})
+        made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher)).eval()
+        save_model(tmp_path / family, made, cfg, [], {})
+        loaded = load_model(tmp_path / family)[0]
+        with torch.no_grad():
+            wave = torch.from_numpy(np.stack(noise(1.0)))
+            assert torch.equal(made(wave), loaded(wave))
+
+
+BACKENDS = ("linear", "ecapa", "tft")
+
+
+@pytest.mark.parametrize(
+    ("family", "backend"),
+    [(family, backend) for family in ("hubert", "wav2vec2", "wavlm") for backend in BACKENDS]
+    + [("unispeech-sat", "linear"), ("data2vec-audio", "linear")],
+)
 def test_onnx_equals_torch_at_any_batch_and_length(family, backend):
     changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
     cfg = config.load("smoke").override(changes)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, WavLMConfig
+from transformers import PretrainedConfig
 from typer.testing import CliRunner
 
 import oskdft
 from oskdft.commands.cli import app
+from oskdft.method import encoder as method_encoder
 from oskdft.method.encoder import architecture, build_encoder, fold_weight_norm, hidden_states
 from oskdft.storage import authors, foreign, pretrained
 from oskdft.storage.model_folder import load_model
@@ -29,7 +30,8 @@ NAMES = (
 needs_checkpoints = pytest.mark.skipif(
     not SHARED.is_dir(), reason="checkpoints lie beside $OSKDFT_DATA, which is not set"
 )
-FAMILIES = ("hubert", "wav2vec2", "wavlm")
+FAMILIES = tuple(method_encoder.FAMILIES)
+SPLIT_POSITIONS = [family for family in FAMILIES if family != "data2vec-audio"]  # weight-normalised
 
 
 def run(*words: str):
@@ -76,18 +78,31 @@ def same_states(encoder, source: Path) -> bool:
 def test_pickled_weights_of_hugging_face(family, tmp_path):
     encoder = small(family)
     assert same_states(encoder, as_folder(tmp_path / "plain", encoder, encoder.state_dict()))
-    headed = {f"{family}.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    headed = {
+        f"{family.replace('-', '_')}.{name}": tensor
+        for name, tensor in encoder.state_dict().items()
+    }
     headed |= {"lm_head.weight": torch.ones(3, 32), "lm_head.bias": torch.ones(3)}
     assert same_states(encoder, as_folder(tmp_path / "headed", encoder, headed))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SPLIT_POSITIONS)
 def test_fused_positions_and_no_mask_vector(family, tmp_path):
     encoder = small(family)
     fused = fold_weight_norm(small(family)).state_dict()
     del fused["masked_spec_embed"]
     assert "encoder.pos_conv_embed.conv.weight" in fused
     assert same_states(encoder, as_folder(tmp_path / "fused", encoder, fused))
+
+
+@pytest.mark.parametrize("family", sorted({*FAMILIES} - {"unispeech-sat"}))  # which always has one
+def test_a_model_that_masks_nothing_has_no_mask_vector(family, tmp_path):
+    config = architecture(f"tiny-random-{family}", mask_time_prob=0.0)
+    encoder = build_encoder(config).eval()
+    assert "masked_spec_embed" not in encoder.state_dict()
+    assert same_states(encoder, as_folder(tmp_path / "without", encoder, encoder.state_dict()))
+    left_over = encoder.state_dict() | {"masked_spec_embed": torch.ones(32)}
+    assert same_states(encoder, as_folder(tmp_path / "with", encoder, left_over))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
@@ -223,13 +238,13 @@ def test_tensors_missing_or_left_over_are_named(tmp_path):
         pretrained.load_encoder(str(folder))
 
 
-# What each setting of the three families does to the states.
+# What each setting of the families does to the states.
 BY_MODULES = {  # transformers' own modules, which are used as they are, follow them
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "layer_norm_eps", "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride",
     "conv_kernel", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
     "num_feat_extract_layers", "feat_proj_layer_norm", "conv_pos_batch_norm", "num_buckets",
-    "max_bucket_distance",
+    "max_bucket_distance", "conv_pos_kernel_size",
 }  # fmt: skip
 BY_US = {"do_stable_layer_norm"}
 IN_TRAINING = {  # of the student; a teacher is in evaluation mode
@@ -244,25 +259,42 @@ OF_HEADS = {  # pre-training objectives, recognition, classification, and words 
     "num_codevector_groups", "contrastive_logits_temperature", "num_negatives", "codevector_dim",
     "proj_codevector_dim", "diversity_loss_weight", "tdnn_dim", "tdnn_kernel", "tdnn_dilation",
     "xvector_output_dim", "num_ctc_classes", "adapter_kernel_size", "adapter_stride",
-    "num_adapter_layers", "output_hidden_size",
+    "num_adapter_layers", "output_hidden_size", "num_clusters",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [HubertConfig, Wav2Vec2Config, WavLMConfig])
-def test_every_setting_is_known_to_be_computed_harmless_or_refused(kind):
-    fields = kind().to_dict().keys() - PretrainedConfig().to_dict().keys()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_setting_is_known_to_be_computed_harmless_or_refused(family):
+    fields = (
+        method_encoder.FAMILIES[family][0]().to_dict().keys() - PretrainedConfig().to_dict().keys()
+    )
     unknown = fields - BY_MODULES - BY_US - IN_TRAINING - OF_HEADS - pretrained.COMPUTED.keys()
     assert not unknown, "transformers has a new setting: find out what it does to the states"
 
 
 @pytest.mark.parametrize("change", [{"adapter_attn_dim": 16}, {"add_adapter": True}])
-def test_settings_that_would_give_wrong_states_are_refused(change, tmp_path):
-    encoder = small("wav2vec2")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_settings_that_would_give_wrong_states_are_refused(family, change, tmp_path):
+    encoder = small(family)
     folder = as_folder(tmp_path / "mms", encoder, encoder.state_dict())
     settings = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=f"{next(iter(change))} is .*would be wrong here"):
         pretrained.load_encoder(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "why"),
+    [("wav2vec2-bert", "mel frames instead of samples.*conformers"),
+     ("wav2vec2-conformer", "conformers")],
+)  # fmt: skip
+def test_speech_encoders_of_another_construction_are_refused_with_the_reason(family, why, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=f"{family} cannot be a teacher: .*{why}"):
+        pretrained.load_encoder(str(tmp_path))
+    with pytest.raises(ValueError, match="w2v-bert-2.0' cannot be a teacher: .*mel frames"):
+        pretrained.load_encoder("facebook/w2v-bert-2.0")  # before anything is fetched
 
 
 def test_import_refuses_a_folder_that_holds_something(tmp_path):

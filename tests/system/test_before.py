@@ -53,6 +53,7 @@ def test_a_run_folder_is_read():
     assert retired == {"speakers": 8, "utterances": 6}  # sizes of a corpus that was generated
     now = config.to_dict(cfg)
     assert now["data"].pop("slice_speakers") == now["data"].pop("slice_utterances") == 0
+    assert now["model"].pop("init_layers") == []
     assert now == stored
     rows = run_folder.read_metrics(BEFORE / "run" / "metrics.csv")
     assert [row["step"] for row in rows] == [5, 10] and rows[1]["loss"] == 9.22429

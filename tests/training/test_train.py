@@ -101,11 +101,19 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize(("strategy", "after"), [("os-kdft", 1), ("precomp", 1), ("postcomp", 3)])
+@pytest.mark.parametrize(
+    ("strategy", "after", "changes"),
+    [
+        ("os-kdft", 1, {}),
+        ("precomp", 1, {}),
+        ("postcomp", 3, {}),
+        ("os-kdft", 1, {"train__accumulate": 2}),
+    ],
+)
 @pytest.mark.slow
-def test_resumed_equals_uninterrupted(strategy, after, tmp_path, monkeypatch):
+def test_resumed_equals_uninterrupted(strategy, after, changes, tmp_path, monkeypatch):
     """Killed behind a checkpoint, in any stage: same weights, same log."""
-    cfg = smoke(strategy=strategy)
+    cfg = smoke(strategy=strategy, **changes)
     train.train(cfg, tmp_path / "whole")
     original, calls = stage.StageRun.end_of_epoch, []
 

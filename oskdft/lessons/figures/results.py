@@ -239,34 +239,42 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     return figure
 
 
+RINGS = {"max": "; ring = highest", "min": "; ring = lowest", "": ""}  # of `layers`
+
+
 @plot
 def layers(
     ax: Axes, probes: dict[str, list[float]], ylabel: str, best: str = "max",
-    baselines: dict | None = None,
+    baselines: dict | None = None, log: bool = False,
 ) -> str:  # fmt: skip
-    """One line per probe over the layers, in per cent; the best layer of each is ringed.
+    """One line per probe over the hidden states, in per cent; the best state of each is ringed.
 
     Args:
-        probes: name -> a fraction per layer 0..L; 0 is the CNN's output. ylabel: the quantity.
-        best: "max" or "min", the better end.
+        probes: name -> a fraction per state 0..L; 0 is the input of layer 1. ylabel: the quantity.
+        best: "max" or "min", the better end; "": neither is better, and nothing is ringed.
+        log: logarithmic axis of the quantity.
         baselines: systems without training, see `style.baseline_lines`; drawn as horizontal lines.
 
     >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
     'accuracy over layers 0 to 2: speaker is best at layer 1 (60.0 %). Without training: guessing 10.00 %.'
     """
-    if best not in ("max", "min"):
-        raise ValueError(f'best is {best!r}; give "max" or "min"')
+    if best not in RINGS:
+        raise ValueError(f'best is {best!r}; give "max", "min" or ""')
     phrases = []
     for index, (name, values) in enumerate(probes.items()):
         values = 100 * np.asarray(values, dtype=float)
         (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
+        if not best:
+            phrases.append(f"{name} from {values.min():.2g} to {values.max():.2g} %")
+            continue
         top = int(values.argmax() if best == "max" else values.argmin())
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
         phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
     sentence = baseline_lines(ax, baselines)
     last = max(len(values) for values in probes.values()) - 1
-    ax.set(xlabel="layer (0 = CNN output; ring = best)", ylabel=f"{ylabel} [%]")
+    ax.set(xlabel=f"layer (0 = input of layer 1{RINGS[best]})", ylabel=f"{ylabel} [%]")
+    ax.set_yscale("log" if log else "linear")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
     return f"{ylabel} over layers 0 to {last}: {joined(phrases)}.{sentence}"
 

@@ -56,7 +56,7 @@ def _decoded(path: Path) -> Clip:
     """`read_upload` of a file on disk."""
     info = audio.info(path)
     seconds = info.samples / info.rate
-    if fault := quality.length_fault(info.samples, info.rate):
+    if fault := audio.rate_fault(info.rate) or quality.length_fault(info.samples, info.rate):
         raise ValueError(f"{path} {fault}")
     if seconds > UPLOAD_LIMIT_S:
         raise ValueError(
@@ -64,8 +64,8 @@ def _decoded(path: Path) -> Clip:
             f"(the first {USED_S:g} s are used)"
         )
     frames = round(USED_S * info.rate)
-    wave, _ = soundfile.read(path, frames, dtype="float32", always_2d=True)  # [N, channels]
-    wave = wave.mean(1)
+    wave = audio.decode(path, frames)
+    wave = wave if wave.ndim == 1 else wave.mean(1)
     if info.rate != config.SAMPLE_RATE:
         wave = audio.resample(wave, info.rate, config.SAMPLE_RATE)
     wave = quality.require_wave(wave)

@@ -36,9 +36,13 @@ class Report:
     speakers: int
     utterances: int
     hours: float = 0.0
+    decoded: bool = False  # every file, or headers only
     missing: list[str] = fault("named in the tables, absent on disk; complete the corpus")
     unreadable: list[str] = fault("cannot be read; copy or download them again")
     stereo: list[str] = fault("have more than one channel; make them mono")
+    wrong_rate: list[str] = fault(
+        f"not at {audio.LOWEST_RATE} to {audio.HIGHEST_RATE} Hz; resample them"
+    )
     too_short: list[str] = fault(f"shorter than {quality.SHORTEST_S} s; take them out")
     damaged: list[str] = fault("cut off or not finite; copy or download them again")
     counts: list[str] = fault("more than was published; is another corpus in the folder?")
@@ -84,6 +88,8 @@ class Report:
         for texts, meaning in self.findings("doubt").values():
             out.append(f"note: {len(texts):,} {meaning} ({some(texts, len(texts))})")
         out += [f"note: {note}" for note in self.notes]
+        if not self.decoded:
+            out.append("note: headers only; --full decodes every file")
         return [*out, "ok" if self.ok else "not ok"]
 
 
@@ -106,7 +112,12 @@ def check(name: str, root: str | Path = "", full: bool = False) -> Report:
     """
     utterances, extra = list_utterances(name, root)
     report = Report(
-        name, str(utterances.root), len(utterances.speakers), len(utterances), extra=extra
+        name,
+        str(utterances.root),
+        len(utterances.speakers),
+        len(utterances),
+        decoded=full,
+        extra=extra,
     )
     headers = scan(utterances.root, utterances.names, len(utterances))
     report.hours = float(np.nansum(headers.seconds(), dtype=np.float64)) / 3600
@@ -129,7 +140,9 @@ def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: He
     read = headers["samples"] >= 0
     report.missing = names(headers["size"] < 0)
     report.unreadable = [headers.errors[row] for row in sorted(headers.errors)]
-    report.other_rate = with_value(read & (headers["rate"] != SAMPLE_RATE), "rate", "Hz")
+    wrong = read & (headers["rate"] < audio.LOWEST_RATE) | (headers["rate"] > audio.HIGHEST_RATE)
+    report.wrong_rate = with_value(wrong, "rate", "Hz")
+    report.other_rate = with_value(read & ~wrong & (headers["rate"] != SAMPLE_RATE), "rate", "Hz")
     stereo = read & (headers["channels"] != 1)
     if corpus.kind == "rooms" and stereo.any():  # the augmentation does not read every folder
         every_name = list(rows.names())

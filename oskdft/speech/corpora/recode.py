@@ -50,6 +50,8 @@ def encode(root: str | Path, name: str, codec: str, kbit: int = DEFAULT_KBIT) ->
     path = os.path.join(root, name)
     try:
         wave, rate = _decode(path)
+        if fault := audio.rate_fault(rate):
+            raise ValueError(fault)
         if codec == "copy":
             with _opened(path) as (file, _):
                 return Encoded(file.read(), len(wave) / rate)

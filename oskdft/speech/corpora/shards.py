@@ -10,6 +10,7 @@ import bisect
 import functools
 import io
 import os
+import stat
 import tarfile
 from array import array
 from collections.abc import Callable, Iterator
@@ -389,7 +390,7 @@ def open_recording(path: str | Path) -> tuple[str | Member, str]:
     Returns:
         (path or file object, name for messages: the path, and the shard where it is in one).
     Raises:
-        ValueError: as `shards_of` and `Shards.open`.
+        ValueError: a pipe or a device; as `shards_of` and `Shards.open`.
 
     >>> open_recording("/no/such/file.wav")
     ('/no/such/file.wav', '/no/such/file.wav')
@@ -397,9 +398,20 @@ def open_recording(path: str | Path) -> tuple[str | Member, str]:
     path = os.fspath(path)
     located = _locate(path)
     if located is None:
+        _refuse_endless(path)
         return path, path
     shards, row = located
     return shards.open(row)
+
+
+def _refuse_endless(path: str) -> None:
+    """Refuse a pipe or a device, which a decoder would wait for or read without end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # the decoder reports it
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path} is a pipe or a device, no file; store the recording in a file")
 
 
 def _locate(path: str) -> tuple[Shards, int] | None:

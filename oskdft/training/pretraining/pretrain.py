@@ -36,11 +36,14 @@ from oskdft.training.pretraining.objectives import (
 )
 from oskdft.utils import provenance
 from oskdft.utils.console import progress, say
-from oskdft.utils.files import atomic, write_json
+from oskdft.utils.files import atomic, require_own_folder, write_json
 from oskdft.utils.process import Interrupts, explained
 
 __all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
 
+MADE = (
+    "checkpoints", "config.json", "model.safetensors", "pretrain.json", "README.md", run_folder.LOCK, ".*.part",
+)  # fmt: skip
 COHORT_DEV = 5  # every fifth speaker of the LibriSpeech excerpts is kept for development
 
 
@@ -105,8 +108,10 @@ def pretrain(recipe: PretrainConfig, out: str | Path, hear: Callable[[], tuple])
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     out = Path(out)
+    require_own_folder(out, MADE if (out / "checkpoints").is_dir() else [run_folder.LOCK])
     left = f"the last good state is in {out}/checkpoints; the same command goes on from there"
     with Interrupts() as interrupts, run_folder.Lock(out) as lock, explained(left):
+        (out / "checkpoints").mkdir(exist_ok=True)
         loop = Loop(recipe, out, interrupts, lock)
         loop.run_through(*hear())
     return loop.report
