@@ -394,8 +394,8 @@ def embed(
 
     found = embed_many.recordings(root, listed, scp)
     done = embed_many.embed_many(found, out, model, device, channel)
-    say(f"{done.embedded} embeddings in {out}, {len(done.bad)} recordings left out")
-    for name, reason in done.bad.items():
+    say(f"{done.embedded} embeddings in {out}, {done.bad} recordings left out")
+    for name, reason in done.reasons():
         say(f"left out: {name}: {reason}")
     if ark:
         embed_many.write_ark(out, ark)

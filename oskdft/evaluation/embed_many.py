@@ -5,8 +5,9 @@ A folder of embeddings holds embedded.json (model and list), part-NNNNNN.npz ("i
 """
 
 import hashlib
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ from oskdft.config import EvalConfig
 from oskdft.evaluation.embedding import Model, embed_files
 from oskdft.evaluation.verifier import load
 from oskdft.speech import quality
-from oskdft.speech.corpora.layouts import PARTS, audio_below, kaldi_table
+from oskdft.speech.corpora.layouts import OTHER_FORMS, PARTS, audio_below, kaldi_rows
 from oskdft.utils import lines, provenance, torchrun
 from oskdft.utils.ahead import ahead
-from oskdft.utils.console import progress
+from oskdft.utils.console import progress, say
 from oskdft.utils.files import atomic, read_json, require_new_folder, write_json
+from oskdft.utils.names import Names, composed, forms, twice
 
 STATE = "embedded.json"
 PART = 500  # recordings; a killed process loses at most one part
@@ -31,15 +33,38 @@ READS = EvalConfig(tta="full")  # whole recordings
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call has done: recordings embedded (also earlier), and id -> reason of those left out."""
+    """Numbers of recordings embedded (also earlier) and left out, and the files of the reasons."""
 
     embedded: int
-    bad: dict[str, str]
+    bad: int
+    files: list[Path]
+
+    def reasons(self) -> Iterator[tuple[str, str]]:
+        """Id and reason of each recording that was left out."""
+        for file in self.files:
+            for line in file.read_text("utf-8").splitlines():
+                name, _, reason = line.partition("\t")
+                yield name, reason
 
 
-def recordings(
-    root: str | Path = "", listed: str | Path = "", scp: str | Path = ""
-) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Recordings(Sequence[tuple[str, str]]):
+    """Ids and paths in little memory; the paths start at a folder."""
+
+    base: str
+    ids: Names
+    paths: Names  # the ids themselves, where these are paths
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int | slice) -> tuple[str, str] | list[tuple[str, str]]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self.ids[index], os.path.join(self.base, self.paths[index])
+
+
+def recordings(root: str | Path = "", listed: str | Path = "", scp: str | Path = "") -> Recordings:
     """Ids and paths of the recordings to embed.
 
     Args: exactly one of
@@ -48,7 +73,8 @@ def recordings(
         scp: wav.scp of Kaldi, paths relative to its folder, or where that is train, dev or test, to the
             corpus around it.
     Raises:
-        ValueError: none or several of them, an id twice, a command in wav.scp, or no recordings.
+        ValueError: none or several of them, an id twice or in two unicode forms, two ids of one file, a
+            command in wav.scp, or no recordings.
         FileNotFoundError: no such file or folder.
 
     >>> recordings(root="/no/such/folder")
@@ -60,24 +86,41 @@ def recordings(
     if root:
         if not Path(root).is_dir():
             raise FileNotFoundError(f"{root} is not a folder")
-        found = [(path, str(Path(root) / path)) for path in audio_below(Path(root))]
-        source = Path(root)
+        ids = paths = Names(audio_below(Path(root)))
+        source = base = Path(root)
     else:
         source = Path(listed or scp)
         if not source.is_file():
             raise FileNotFoundError(f"{source} is not a file")
-        rows = kaldi_table(source).items() if scp else _listed(source)
         in_corpus = scp and source.parent.name in PARTS  # its paths start at the corpus
         base = source.parent.parent if in_corpus else source.parent
-        found = [(name, str(base / path)) for name, path in rows]
-    commands = [name for name, path in found if path.rstrip().endswith("|")]
-    if commands:
-        raise ValueError(f"{source}: {commands[0]} is a command; list recordings only")
-    if not found:
+        ids, paths = Names(), Names()
+        for name, path in kaldi_rows(source) if scp else _listed(source):
+            if path.endswith("|"):
+                raise ValueError(f"{source}: {name} is a command; list recordings only")
+            ids.append(name)
+            paths.append(path)
+        if ids == paths:
+            paths = ids
+    _require_unlike(source, ids, paths)
+    return Recordings(str(base), ids, paths)
+
+
+def _require_unlike(source: Path, ids: Names, paths: Names) -> None:
+    """Refuse no recordings, an id that occurs twice, and a file that has two ids."""
+    if not ids:
         raise ValueError(f"{source} names no recordings")
-    if len({name for name, _ in found}) < len(found):
-        raise ValueError(f"{source} names an id twice; give each recording one of its own")
-    return found
+    if (place := twice(ids)) is not None:
+        raise ValueError(
+            f"{source} names an id twice, {ids[place[0]]}; give each recording one of its own"
+        )
+    if (place := twice(map(composed, ids))) is not None:
+        raise ValueError(
+            f"{source} names {ids[place[0]]} in two unicode forms; give each recording an id of its own"
+        )
+    if (place := twice(composed(os.path.normpath(path)) for path in paths)) is not None:
+        a, b = (ids[i] for i in place)
+        raise ValueError(f"{source}: {a} and {b} are one file, {paths[place[0]]}; list it once")
 
 
 def _listed(path: Path) -> Iterator[tuple[str, str]]:
@@ -124,17 +167,15 @@ def embed_many(
     with closing(checks):
         for start, [checked] in parts:
             _make(verifier.model, checked, _part(out, start), channel)
-    bad: dict[str, str] = {}
+            if checked.other_forms:
+                say(f"{_part(out, start).name}: {checked.other_forms} names {OTHER_FORMS}")
     embedded = 0
     for start in starts:
-        part = _part(out, start)
-        with np.load(part) as made:
+        with np.load(_part(out, start)) as made:
             embedded += len(made["ids"])
-        reasons = part.with_suffix(".bad.txt")
-        if reasons.is_file():
-            rows = (line.split("\t", 1) for line in reasons.read_text("utf-8").splitlines())
-            bad |= {key: reason for key, reason in rows}
-    return Outcome(embedded, bad)
+    share = sum(len(found[start : start + PART]) for start in starts)
+    files = [_part(out, start).with_suffix(".bad.txt") for start in starts]
+    return Outcome(embedded, share - embedded, [file for file in files if file.is_file()])
 
 
 def _part(out: Path, start: int) -> Path:
@@ -143,9 +184,11 @@ def _part(out: Path, start: int) -> Path:
 
 def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict, channel: int) -> None:
     """Write what the folder holds, or compare."""
-    ids = hashlib.sha256("\n".join(name for name, _ in found).encode()).hexdigest()
+    ids = hashlib.sha256()
+    for place, (name, _) in enumerate(found):
+        ids.update(("\n" * bool(place) + name).encode(errors="surrogateescape"))
     model = provenance.digest(repr(sorted(described.items(), key=str)))
-    state = {"recordings": len(found), "ids_sha256": ids, "model": model}
+    state = {"recordings": len(found), "ids_sha256": ids.hexdigest(), "model": model}
     if channel:
         state["channel"] = channel
     if (out / STATE).is_file():
@@ -158,24 +201,39 @@ def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict, channel
         write_json(require_new_folder(out) / STATE, state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Checked:
     """Recordings of a part (id, path) whose headers show no fault, their lengths [s], id -> fault of others."""
 
     good: list[tuple[str, str]]
     seconds: list[float]
     bad: dict[str, str]
+    other_forms: int = 0  # files that were found in another unicode form
 
 
 def _checked(found: Sequence[tuple[str, str]], channel: int) -> Checked:
     checked = Checked([], [], {})
     for name, path in found:
         try:
-            checked.seconds.append(quality.require_file(path, channel=channel))
-            checked.good.append((name, path))
+            present, seconds = _measured(path, channel)
         except (ValueError, OSError) as error:
             checked.bad[name] = " ".join(str(error).split())
+        else:
+            checked.good.append((name, present))
+            checked.seconds.append(seconds)
+            checked.other_forms += present != path
     return checked
+
+
+def _measured(path: str, channel: int) -> tuple[str, float]:
+    """The path, in another unicode form where only that is there, and the length [s]."""
+    absent = None
+    for form in forms(path):
+        try:
+            return form, quality.require_file(form, channel=channel)
+        except FileNotFoundError as error:
+            absent = absent or error
+    raise absent
 
 
 def _make(model: Model, checked: Checked, part: Path, channel: int) -> None:
@@ -204,24 +262,35 @@ def _make(model: Model, checked: Checked, part: Path, channel: int) -> None:
         np.savez(file, ids=ids, embeddings=table)
 
 
-def read_embeddings(folder: str | Path) -> dict[str, np.ndarray]:
+def read_embeddings(
+    folder: str | Path, wanted: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
     """Id -> embedding [E] of a folder that `embed_many` has filled.
 
+    Args:
+        wanted: ids to read; None: all.
     Raises:
         FileNotFoundError: no such folder. ValueError: parts are missing; resume the embedding.
     """
-    folder = Path(folder)
+    return {
+        name: row.copy()  # a row of a part would keep all of it
+        for ids, rows in _parts(Path(folder))
+        for name, row in zip(ids, rows, strict=True)
+        if wanted is None or name in wanted
+    }
+
+
+def _parts(folder: Path) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Ids [n] and embeddings [n, E] of each part."""
     if not (folder / STATE).is_file():
         raise FileNotFoundError(f"{folder} holds no {STATE}; give the --out of oskdft embed")
-    count = read_json(folder / STATE)["recordings"]
-    embeddings: dict[str, np.ndarray] = {}
-    for start in range(0, count, PART):
-        part = _part(folder, start)
-        if not part.is_file():
-            raise ValueError(f"{folder} lacks {part.name}; run oskdft embed again, it goes on")
+    parts = [_part(folder, s) for s in range(0, read_json(folder / STATE)["recordings"], PART)]
+    absent = next((part for part in parts if not part.is_file()), None)
+    if absent is not None:
+        raise ValueError(f"{folder} lacks {absent.name}; run oskdft embed again, it goes on")
+    for part in parts:
         with np.load(part) as made:
-            embeddings |= dict(zip(made["ids"].tolist(), made["embeddings"], strict=True))
-    return embeddings
+            yield made["ids"].tolist(), made["embeddings"]
 
 
 def write_ark(folder: str | Path, out: str | Path) -> None:
@@ -230,19 +299,15 @@ def write_ark(folder: str | Path, out: str | Path) -> None:
     Raises:
         ValueError: an id with a blank, which Kaldi cannot hold.
     """
-    embeddings = read_embeddings(folder)
     ark = Path(f"{out}.ark")
-    odd = next((name for name in embeddings if len(name.split()) != 1), None)
-    if odd is not None:
-        raise ValueError(f"{odd!r} holds a blank; Kaldi's ids cannot")
-    places = []
-    with atomic(ark, "wb") as file:
+    with atomic(Path(f"{out}.scp")) as places, atomic(ark, "wb") as file:
         at = 0
-        for name, row in embeddings.items():
-            head = f"{name} ".encode()
-            places.append(f"{name} {ark.resolve()}:{at + len(head)}\n")
-            body = b"\0BFV \4" + len(row).to_bytes(4, "little") + row.astype("<f4").tobytes()
-            file.write(head + body)
-            at += len(head) + len(body)
-    with atomic(Path(f"{out}.scp")) as file:
-        file.writelines(places)
+        for ids, rows in _parts(Path(folder)):
+            for name, row in zip(ids, rows, strict=True):
+                if len(name.split()) != 1:
+                    raise ValueError(f"{name!r} holds a blank; Kaldi's ids cannot")
+                head = f"{name} ".encode()
+                places.write(f"{name} {ark.resolve()}:{at + len(head)}\n")
+                body = b"\0BFV \4" + len(row).to_bytes(4, "little") + row.astype("<f4").tobytes()
+                file.write(head + body)
+                at += len(head) + len(body)

@@ -240,8 +240,8 @@ def evaluate_embedded(
         require_new(scores_to, "--scores")
     listed = read_trials(trials, None, enrol or "", unlabelled=bool(scores_to))
     _require_both_kinds(listed, str(trials))
-    rows = embed_many.read_embeddings(folder)
     recordings = listed.recordings()
+    rows = embed_many.read_embeddings(folder, set(recordings))
     absent = [name for name in recordings if name not in rows]
     if absent:
         raise ValueError(

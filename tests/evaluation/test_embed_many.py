@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,10 @@ def test_lists_and_wav_scp_name_the_same_recordings(speech, tmp_path):
     assert [path for _, path in named] == [path for _, path in recordings(root=speech)]
     assert named[0][0] == "u0"
     (speech / "wav.scp").write_text("u0 a/1.wav\nu1 b/1.wav\n")
-    assert recordings(scp=speech / "wav.scp") == [named[0], ("u1", str(speech / "b/1.wav"))]
+    assert list(recordings(scp=speech / "wav.scp")) == [named[0], ("u1", str(speech / "b/1.wav"))]
     (speech / "test").mkdir()
     (speech / "test" / "wav.scp").write_text("u0 a/1.wav\n")  # as in speechbox
-    assert recordings(scp=speech / "test" / "wav.scp") == [("u0", str(speech / "a/1.wav"))]
+    assert list(recordings(scp=speech / "test" / "wav.scp")) == [("u0", str(speech / "a/1.wav"))]
     (speech / "plain.txt").write_text("b/my voice.wav\n")
     assert recordings(listed=speech / "plain.txt")[0][0] == "b/my voice.wav"
 
@@ -148,6 +149,41 @@ def test_lists_are_scored_without_audio(speech, tmp_path):
     )
 
 
+def test_a_listed_recording_takes_little_memory(tmp_path):
+    """VoxCeleb2 has 1,092,009: at 60 bytes each 66 MB, and at most 200 MB while they are checked."""
+    count = 20_000
+    lines = (f"id{n % 6000:05d}/21Uxsk56VDQ/{n:05d}.wav\n" for n in range(count))
+    (tmp_path / "list.txt").write_text("".join(lines))
+    tracemalloc.start()
+    found = recordings(listed=tmp_path / "list.txt")
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == count and kept < 60 * count and peak < 200 * count
+    assert found[7] == (
+        "id00007/21Uxsk56VDQ/00007.wav",
+        f"{tmp_path}/id00007/21Uxsk56VDQ/00007.wav",
+    )
+    assert found[count - 1 :] == [found[-1]] and found[-1][0].endswith("19999.wav")
+
+
+def test_another_unicode_form_and_a_folder(speech, tmp_path):
+    """A list made elsewhere names Zoe composed, the disk decomposed: matched, and said."""
+    composed, decomposed = f"Zo{chr(0xEB)}", f"Zoe{chr(0x308)}"
+    (speech / "a").rename(speech / decomposed)
+    (speech / "d.wav").mkdir()
+    (speech / "list.txt").write_text(f"{composed}/1.wav\nb/1.wav\nd.wav\n{composed}/9.wav\n")
+    done = run("embed", "--list", speech / "list.txt", "--out", tmp_path / "e")
+    assert done.exit_code == 1
+    assert "part-000000.npz: 1 names match files whose names are in another unicode" in done.stderr
+    assert "left out: d.wav: " in done.stderr and "Is a directory" in done.stderr
+    assert f"left out: {composed}/9.wav: " in done.stderr and "does not exist" in done.stderr
+    rows = read_embeddings(tmp_path / "e")
+    assert list(rows) == [f"{composed}/1.wav", "b/1.wav"]
+    assert list(read_embeddings(tmp_path / "e", {"b/1.wav"})) == ["b/1.wav"]
+    want = load("classroom").embed(speech / decomposed / "1.wav")
+    assert np.allclose(rows[f"{composed}/1.wav"], want, atol=1e-5)
+
+
 def test_kaldi_vectors(speech, tmp_path):
     (speech / "b" / "my voice.wav").rename(speech / "b" / "2.wav")
     assert (
@@ -222,12 +258,18 @@ def test_a_channel_is_chosen(speech, tmp_path):
         (["--root", "ROOT/none"], "is not a folder"),
         (["--list", "ROOT/none.txt"], "is not a file"),
         (["--scp", "ROOT/pipe.scp"], "u1 is a command; list recordings only"),
-        (["--list", "ROOT/twice.txt"], "names an id twice"),
+        (["--list", "ROOT/twice.txt"], "names an id twice, u; give"),
+        (["--list", "ROOT/one.txt"], "u and v are one file, a/1.wav; list it once"),
+        (["--list", "ROOT/forms.txt"], f"names Zo{chr(0xEB)} in two unicode forms"),
+        (["--list", "ROOT/empty.txt"], "names no recordings"),
     ],
 )
 def test_bad_requests(words, message, speech, tmp_path):
     (speech / "pipe.scp").write_text("u1 sox a.wav -t wav - |\n")
     (speech / "twice.txt").write_text("u\ta/1.wav\nu\ta/2.wav\n")
+    (speech / "one.txt").write_text("u\ta/1.wav\nw\ta/2.wav\nv\t./a/1.wav\n")
+    (speech / "forms.txt").write_text(f"Zo{chr(0xEB)}\ta/1.wav\nZoe{chr(0x308)}\ta/2.wav\n")
+    (speech / "empty.txt").touch()
     words = [word.replace("ROOT", str(speech)) for word in words]
     refused = run("embed", *words, "--out", tmp_path / "e")
     assert message in str(refused.exception) and not (tmp_path / "e").exists()

@@ -549,6 +549,34 @@ def test_dots_in_names_without_suffix_are_kept(tmp_path: Path):
         read_trials(text(tmp_path / "b.txt", "1 ada/2024.05.01 ada/2024.05.03"), tmp_path)
 
 
+def test_two_names_of_one_file_are_refused(tmp_path: Path):
+    for name in ("ada/1.wav", "ada/2.wav"):
+        text(tmp_path / name, "speech")
+    for other in ("ada/1", "./ada/1.wav", "ada/1.flac"):
+        lists = text(tmp_path / "list.txt", "1 ada/1.wav ada/2.wav", f"0 {other} ada/2.wav")
+        with pytest.raises(ValueError, match=rf"ada/1\.wav and {other} are one file, ada/1\.wav;"):
+            read_trials(lists, tmp_path)
+
+
+def test_another_unicode_form_is_matched_and_said(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Names composed (NFC) in the list, decomposed (NFD) on a disk that a Mac has filled."""
+    composed, decomposed = f"Zo{chr(0xEB)}", f"Zoe{chr(0x308)}"
+    put(tmp_path, f"{decomposed}/1.flac", f"{decomposed}/2.flac", "b/1.flac")
+    lines = [f"1 {composed}/1.wav {composed}/2.wav", f"0 {composed}/1.wav b/1.wav"]
+    trials = read_trials(text(tmp_path / "list.txt", *lines), tmp_path)
+    assert trials.paths == [f"{decomposed}/1.flac", f"{decomposed}/2.flac", "b/1.flac"]
+    assert "list.txt: 2 names match files whose names are in another" in capsys.readouterr().err
+    text(tmp_path / "train/wav.scp", f"u1 {composed}/1.wav", "u2 b/1.wav")
+    text(tmp_path / "train/utt2spk", "u1 zoe", "u2 b")
+    assert list(load_corpus("kaldi", tmp_path, "train").names())[0] == f"{decomposed}/1.flac"
+    assert "1 names of wav.scp match files" in capsys.readouterr().err
+    put(tmp_path, f"{composed}/1.flac")
+    with pytest.raises(ValueError, match="is there in two unicode forms, as two speakers; merge"):
+        load_corpus("folder", tmp_path)
+    exact = read_trials(tmp_path / "list.txt", tmp_path)
+    assert exact.paths[0] == f"{composed}/1.flac"
+
+
 def test_a_folder_is_no_recording(tmp_path: Path):
     (tmp_path / "ada" / "a.wav").mkdir(parents=True)
     text(tmp_path / "ada" / "b.wav", "speech")

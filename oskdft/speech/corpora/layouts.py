@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.speech.corpora.shards import AUDIO, Shards, is_recording, shards_of, sort_key
+from oskdft.utils.console import say
 from oskdft.utils.lines import fault, numbered_lines
+from oskdft.utils.names import composed, forms
 
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
 VOX_SPEAKER = re.compile(r"id\d{5}")
 VOX_DEPTH = 3  # folders between the root and the speakers, at most
 MUSAN = ("music", "noise", "speech")
 KALDI = ("speechbox", "speechocean762", "kaldi")  # corpora with Kaldi tables
+OTHER_FORMS = "match files whose names are in another unicode form; these are used"
 PARTS = ("train", "dev", "test")  # folders of Kaldi tables
 
 Row = tuple[str, str, str, float]  # path below the root, speaker, session ("": unknown), seconds
@@ -151,9 +154,16 @@ def voxceleb_trees(root: Path, shards: Shards | None) -> list[str]:
 def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:
     """The path as it is below the root or in its shards, with any audio suffix; None if absent.
 
+    A name that is absent is looked for in its other unicode forms.
+
     >>> on_disk(Path("/no/such"), "a.wav", shards=None) is None
     True
     """
+    found = (_with_a_suffix(root, form, shards) for form in forms(path))
+    return next(filter(None, found), None)
+
+
+def _with_a_suffix(root: Path, path: str, shards: Shards | None) -> str | None:
     stem, suffix = os.path.splitext(path)
     if suffix.lower() not in AUDIO:  # a dot in a name without suffix: ada/2024.05.01
         stem, suffix = path, ""
@@ -170,6 +180,7 @@ def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
     Paths are absolute, or relative to the root.
     """
     listed = set()
+    other_forms = 0
     shards = shards_of(root)
     inside = os.path.join(os.path.abspath(root), "")
     for part in (split,) if split else PARTS:
@@ -187,24 +198,39 @@ def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
             if utterance not in speaker:
                 raise ValueError(f"{root / part / 'utt2spk'} lacks {utterance} of wav.scp; add it")
             path = os.path.normpath(path).removeprefix(inside)
-            path = on_disk(root, path, shards) or path
+            present = on_disk(root, path, shards) or path
+            other_forms += is_other_form(path, present)
+            path = present
             listed.add(path)
             yield path, speaker[utterance], "", np.nan
+    if other_forms:
+        say(f"{root}: {other_forms} names of wav.scp {OTHER_FORMS}")
     if not split:
         extra += [path for path in audio_below(root) if path not in listed]
 
 
+def is_other_form(listed: str, present: str) -> bool:
+    """Whether a file was found under another unicode form of its name.
+
+    >>> is_other_form("Zo" + chr(0xEB) + ".wav", "Zoe" + chr(0x308) + ".flac")
+    True
+    """
+    stem = os.path.splitext(listed)[0]
+    return not listed.isascii() and stem not in present and composed(stem) in composed(present)
+
+
 def kaldi_table(path: Path) -> dict[str, str]:
     """A Kaldi table: key, blank or tab, value; an absent file is an empty table."""
-    table: dict[str, str] = {}
-    if not path.exists():
-        return table
+    return dict(kaldi_rows(path)) if path.exists() else {}
+
+
+def kaldi_rows(path: Path) -> Iterator[tuple[str, str]]:
+    """Key and value of each line of a Kaldi table."""
     for number, line in numbered_lines(path, "Kaldi table"):
         key, *value = line.split(maxsplit=1)
         if not value:
             raise fault(path, number, line, "has no value", "a key and a value")
-        table[key] = value[0].strip()
-    return table
+        yield key, value[0].strip()
 
 
 READERS: dict[str, Reader] = {

@@ -20,6 +20,7 @@ from oskdft.speech.corpora.layouts import (
     transcripts_of,
 )
 from oskdft.speech.corpora.people import age_group, speaker_info
+from oskdft.utils import names
 from oskdft.utils.console import say, some
 
 
@@ -135,7 +136,8 @@ def list_utterances(
     Returns:
         (utterances, extra): ``extra`` are audio files below the root that do not fit the layout.
     Raises:
-        FileNotFoundError: no such folder. ValueError: unknown corpus or split, damaged table.
+        FileNotFoundError: no such folder.
+        ValueError: unknown corpus or split, damaged table, or one name in two unicode forms.
 
     >>> import tempfile
     >>> utterances, extra = list_utterances("folder", tempfile.mkdtemp())
@@ -145,7 +147,14 @@ def list_utterances(
     folder, corpus, extra = find_root(name, root), known(name), []
     if split and corpus.expected and split not in corpus.expected:
         raise ValueError(f"{name} has no split {split!r}; it has {', '.join(corpus.expected)}")
-    return Utterances.from_rows(folder, READERS[name](folder, split or "", extra)), extra
+    utterances = Utterances.from_rows(folder, READERS[name](folder, split or "", extra))
+    place = names.twice(map(names.composed, utterances.speakers))
+    if place is not None:
+        raise ValueError(
+            f"{folder}: speaker {utterances.speakers[place[0]]} is there in two unicode forms, as two "
+            "speakers; merge them"
+        )
+    return utterances, extra
 
 
 def load_corpus(name: str, root: str | Path = "", split: str | None = None) -> Utterances:

@@ -8,6 +8,7 @@ A list may lack labels: it gives scores and no error rates. The first recording 
 model, enrolled with several recordings: a second file names them (`read_models`).
 """
 
+import os
 import re
 from array import array
 from dataclasses import dataclass, replace
@@ -16,10 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.speech.corpora.catalogue import CORPORA
-from oskdft.speech.corpora.layouts import on_disk, voxceleb_trees
+from oskdft.speech.corpora.layouts import (
+    OTHER_FORMS,
+    is_other_form,
+    on_disk,
+    voxceleb_trees,
+)
 from oskdft.speech.corpora.shards import Shards, shards_of
 from oskdft.speech.corpora.tables import Utterances
-from oskdft.utils import files
+from oskdft.utils import files, names
 from oskdft.utils.console import say, some
 from oskdft.utils.lines import fault, fields, numbered_lines
 
@@ -321,7 +327,14 @@ def _present(path: Path, root: Path, paths: list[str]) -> list[str]:
             f"{path}: {len(absent)} of {len(paths)} recordings are not below {root}: "
             f"{some(absent, len(absent))}; {fix}"
         )
-    return [file for file in present if file is not None]
+    place = names.twice(map(os.path.normpath, present))
+    if place is not None:
+        a, b = (paths[i] for i in place)
+        raise ValueError(f"{path}: {a} and {b} are one file, {present[place[0]]}; name it one way")
+    others = sum(map(is_other_form, paths, present))
+    if others:
+        say(f"{path}: {others} names {OTHER_FORMS}")
+    return present
 
 
 def _in_trees(root: Path, shards: Shards | None, paths: list[str]) -> list[str | None]:
