@@ -501,8 +501,16 @@ def bench(
         show(results, True, "")
 
 
+def require_utf8() -> None:
+    """Start Python again in its UTF-8 mode where names of files would be ASCII (LC_ALL=C)."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for its children too
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run a command. An error is one line on stderr and exit code 1; SIGTERM gives 143."""
+    require_utf8()
     keep_freed_memory()
     # --option=~/path: a shell expands ~ behind a blank only
     home = os.path.expanduser("~")
