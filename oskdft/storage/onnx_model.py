@@ -13,6 +13,7 @@ import numpy as np
 from oskdft.config import SAMPLE_RATE, Config
 from oskdft.storage.description import read_described
 from oskdft.utils.files import ASSETS, inside
+from oskdft.utils.finite import require_embeddings
 
 # Read when ONNX Runtime is imported: it would write to the home folder and look up a host.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -125,8 +126,8 @@ class OnnxModel:
         """Embeddings [n, E] float32 of n waves [N]; waves of equal length run together, without padding.
 
         Raises:
-            ValueError: the distillation path is asked for, or a stranger's model fails or exceeds its
-                memory or time.
+            ValueError: the distillation path is asked for, embeddings are not finite, or a stranger's
+                model fails or exceeds its memory or time.
         """
         if without_adapters:
             raise ValueError(
@@ -140,7 +141,7 @@ class OnnxModel:
             embeddings = self._run(batch) if self.trusted else self._run_bounded(batch)
             for row, embedding in zip(same, embeddings, strict=True):
                 out[row] = embedding
-        return np.stack(out)
+        return require_embeddings(np.stack(out))
 
     def _run(self, batch: np.ndarray, options=None) -> np.ndarray:
         return self.session.run(["embedding"], {"wave": batch}, options)[0]
