@@ -41,7 +41,7 @@ def settings(words: list[str]) -> dict[str, Any]:
     >>> settings(["train.lr=1e-4", "data.corpus=folder", "loss.kd_layers=[1, 2]"])
     {'train.lr': '1e-4', 'data.corpus': 'folder', 'loss.kd_layers': [1, 2]}
     """
-    import yaml
+    from oskdft.utils.schema import plain_yaml
 
     changes = {}
     for word in words:
@@ -49,9 +49,12 @@ def settings(words: list[str]) -> dict[str, Any]:
         if not (key and equals):
             raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
         try:
-            changes[key] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
-            raise ValueError(f"{word!r}: the value cannot be read; put text in quotes") from None
+            changes[key] = plain_yaml(value) if value else ""
+        except ValueError as error:
+            reason = str(error)[:200]
+            raise ValueError(
+                f"{word[:200]!r}: the value cannot be read; put text in quotes ({reason})"
+            ) from None
     return changes
 
 
