@@ -1,6 +1,7 @@
 """Model folders from strangers: each attack is tried, and refused before it costs memory or runs code."""
 
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -17,6 +18,7 @@ from oskdft.method import model
 from oskdft.speech.corpora import layouts
 from oskdft.storage import model_folder, onnx_model, pretrained, tensors
 from oskdft.storage.tensors import load_tensors, save_tensors
+from oskdft.utils import files
 from oskdft.utils.finite import require_embeddings
 
 MEMORY = 300 << 20  # bytes that refusing something may cost at most
@@ -529,10 +531,58 @@ def use_onnx(folder: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["filled", "outer product", "endless"])
 def test_an_onnx_graph_may_not_take_all_memory_or_all_time(onnx_folder, monkeypatch, kind):
-    monkeypatch.setattr(onnx_model, "PATIENCE", 2.0)
+    monkeypatch.setattr(onnx_model, "PATIENCE", 15.0)  # the child starts in less
     tensors, nodes = greedy(kind)
-    wanted = r"cannot embed 1 x 1 s of audio \(more than 1 GB or 2 s\); shorten the recordings"
+    wanted = r"cannot embed 1 x 1 s of audio \(more than 4 GB( or 15 s)?\); shorten the recordings"
     refused(use_onnx, onnx_folder(*tensors, nodes=nodes), wanted)
+
+
+def test_an_onnx_graph_that_never_ends_to_load_is_killed(onnx_folder, monkeypatch):
+    """Functions that call each other twice: 2^60 nodes when they are written out."""
+    import onnx
+    from onnx import helper
+
+    monkeypatch.setattr(onnx_model, "PATIENCE", 15.0)
+    folder = onnx_folder(nodes=[helper.make_node("f60", ["wave"], ["embedding"], domain="f")])
+    made = onnx.load(folder / "model.onnx")
+    made.opset_import.append(helper.make_opsetid("f", 1))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    for level in range(61):
+        inner = [helper.make_node(f"f{level - 1}", [a], [b], domain="f") for a, b in ("xy", "yz")]
+        body = inner if level else [helper.make_node("Identity", ["x"], ["z"])]
+        made.functions.append(helper.make_function("f", f"f{level}", ["x"], ["z"], body, opsets))
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
+    before = children()
+    refused(onnx_model.load_onnx, folder, r"cannot be loaded .more than 4 GB( or 15 s)?\)")
+    assert children() == before
+
+
+def children() -> set[str]:
+    """Processes that this one has started and that have not ended."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_a_strangers_model_answers_from_a_process_that_ends_with_it(onnx_folder):
+    before = children()
+    made = onnx_model.load_onnx(onnx_folder(onnx_tensor([2, 2])))[0]
+    assert len(children() - before) == 1
+    made.session.process.kill()
+    made.session.process.wait()
+    assert made.embed([np.ones(2, np.float32)]).tolist() == [[0.0, 0.0]]  # from another
+    del made
+    assert children() == before
+
+
+def test_own_exports_and_shipped_models_run_in_this_process(onnx_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = onnx_folder(onnx_tensor([2, 2]))
+    assert not onnx_model.load_onnx(folder)[0].trusted
+    onnx_model.remember(files.sha256(folder / "model.onnx"))
+    assert onnx_model.load_onnx(folder)[0].trusted
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b"\x1a\x00")  # another file: its documentation is empty now
+    assert not onnx_model.load_onnx(folder)[0].trusted
+    assert onnx_model.load_onnx(files.ASSETS / "classroom")[0].trusted
 
 
 def test_an_onnx_graph_that_gives_no_embedding_is_refused(onnx_folder):
