@@ -44,7 +44,7 @@ def settings(words: list[str]) -> dict[str, Any]:
     >>> settings(["train.lr=1e-4", "data.corpus=folder", "loss.kd_layers=[1, 2]"])
     {'train.lr': '1e-4', 'data.corpus': 'folder', 'loss.kd_layers': [1, 2]}
     """
-    import yaml
+    from oskdft.utils.schema import plain_yaml
 
     changes = {}
     for word in words:
@@ -52,9 +52,12 @@ def settings(words: list[str]) -> dict[str, Any]:
         if not (key and equals):
             raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
         try:
-            changes[key] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
-            raise ValueError(f"{word!r}: the value cannot be read; put text in quotes") from None
+            changes[key] = plain_yaml(value) if value else ""
+        except ValueError as error:
+            reason = str(error)[:200]
+            raise ValueError(
+                f"{word[:200]!r}: the value cannot be read; put text in quotes ({reason})"
+            ) from None
     return changes
 
 
@@ -561,8 +564,16 @@ def bench(
         show(results, True, "")
 
 
+def require_utf8() -> None:
+    """Start Python again in its UTF-8 mode where names of files would be ASCII (LC_ALL=C)."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for its children too
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run a command. An error is one line on stderr and exit code 1; SIGTERM gives 143."""
+    require_utf8()
     keep_freed_memory()
     # --option=~/path: a shell expands ~ behind a blank only
     home = os.path.expanduser("~")

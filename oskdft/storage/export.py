@@ -6,6 +6,7 @@ An ONNX model is compared with its original before it is written.
 
 import contextlib
 import copy
+import hashlib
 import io
 import logging
 import os
@@ -23,7 +24,7 @@ from oskdft.method.encoder import fold_weight_norm
 from oskdft.method.model import SpeakerModel, count
 from oskdft.storage.domain import load_domain
 from oskdft.storage.model_folder import load_model, model_folder, save_model
-from oskdft.storage.onnx_model import FILE, require, session
+from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
 from oskdft.utils.files import ASSETS, atomic, write_json
 
@@ -106,6 +107,7 @@ def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
     report |= {"bytes": len(content), "cosine_to_torch": cosine, "largest_difference": largest}
     with atomic(folder / FILE, "wb") as file:
         file.write(content)
+    remember(hashlib.sha256(content).hexdigest())
     return report
 
 

@@ -61,6 +61,17 @@ def finished(tmp_path_factory):
     return train.train(smoke(), out), out
 
 
+@pytest.mark.parametrize("setting", ["data.crop_s", "eval.crop_s"])
+def test_crops_too_short_for_the_encoder_are_refused_at_the_start(tmp_path, setting):
+    """Ten frames are masked at once, and two have a deviation; a frame has 400 samples, a step 320."""
+    least = {"data.crop_s": (9 * 320 + 400) / 16_000, "eval.crop_s": 720 / 16_000}[setting]
+    with pytest.raises(ValueError, match=rf"{setting} is .* the encoder needs {least} s for"):
+        train.train(smoke(**{setting: least - 1 / 16_000}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    short = smoke(**{setting: least, "train.epochs": 1, "train.steps_per_epoch": 1})
+    train.train(short, tmp_path / "run")
+
+
 def test_run_folder_is_complete(finished):
     report, out = finished
     assert {p.name for p in out.iterdir()} >= {
