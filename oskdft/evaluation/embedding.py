@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
+from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.windows import embed_whole
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
@@ -36,15 +37,6 @@ def alone(items: Sequence, work: Callable[[Sequence], Any]) -> list:
     [3]
     """
     return [work(items)]
-
-
-class Model(Protocol):
-    """A model that embeds: `model.SpeakerModel` or `onnx_model.OnnxModel`."""
-
-    device: object  # printed as "cpu" or the name of a GPU
-
-    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
-        """Embeddings [n, E] float32 of n utterances of any lengths."""
 
 
 @dataclass(frozen=True, slots=True)

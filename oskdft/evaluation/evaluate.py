@@ -8,13 +8,8 @@ import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
-from oskdft.evaluation.embedding import (
-    Embeddings,
-    Model,
-    embed_files,
-    enrolled,
-    scores_by_policy,
-)
+from oskdft.evaluation.embedder import Model
+from oskdft.evaluation.embedding import Embeddings, embed_files, enrolled, scores_by_policy
 from oskdft.evaluation.verifier import load
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
