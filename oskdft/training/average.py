@@ -58,10 +58,10 @@ def mean_of(paths: Sequence[Path]) -> dict[str, Tensor]:
 
     >>> import tempfile
     >>> files = [Path(tempfile.mkdtemp()) / f"{number}.safetensors" for number in (1, 3)]
-    >>> for number, file in zip((1, 3), files):
-    ...     _ = save_tensors(file, {"weight": torch.full((2,), float(number)), "count": torch.tensor(number)})
+    >>> _ = save_tensors(files[0], {"weight": Tensor([1, 2]), "count": Tensor([5]).long()})
+    >>> _ = save_tensors(files[1], {"weight": Tensor([3, 4]), "count": Tensor([10]).long()})
     >>> mean_of(files)
-    {'count': tensor(3), 'weight': tensor([2., 2.])}
+    {'count': tensor([10]), 'weight': tensor([2., 3.])}
     """
     sums: dict[str, Tensor] = {}
     for path in paths:

@@ -31,7 +31,7 @@ def recipe(cfg: Config) -> dict[str, str | int | float | bool]:
     """What a tracker receives of a configuration: plain values, without paths of this machine.
 
     >>> from oskdft.config import load
-    >>> sent = recipe(load("smoke").override({"data.root": "/home/ada/speech"}))
+    >>> sent = recipe(load("smoke").override({"data.root": "corpora/mine"}))
     >>> sent["train.batch"], sent["loss.kd_layers"], "data.root" in sent
     (8, '[1, 2]', False)
     """
