@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.evaluation.windows import embed_whole
+from oskdft.evaluation.windows import Model, embed_whole
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
@@ -24,15 +23,6 @@ from oskdft.utils.console import progress
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
 LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
-
-
-class Model(Protocol):
-    """A model that embeds: `model.SpeakerModel` or `onnx_model.OnnxModel`."""
-
-    device: object  # printed as "cpu" or the name of a GPU
-
-    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
-        """Embeddings [n, E] float32 of n utterances of any lengths."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
 from oskdft.evaluation.embedding import (
     Embeddings,
-    Model,
     embed_together,
     enrolled,
     scores_by_policy,
 )
 from oskdft.evaluation.verifier import load
+from oskdft.evaluation.windows import Model
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials

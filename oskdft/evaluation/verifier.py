@@ -1,22 +1,18 @@
 """A trained model in use: embed, score, verify. Without torch where the model is in ONNX form."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from oskdft.config import EvalConfig
 from oskdft.evaluation import scoring
 from oskdft.evaluation.recording import Source, recording
-from oskdft.evaluation.windows import embed_whole
+from oskdft.evaluation.windows import Model, embed_whole
 from oskdft.speech.quality import doubts
 from oskdft.storage import onnx_model
 from oskdft.storage.domain import Domain, load_domain
 from oskdft.utils.console import say
 from oskdft.utils.files import ASSETS
-
-if TYPE_CHECKING:  # the module behind it reads corpora, which one answer does not need
-    from oskdft.evaluation.embedding import Model
 
 NAMES = ("classroom",)  # students in assets/
 
@@ -30,7 +26,7 @@ class Verifier:
     """
 
     def __init__(
-        self, model: "Model", recipe: EvalConfig, described: dict, domain: Domain | None = None
+        self, model: Model, recipe: EvalConfig, described: dict, domain: Domain | None = None
     ) -> None:
         self.model = model
         self.recipe = recipe

@@ -6,7 +6,7 @@ its length, which is the same for all. The length of its embedding is the mean o
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -14,13 +14,19 @@ from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation.scoring import normalise
 from oskdft.speech import quality
 
-if TYPE_CHECKING:  # the module behind it reads corpora, which one answer does not need
-    from oskdft.evaluation.embedding import Model
-
 WINDOW_S = 30.0  # [s] memory of an ONNX model grows with its square (our choice)
 
 
-def embed_whole(model: "Model", waves: list[np.ndarray]) -> np.ndarray:
+class Model(Protocol):
+    """A model that embeds: `model.SpeakerModel` or `onnx_model.OnnxModel`."""
+
+    device: object  # printed as "cpu" or the name of a GPU
+
+    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
+        """Embeddings [n, E] float32 of n utterances of any lengths."""
+
+
+def embed_whole(model: Model, waves: list[np.ndarray]) -> np.ndarray:
     """Embeddings [n, E] float32 of n whole recordings; those that are not too long in one batch.
 
     A constant offset and nothing else is embedded as zeros: a model divides by the deviation of its
@@ -47,7 +53,7 @@ def embed_whole(model: "Model", waves: list[np.ndarray]) -> np.ndarray:
     return np.stack(rows)
 
 
-def _mean_of_windows(model: "Model", wave: np.ndarray) -> np.ndarray:
+def _mean_of_windows(model: Model, wave: np.ndarray) -> np.ndarray:
     """Embedding [E] of a long recording, one window after the other."""
     count = math.ceil(len(wave) / round(WINDOW_S * SAMPLE_RATE))
     rows = np.concatenate([model.embed([window]) for window in np.array_split(wave, count)])
