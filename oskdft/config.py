@@ -508,7 +508,7 @@ def without_places(cfg: Config) -> Config:
 
     Settings of the machine get their defaults. Of a path to noise, rooms or teacher the last name stays.
 
-    >>> cfg = load("smoke").override({"data.root": "/home/ada/x", "model.teacher": "/home/ada/xlsr"})
+    >>> cfg = load("smoke").override({"data.root": "/data/ada/x", "model.teacher": "/data/ada/xlsr"})
     >>> without_places(cfg).data.root, without_places(cfg).model.teacher
     ('', 'xlsr')
     """
