@@ -564,6 +564,7 @@ def _check_combinations(cfg: Config) -> None:
 
 
 SETTINGS = _described(Config)
+FOLDERS = ("augment.noise_root", "augment.rir_root", "model.teacher")  # a known name or a path
 NAMED_CODE = (
     "strategy",
     "model.backend",
@@ -609,6 +610,24 @@ def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
     old, new = flat(old), flat(new)
     pairs = {name: (old.get(name), new.get(name)) for name in old | new}
     return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
+
+
+def without_places(cfg: Config) -> Config:
+    """Return a configuration without paths of this machine, as an exported model keeps it.
+
+    Settings of the machine get their defaults. Of a path to noise, rooms or teacher the last name stays.
+
+    >>> cfg = load("smoke").override({"data.root": "/data/ada/x", "model.teacher": "/data/ada/xlsr"})
+    >>> without_places(cfg).data.root, without_places(cfg).model.teacher
+    ('', 'xlsr')
+    """
+    defaults, values = flat(to_dict(Config())), flat(to_dict(cfg))
+    changed = {name: defaults[name] for name in PLACES}
+    for name in FOLDERS:
+        path = Path(values[name])
+        if path.is_absolute() or values[name].startswith((".", "~")):
+            changed[name] = path.name
+    return cfg.override(changed)
 
 
 def _reference(base: Config, mode: str) -> dict[str, Any]:

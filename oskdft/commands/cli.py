@@ -533,17 +533,21 @@ def grade(
 
 @app.command()
 def export(
-    to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx or int8.")],
+    to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx, int8 or torch.")],
     out: Annotated[Path, typer.Option(help="New folder for the export.")],
     model: Model = "classroom",
+    push: Annotated[
+        str, typer.Option(help="USER/NAME: also send it to a new private repository of the hub.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Export a model, checked against the original."""
     from oskdft.storage import export as module
 
-    report = module.export(model, to, out)
+    report = module.export(model, to, out, push)
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in report["files"].items())
-    show(report, as_json, f"{out}: {sizes}")
+    sent = f"; sent to {report['address']}" if push else ""
+    show(report, as_json, f"{out}: {sizes}{sent}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -13,6 +13,8 @@ from oskdft.storage.tensors import load_strictly, load_tensors, refuse_misfit, s
 from oskdft.utils import named_code
 from oskdft.utils.files import inside, read_json, sha256, write_json
 
+PROGRAM = "model.pt2"  # file of torch.export, which other programs read
+
 
 def save_model(
     folder: str | Path, model: SpeakerModel, cfg: Config, speakers: list[str], facts: dict
@@ -71,6 +73,10 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     """
     folder = model_folder(folder)
     cfg, described = read_described(folder)
+    if (folder / PROGRAM).is_file():
+        raise ValueError(
+            f"{folder} holds a torch program for other programs; use the model that it was exported from"
+        )
     settings = inside(folder, "encoder.json")
     weights = inside(folder, "model.safetensors")
     config = foreign_config(read_json(settings), str(settings))
