@@ -101,4 +101,10 @@ function render() {
 setLanguage(language());
 if (typeof WebAssembly === "object") judge.ask("warm", { model: "int8", samples: 16000 }).catch(() => {}); // told where it is needed
 load().then(render, (error) => show(document.body, problemLine({ key: "noData", values: { reason: error.message } })));
+addEventListener("hashchange", () => {
+  const name = location.hash.slice(1);
+  if (!app.data || !(name in VIEWS) || name === app.view) return;
+  app.view = name;
+  app.render();
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.data && app.render());

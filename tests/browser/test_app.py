@@ -522,6 +522,9 @@ def test_keyboard_reaches_everything(app):
             !seen.has(e) && !e.disabled && e.tabIndex >= 0 && e.type !== 'radio').map(e => e.outerHTML)"""
     )
     assert missed == []
+    app.page.evaluate("location.hash = 'crowd'")
+    app.hear("Trial 1 of 20")
+    app.page.evaluate("location.hash = 'same'")
     app.page.locator("#tab-same").focus()
     for view in (*VIEWS[1:], "same"):
         app.page.keyboard.press("ArrowRight")

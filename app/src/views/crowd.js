@@ -31,7 +31,7 @@ export function crowd(app) {
     const message = h("div", { role: "status" });
     const listen = (index, which) => h("button", { type: "button", class: "big", onclick: async () => {
       try {
-        await play(await sound(index));
+        await play(sound(index));
       } catch (problem) {
         show(message, problemLine(problem));
       }

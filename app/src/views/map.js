@@ -57,13 +57,17 @@ function draw(app, state, element) {
   const message = h("div", { role: "status" });
   const decoded = new Map();
 
+  async function recording(row) {
+    if (!decoded.has(row)) {
+      const bytes = await (await app.fetched(`map/${row}.opus`)).arrayBuffer();
+      decoded.set(row, await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes).catch(() => { throw new Problem("noOpus"); }));
+    }
+    return decoded.get(row);
+  }
+
   async function hear(row) {
     try {
-      if (!decoded.has(row)) {
-        const bytes = await (await app.fetched(`map/${row}.opus`)).arrayBuffer();
-        decoded.set(row, await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes).catch(() => { throw new Problem("noOpus"); }));
-      }
-      await play(decoded.get(row));
+      await play(recording(row));
     } catch (problem) {
       show(message, problemLine(problem));
     }

@@ -190,7 +190,7 @@ function judgeTable(app, state, pick) {
     const answer = state.answers[name], fitted = app.data.judges[name];
     const radio = h("input", { type: "radio", name: "judge", checked: state.judge === name, "aria-label": t(`judge.${name}`), onchange: () => pick(name) });
     const known = [t(`judge.${name}`), name === "mfcc" ? t("noModelSize") : size(fitted.bytes)];
-    if (!answer) return [radio, ...known, "", "", "", t("askIt")];
+    if (!answer) return [radio, ...known, "", "", "", t("askIt"), ""];
     const outside = answer.reasons.flat().length;
     return [radio, ...known, `${num(answer.ms, 0)} ms`, num(answer.score, 3, true), num(state.thresholds[name], 3, true),
       t(answer.score >= state.thresholds[name] ? "same" : "different"), outside ? t("outsideShort") : percent(probability(answer.score, fitted, state.prior))];
