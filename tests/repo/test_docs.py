@@ -13,6 +13,8 @@ from PIL import Image
 
 from oskdft import config
 from oskdft.commands.cli import app
+from oskdft.lessons import evidence
+from oskdft.lessons.kept import EVIDENCE
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "teaching.md").read_text()
@@ -221,3 +223,11 @@ def test_a_broken_link_anchor_or_image_fails_the_build(site):
     assert status != 0
     for name in ("lost.md", "astray", "nowhere", "gone.png"):
         assert name in warnings
+
+
+def test_tables_of_the_results_are_those_of_the_kept_sweeps():
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    for name in ("strategies", "ablations"):
+        result = evidence.gather(EVIDENCE / name)
+        told = page.split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
+        assert told == f"{evidence.markdown(result)}\n\n```\n{evidence.verdict(result)}\n```"
