@@ -38,7 +38,7 @@ EACH = 2  # recordings of a speaker to choose from
 CLASS_TRIALS = 10  # of one speaker, and as many of two
 MAP_EACH = 3  # recordings of a test speaker on the map
 NEIGHBOURS = 15  # of UMAP, as in notebook 08
-DRAWS = 300  # of speakers, for the intervals and bands of the DET curves
+DRAWS = 300  # of speakers, for the bands of the DET curves
 BAND = 60  # points of a band
 SHORT_S = 1.0  # [s] beginning of a recording, for a second curve of the shipped student
 STUDENT = "classroom"
@@ -115,15 +115,18 @@ def _limits() -> dict[str, float]:
 
 
 class BothPaths(nn.Module):
-    """States of both paths as one tensor [B, 2, L+1, T, D], distillation first."""
+    """States of both paths of one wave as one tensor [1, 2, L+1, T, D], distillation first.
+
+    The number of rows is fixed when the graph is traced, so only the first row is used.
+    """
 
     def __init__(self, model: SpeakerModel) -> None:
         super().__init__()
         self.student = model.student
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        """States of waves [B, N]."""
-        return torch.stack(self.student.forward_two_paths(wave)).permute(2, 0, 1, 3, 4)
+        """States of the first of the waves [B, N]."""
+        return torch.stack(self.student.forward_two_paths(wave[:1])).permute(2, 0, 1, 3, 4)
 
 
 def eight_bit_weights(exact: bytes) -> bytes:
@@ -278,7 +281,7 @@ def _curves(out: Path, own: dict[str, tuple[np.ndarray, Utterances]]) -> dict:
     for name, values in scores.items():
         low, high = float(values.min()), float(values.max())
         packed.append(np.round((values - low) / (high - low) * 65535).astype("<u2"))
-        interval = bootstrap.bootstrap_ci(values, trials.label, speakers, DRAWS)
+        interval = bootstrap.bootstrap_ci(values, trials.label, speakers)
         rate = metrics.eer(values, trials.label)[0]
         row = {"name": name, "lowest": low, "highest": high, "eer": rate, "interval": interval}
         systems.append(row | {"band": _band(values, trials.label, speakers)})

@@ -16,6 +16,7 @@ COPIED = (
     "CITATION.cff",
     "LICENSE",
     "docs/METHOD.md",
+    "docs/app.md",
     "docs/extend.md",
     "docs/glossary.md",
     "docs/researchers.md",
@@ -28,6 +29,13 @@ COPIED = (
     "figures/*.png",
     "oskdft/assets/*/README.md",
 )
+APP = ROOT / "app" / "dist"  # of `make app`
+OPENED = """
+```{raw} html
+<p><a href="../app/index.html">Open the page in the whole window</a></p>
+<iframe src="../app/index.html" title="Who speaks?" allow="microphone"></iframe>
+```
+"""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PRIVATE = ("output_dir", "save_figures")  # parameters that say nothing to a reader
 
@@ -47,6 +55,8 @@ def stage(run: Path, source: Path) -> None:
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "index.md").read_text()
     _write(source / "index.md", readme)
     _write(source / "figures.md", gallery(ROOT / "figures"))
+    if APP.is_dir():
+        _write(source / "docs" / "app.md", (ROOT / "docs" / "app.md").read_text() + OPENED)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         executed = run / "notebooks" / path.name
         again = f"run oskdft reproduce with the same profile, --out {run} and --resume"
@@ -134,6 +144,10 @@ def main() -> None:
         sys.exit(f"docs: {error}")
     if status := sphinx(TARGET / "source", TARGET / builder, builder):
         sys.exit(status)
+    if APP.is_dir():
+        shutil.copytree(APP, TARGET / builder / "app", ignore=shutil.ignore_patterns("*.gz"))
+    else:
+        print("docs: the site has no page to verify speakers in the browser; make app, then again")
     print(TARGET / builder / ("index.html" if builder == "html" else "output.txt"))
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from oskdft.utils import named_code
 from oskdft.utils.named_code import NamedCode
-from oskdft.utils.schema import build, choices, nearest, read_yaml
+from oskdft.utils.schema import build, choices, nearest, read_yaml, require_name
 
 PRESETS = Path(__file__).parent / "presets"
 PROFILES = ("smoke", "classroom", "desk", "vox1", "vox2")
@@ -25,6 +25,7 @@ Mode = Literal["published", "corrected"]
 
 P, R, S = "release P", "release R", "release S"  # of the authors' code, see docs/METHOD.md
 OURS = "our choice"
+MANY = 10_000_000  # speakers or utterances: more than any corpus has
 
 
 def setting(
@@ -124,27 +125,43 @@ class DataConfig:
 
     corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, "folder" or "kaldi"')
     root: str = setting("", "its folder; empty: $OSKDFT_DATA/CORPUS, then data/CORPUS", source=OURS)
-    crop_s: float = setting(2.0, "length of a training crop", "s", above=0)
+    crop_s: float = setting(2.0, "length of a training crop", "s", above=0, most=600)
     channel: int = setting(
-        0, "channel that is read, from 1 on; 0: recordings must be mono", source=OURS, least=0
+        0,
+        "channel that is read, from 1 on; 0: recordings must be mono",
+        source=OURS,
+        least=0,
+        most=1_000,
     )
     dev_speakers: int = setting(
-        60, "training speakers set aside to choose checkpoint and threshold", source=OURS, least=0
+        60,
+        "training speakers set aside to choose checkpoint and threshold",
+        source=OURS,
+        least=0,
+        most=MANY,
     )
     labelled_speakers: int = setting(
-        0, "training speakers whose labels are used; 0: all", source=OURS, least=0
+        0, "training speakers whose labels are used; 0: all", source=OURS, least=0, most=MANY
     )
     slice_speakers: int = setting(
-        0, "a slice of the corpus: the first speakers of each split; 0: all", source=OURS, least=0
+        0,
+        "a slice of the corpus: the first speakers of each split; 0: all",
+        source=OURS,
+        least=0,
+        most=MANY,
     )
     slice_utterances: int = setting(
-        0, "a slice of the corpus: the first utterances of each; 0: all", source=OURS, least=0
+        0,
+        "a slice of the corpus: the first utterances of each; 0: all",
+        source=OURS,
+        least=0,
+        most=MANY,
     )
     trials: str = setting("", "test list; empty: the list of the corpus", source=OURS)
     trials_root: str = setting("", "folder of its recordings; empty: data.root", source=OURS)
     kd_corpus: str = setting("", "second corpus, for distillation only; empty: none", source=S)
     kd_root: str = setting("", "folder of data.kd_corpus; empty: as data.root", source=OURS)
-    workers: int = setting(2, "processes that read and augment", source=OURS, least=0)
+    workers: int = setting(2, "processes that read and augment", source=OURS, least=0, most=256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +175,22 @@ class AugmentConfig:
     rir_root: str = setting(
         "", 'folder of room impulse responses, or "rirs_noises"; empty: no rooms'
     )
-    noise_snr_db: tuple[float, float] = setting((0.0, 15.0), "speech over noise, range", "dB")
-    speech_snr_db: tuple[float, float] = setting((13.0, 20.0), "speech over babble, range", "dB")
-    music_snr_db: tuple[float, float] = setting((5.0, 25.0), "speech over music, range", "dB")
+    noise_snr_db: tuple[float, float] = setting(
+        (0.0, 15.0), "speech over noise, range", "dB", least=-100, most=100
+    )
+    speech_snr_db: tuple[float, float] = setting(
+        (13.0, 20.0), "speech over babble, range", "dB", least=-100, most=100
+    )
+    music_snr_db: tuple[float, float] = setting(
+        (5.0, 25.0), "speech over music, range", "dB", least=-100, most=100
+    )
     white_snr_db: tuple[float, float] = setting(
-        (0.0, 0.0), "speech over white noise, range; equal ends: none", "dB", source=OURS
+        (0.0, 0.0),
+        "speech over white noise, range; equal ends: none",
+        "dB",
+        source=OURS,
+        least=-100,
+        most=100,
     )
     clipping: float = setting(0.3, "probability that an augmented crop is clipped", least=0, most=1)
     easing: float = setting(0.3, "probability that an augmented crop is faded", least=0, most=1)
@@ -183,25 +211,42 @@ class ModelConfig:
     teacher: str = setting(
         "facebook/wav2vec2-large-xlsr-53", "name on the hub, folder, or name in oskdft/assets"
     )
-    student_layers: int = setting(4, "layers that the student takes over", above=0)
-    init_layers: tuple[int, ...] = setting(
-        (), "teacher layers that they start from; empty: the first ones", source=R
+    init: str = setting(
+        "", "trained student to start from; empty: the teacher's first layers", source=OURS
     )
-    adapter_units: int = setting(64, "width of the adapter's bottleneck; 0: no adapters", least=0)
-    adapter_layers: tuple[int, ...] = setting((), "student layers with an adapter; empty: all")
+    student_layers: int = setting(4, "layers that the student takes over", above=0, most=100)
+    init_layers: tuple[int, ...] = setting(
+        (),
+        "teacher layers that they start from; empty: the first ones",
+        source=R,
+        least=0,
+        most=200,
+    )
+    adapter_units: int = setting(
+        64, "width of the adapter's bottleneck; 0: no adapters", least=0, most=16_384
+    )
+    adapter_layers: tuple[int, ...] = setting(
+        (), "student layers with an adapter; empty: all", least=0, most=100
+    )
     adapter_activation: Literal["relu", "elu"] = setting(
         "relu", "activation of the bottleneck; elu: WavLM in release R"
     )
     adapter_norm: bool = setting(True, "LayerNorm before the down-projection")
-    adapter_scale: float = setting(0.1, "factor on the adapter's output")
+    adapter_scale: float = setting(0.1, "factor on the adapter's output", least=0, most=1_000)
     adapter_noise: tuple[float, float] = setting(
-        (0.0, 0.0), "range of u in the training noise N(0, u mean|h|) on the bottleneck", source=R
+        (0.0, 0.0),
+        "range of u in the training noise N(0, u mean|h|) on the bottleneck",
+        source=R,
+        least=0,
+        most=100,
     )
     backend: Literal["ecapa", "linear", "tft"] | NamedCode = setting(
         "ecapa", "speaker back-end; linear: release R, tft: release S, or package.module:Class"
     )
-    backend_channels: int = setting(512, "channels C of ECAPA-TDNN, a multiple of 8", above=0)
-    embedding: int = setting(192, "size E of the speaker embedding", above=0)
+    backend_channels: int = setting(
+        512, "channels C of ECAPA-TDNN, a multiple of 8", above=0, most=16_384
+    )
+    embedding: int = setting(192, "size E of the speaker embedding", above=0, most=16_384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,28 +257,42 @@ class LossConfig:
         "mse",
         "KD loss; distilhubert: release R, fithubert: Lee et al. 2022, or package.module:Class",
     )
-    kd_weight: float = setting(100.0, "weight of the KD loss", least=0)
+    kd_weight: float = setting(100.0, "weight of the KD loss", least=0, most=1e36)
     kd_schedule: Literal["linear", "constant"] = setting(
         "linear", "course of the weight; linear: times (1 - epoch / epochs)"
     )
     kd_layers: tuple[int, ...] = setting(
-        (4, 8, 12), "teacher layers of distilhubert and fithubert, from 1", source=R
+        (4, 8, 12),
+        "teacher layers of distilhubert and fithubert, from 1",
+        source=R,
+        least=0,
+        most=100,
     )
     kd_targets: Literal["raw", "standardised"] = setting(
         "raw", "teacher states; standardised: per dimension over the batch (our choice)"
     )
-    kd_cosine: float = setting(1.0, "weight lambda of the cosine term of distilhubert", source=R)
+    kd_cosine: float = setting(
+        1.0, "weight lambda of the cosine term of distilhubert", source=R, least=0, most=1e6
+    )
     kd_hint: float = setting(
-        0.1, "weight of the lower layers of fithubert", source="FitHuBERT, Lee et al. 2022"
+        0.1,
+        "weight of the lower layers of fithubert",
+        source="FitHuBERT, Lee et al. 2022",
+        least=0,
+        most=1e6,
     )
     sv: Literal["aam", "cross_entropy"] | NamedCode = setting(
         "aam", "SV loss; cross_entropy: release R, or package.module:Class"
     )
     margin: float = setting(0.2, "margin of AAM-softmax", "rad", least=0, below=1.5)
-    scale: float = setting(30.0, "scale of AAM-softmax", above=0)
+    scale: float = setting(30.0, "scale of AAM-softmax", above=0, most=10_000)
     aam_fallback: bool = setting(True, "linear continuation past pi - margin")
-    aam_topk: int = setting(0, "hardest other classes to penalise; 0: none", source=R, least=0)
-    aam_topk_margin: float = setting(0.06, "margin of those classes", "rad", source=R)
+    aam_topk: int = setting(
+        0, "hardest other classes to penalise; 0: none", source=R, least=0, most=MANY
+    )
+    aam_topk_margin: float = setting(
+        0.06, "margin of those classes", "rad", source=R, least=0, below=1.5
+    )
     class_weights: bool = setting(True, "weights total / count per speaker")
 
 
@@ -241,25 +300,29 @@ class LossConfig:
 class TrainConfig:
     """Budget and optimiser."""
 
-    epochs: int = setting(100, "epochs", above=0)
+    epochs: int = setting(100, "epochs", above=0, most=100_000)
     steps_per_epoch: int = setting(
-        0, "updates per epoch; 0: one pass over the data", source=OURS, least=0
+        0, "updates per epoch; 0: one pass over the data", source=OURS, least=0, most=100_000_000
     )
     batch: int = setting(
-        128, "crops per update, over all processes; batch normalisation needs two", least=2
+        128,
+        "crops per update, over all processes; batch normalisation needs two",
+        least=2,
+        most=65_536,
     )
     accumulate: int = setting(
         1,
         "parts of a batch, computed one after the other; each has its own batch statistics",
         source=OURS,
         above=0,
+        most=65_536,
     )
     checkpointing: bool = setting(
         False, "compute encoder layers again in the backward pass, to save memory", source=OURS
     )
     compile: bool = setting(False, "compile the training step with torch.compile", source=OURS)
-    lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0)
-    lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0)
+    lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0, most=1_000)
+    lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0, most=1_000)
     schedule: Literal["paper", "constant", "warmup_cosine"] = setting(
         "paper", "course of the learning rates; constant: release R, warmup_cosine: our choice"
     )
@@ -267,20 +330,43 @@ class TrainConfig:
         0.05, "share of all updates, schedule warmup_cosine", source=OURS, least=0, below=1
     )
     lr_body_factor: float = setting(
-        1.0, 'learning rate of the student body over train.lr; "paper" has a ramp of its own'
+        1.0,
+        'learning rate of the student body over train.lr; "paper" has a ramp of its own',
+        least=0,
+        most=1e6,
     )
-    lr_adapter_factor: float = setting(10.0, "learning rate of the adapters over train.lr")
-    body_ramp: int = setting(10, "length of the body's ramp, schedule paper", "epochs", above=0)
-    body_decay: float = setting(0.93, "factor per epoch after the ramp, schedule paper")
-    weight_decay: float = setting(0.0, "weight decay", least=0)
+    lr_adapter_factor: float = setting(
+        10.0, "learning rate of the adapters over train.lr", least=0, most=1e6
+    )
+    body_ramp: int = setting(
+        10, "length of the body's ramp, schedule paper", "epochs", above=0, most=100_000
+    )
+    body_decay: float = setting(
+        0.93, "factor per epoch after the ramp, schedule paper", least=0, most=1
+    )
+    weight_decay: float = setting(0.0, "weight decay", least=0, most=1_000)
     max_grad_norm: float = setting(
-        0.0, "norm at which gradients are clipped; 0: never", source=OURS, least=0
+        0.0, "norm at which gradients are clipped; 0: never", source=OURS, least=0, most=1e9
     )
     freeze_cnn: bool = setting(False, "keep the CNN front-end as the teacher's", source=OURS)
     precision: Literal["float32", "bf16"] = setting("float32", "arithmetic; bf16: autocast")
-    validate_every: int = setting(1, "distance of validations", "epochs", above=0)
+    validate_every: int = setting(1, "distance of validations", "epochs", above=0, most=100_000)
     patience: int = setting(
-        0, "validations without improvement before the run stops; 0: never", source=OURS, least=0
+        0,
+        "validations without improvement before the run stops; 0: never",
+        source=OURS,
+        least=0,
+        most=100_000,
+    )
+    average: int = setting(
+        0,
+        "last epochs whose weights are averaged into average/; 0: none",
+        source=OURS,
+        least=0,
+        most=100_000,
+    )
+    tracker: Literal["auto", "tensorboard", "wandb", "mlflow", "none"] = setting(
+        "auto", "where the log goes too; auto: tensorboard if it is installed", source=OURS
     )
 
 
@@ -291,10 +377,14 @@ class EvalConfig:
     tta: Literal["both", "full", "crops"] = setting(
         "both", "cosine of full utterances, mean cosine of crops, or the mean of both"
     )
-    crops: int = setting(5, "crops per utterance, evenly spaced", above=0)
-    crop_s: float = setting(3.0, "length of a crop", "s", above=0)
-    snorm_top: int = setting(300, "nearest cohort speakers of AS-norm", source=OURS, above=0)
-    batch_s: float = setting(240.0, "audio embedded at once", "s", source=OURS, above=0)
+    crops: int = setting(5, "crops per utterance, evenly spaced", above=0, most=1_000)
+    crop_s: float = setting(3.0, "length of a crop", "s", above=0, most=600)
+    snorm_top: int = setting(
+        300, "nearest cohort speakers of AS-norm", source=OURS, above=0, most=MANY
+    )
+    batch_s: float = setting(
+        240.0, "audio embedded at once", "s", source=OURS, above=0, most=100_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +402,7 @@ class Config:
         "os-kdft",
         "os-kdft, one of its rivals, see oskdft/method/strategies.py, or package.module:Name",
     )
-    seed: int = setting(0, "seed of all random numbers", source=OURS, least=0)
+    seed: int = setting(0, "seed of all random numbers", source=OURS, least=0, most=2**63 - 1)
     device: str = setting("auto", "auto, cpu, cuda or cuda:1", source=OURS)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -331,6 +421,7 @@ class Config:
             for f in fields(Switches)
         }
         object.__setattr__(self, "switches", Switches(**switches))
+        require_name(self.name, "name")
         _check_bounds(self)
         _check_combinations(self)
 
@@ -473,6 +564,7 @@ def _check_combinations(cfg: Config) -> None:
 
 
 SETTINGS = _described(Config)
+FOLDERS = ("augment.noise_root", "augment.rir_root", "model.teacher")  # a known name or a path
 NAMED_CODE = (
     "strategy",
     "model.backend",
@@ -518,6 +610,24 @@ def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
     old, new = flat(old), flat(new)
     pairs = {name: (old.get(name), new.get(name)) for name in old | new}
     return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
+
+
+def without_places(cfg: Config) -> Config:
+    """Return a configuration without paths of this machine, as an exported model keeps it.
+
+    Settings of the machine get their defaults. Of a path to noise, rooms or teacher the last name stays.
+
+    >>> cfg = load("smoke").override({"data.root": "/data/ada/x", "model.teacher": "/data/ada/xlsr"})
+    >>> without_places(cfg).data.root, without_places(cfg).model.teacher
+    ('', 'xlsr')
+    """
+    defaults, values = flat(to_dict(Config())), flat(to_dict(cfg))
+    changed = {name: defaults[name] for name in PLACES}
+    for name in FOLDERS:
+        path = Path(values[name])
+        if path.is_absolute() or values[name].startswith((".", "~")):
+            changed[name] = path.name
+    return cfg.override(changed)
 
 
 def _reference(base: Config, mode: str) -> dict[str, Any]:

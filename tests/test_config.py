@@ -1,11 +1,15 @@
 """Presets, overrides and the refusal of what cannot work."""
 
 import dataclasses
+import typing
 
 import pytest
 import yaml
 
 from oskdft import config
+from oskdft.commands import cli
+from oskdft.commands.reproduce import parse
+from oskdft.training import grid
 
 
 @pytest.mark.parametrize("profile", config.PROFILES)
@@ -153,17 +157,68 @@ def test_settings_that_a_profile_changes_are_marked():
     assert changed == {"mode", "augment.noise_root", "augment.rir_root"}
 
 
-def test_bounds_of_a_setting_are_checked_in_every_field_that_has_some():
-    for name, (f, _) in config.SETTINGS.items():
+def test_every_number_has_bounds_on_both_sides_and_they_are_checked():
+    for name, (f, kind) in config.SETTINGS.items():
         bounds = f.metadata["bounds"]
+        if kind in (int, float) or typing.get_origin(kind) is tuple:
+            assert bounds["above"] is not None or bounds["least"] is not None, name
+            assert bounds["below"] is not None or bounds["most"] is not None, name
         for kind, outside in (("above", 0), ("least", -1), ("below", 1), ("most", 1)):
             bound = bounds.get(kind)
             if bound is not None:
-                value = bound + outside
+                value = bound + outside * max(1, abs(bound))
                 value = int(value) if isinstance(f.default, int) else float(value)
-                value = [value] if isinstance(f.default, tuple) else value
+                value = [value] * (len(f.default) or 1) if isinstance(f.default, tuple) else value
                 with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
                     config.Config().override({name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &x [1]\nb: [*x, *x]", "give a value a name"),
+        ("base: {lr: 1}\ntrain: {<<: {lr: 2}}", "<< merges maps"),
+        ("seed: !!int ''", "names a type"),
+        ("seed: !!timestamp x", "names a type"),
+        ("name: !!python/object/apply:os.getcwd []", "names a type"),
+        ("seed: " + "[" * 1_000, "nested more than"),
+        ("seed: " + "9" * 5_000, "not valid YAML"),
+        ("train: {lr: 0.1, lr: 0.2}", "a key occurs twice"),
+        ("seed: 0 # " + "x" * (1 << 20), "more than 1 MB"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_yaml_that_is_more_than_values_is_refused_by_every_reader(tmp_path, text, words):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    for read in (lambda: config.load(str(path)), lambda: grid.read_grid(path)):
+        with pytest.raises(ValueError, match=words) as error:
+            read()
+        assert "\n" not in str(error.value) and len(str(error.value)) < 1_000
+    value = text.partition(": ")[2] if "\n" not in text else text
+    if len(value) < 10_000:
+        for read in (lambda: cli.settings([f"seed={value}"]), lambda: parse(["-p", "seed", value])):
+            with pytest.raises(ValueError, match="cannot be read") as error:
+                read()
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[", "{a: b", "!!int ''", "*x", "2024-99-99", "=", "\x00"])
+def test_values_on_the_command_line_end_in_a_value_or_one_line(text):
+    for read in (lambda: cli.settings([f"seed={text}"]), lambda: parse(["-p", "seed", text])):
+        try:
+            assert read()["seed"] == text
+        except ValueError as error:
+            assert "cannot be read" in str(error)
+
+
+@pytest.mark.parametrize(
+    "name", ["x/../../../../ESCAPED", "..", ".hidden", "", "a\\b", "a\nb", "n" * 101]
+)
+def test_a_profile_is_named_like_a_file(name):
+    with pytest.raises(ValueError, match=r"^name is .*; write letters, digits, - and _$"):
+        config.Config(name=name)
+    assert config.Config(name="Profil für Käfer 2").name
 
 
 def test_frozen():

@@ -1,6 +1,6 @@
 // The frame of the page: views as tabs, language, colours, and what all views share.
 
-import { h, show } from "./ui/dom.js";
+import { h, keepFocus, show } from "./ui/dom.js";
 import { language, languages, setLanguage, t } from "./texts/index.js";
 import { judge } from "./engine/client.js";
 import { stop } from "./ui/sound.js";
@@ -23,8 +23,10 @@ const app = {
   state: {}, // of the views
   view: location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "same",
   theme: "auto",
-  render,
+  render: () => keepFocus(document.body, render),
+  say: (text) => { live.textContent = text; },
 };
+const live = h("div", { class: "visually-hidden", role: "status" }); // read out by screen readers
 
 /** A file of the page's own data. */
 async function fetched(name) {
@@ -87,16 +89,22 @@ function render() {
   const header = h("header", {},
     h("h1", {}, t("title")),
     h("div", { class: "settings" },
-      h("button", { type: "button", lang: nextLanguage, onclick: () => { setLanguage(nextLanguage); render(); } }, languages[nextLanguage].language),
+      h("button", { type: "button", lang: nextLanguage, onclick: () => { setLanguage(nextLanguage); app.render(); } }, languages[nextLanguage].language),
       h("button", { type: "button", onclick: () => {
         app.theme = THEMES[(THEMES.indexOf(app.theme) + 1) % THEMES.length];
-        render();
+        app.render();
       } }, t(`theme.${app.theme}`))));
-  show(document.body, header, tabs(panel), panel, h("footer", {}, t("footer")));
+  show(document.body, header, tabs(panel), panel, h("footer", {}, t("footer")), live);
   fill(panel);
 }
 
 setLanguage(language());
 if (typeof WebAssembly === "object") judge.ask("warm", { model: "int8", samples: 16000 }).catch(() => {}); // told where it is needed
 load().then(render, (error) => show(document.body, problemLine({ key: "noData", values: { reason: error.message } })));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.data && render());
+addEventListener("hashchange", () => {
+  const name = location.hash.slice(1);
+  if (!app.data || !(name in VIEWS) || name === app.view) return;
+  app.view = name;
+  app.render();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.data && app.render());

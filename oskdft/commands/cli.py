@@ -44,7 +44,7 @@ def settings(words: list[str]) -> dict[str, Any]:
     >>> settings(["train.lr=1e-4", "data.corpus=folder", "loss.kd_layers=[1, 2]"])
     {'train.lr': '1e-4', 'data.corpus': 'folder', 'loss.kd_layers': [1, 2]}
     """
-    import yaml
+    from oskdft.utils.schema import plain_yaml
 
     changes = {}
     for word in words:
@@ -52,9 +52,12 @@ def settings(words: list[str]) -> dict[str, Any]:
         if not (key and equals):
             raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
         try:
-            changes[key] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
-            raise ValueError(f"{word!r}: the value cannot be read; put text in quotes") from None
+            changes[key] = plain_yaml(value) if value else ""
+        except ValueError as error:
+            reason = str(error)[:200]
+            raise ValueError(
+                f"{word[:200]!r}: the value cannot be read; put text in quotes ({reason})"
+            ) from None
     return changes
 
 
@@ -215,6 +218,12 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     profile: Annotated[str, typer.Option(help="Preset or YAML file.")] = "classroom",
     strategy: Annotated[str, typer.Option(help="os-kdft or one of its rivals.")] = "",
+    init: Annotated[
+        str,
+        typer.Option(
+            help='Trained student to start from: run folder, exported folder, "classroom".'
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     check: Annotated[
         str,
@@ -233,6 +242,7 @@ def train(
     if check not in ("validation", "full"):
         raise ValueError(f"--check is {check!r}; choose validation or full")
     changes = settings(overrides or []) | ({"strategy": strategy} if strategy else {})
+    changes |= {"model.init": init} if init else {}
     cfg = config.load(profile).override(changes)
     if dry_run:
         from oskdft.training import plan
@@ -523,17 +533,21 @@ def grade(
 
 @app.command()
 def export(
-    to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx or int8.")],
+    to: Annotated[str, typer.Option(help="hf (safetensors and JSON), onnx, int8 or torch.")],
     out: Annotated[Path, typer.Option(help="New folder for the export.")],
     model: Model = "classroom",
+    push: Annotated[
+        str, typer.Option(help="USER/NAME: also send it to a new private repository of the hub.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Export a model, checked against the original."""
     from oskdft.storage import export as module
 
-    report = module.export(model, to, out)
+    report = module.export(model, to, out, push)
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in report["files"].items())
-    show(report, as_json, f"{out}: {sizes}")
+    sent = f"; sent to {report['address']}" if push else ""
+    show(report, as_json, f"{out}: {sizes}{sent}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -554,8 +568,16 @@ def bench(
         show(results, True, "")
 
 
+def require_utf8() -> None:
+    """Start Python again in its UTF-8 mode where names of files would be ASCII (LC_ALL=C)."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for its children too
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run a command. An error is one line on stderr and exit code 1; SIGTERM gives 143."""
+    require_utf8()
     keep_freed_memory()
     # --option=~/path: a shell expands ~ behind a blank only
     home = os.path.expanduser("~")

@@ -14,7 +14,6 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from jinja2 import Template
 from nbconvert import HTMLExporter
 from traitlets.config import Config as TraitletsConfig
@@ -25,6 +24,7 @@ from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock
+from oskdft.utils.schema import plain_yaml
 
 KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
 LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
@@ -270,4 +270,11 @@ def parse(words: list[str]) -> dict[str, Any]:
     if len(words) % 3 or any(flag != "-p" for flag in words[::3]):
         raise ValueError(f"{' '.join(words)!r} is not understood; write -p NAME VALUE")
     pairs = zip(words[1::3], words[2::3], strict=True)
-    return {name: yaml.safe_load(value) if value else "" for name, value in pairs}
+    found = {}
+    for name, value in pairs:
+        try:
+            found[name] = plain_yaml(value) if value else ""
+        except ValueError as error:
+            reason = str(error)[:200]
+            raise ValueError(f"-p {name[:200]}: the value cannot be read ({reason})") from None
+    return found

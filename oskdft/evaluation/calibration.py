@@ -7,7 +7,7 @@ import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
-from oskdft.evaluation.embedding import embed_files, scores_by_policy
+from oskdft.evaluation.embedding import Share, alone, embed_files, scores_by_policy
 from oskdft.method.model import SpeakerModel
 from oskdft.speech.corpora.tables import Utterances
 from oskdft.speech.protocol import Task
@@ -53,12 +53,14 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(scale), float(regression.intercept_[0] - scale * mean)
 
 
-def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Domain]:
+def calibration(
+    model: SpeakerModel, task: Task, cfg: Config, share: Share = alone
+) -> tuple[dict, Domain]:
     """Calibration of each scoring policy, from the development trials, and its domain.
 
     Args:
         model: in evaluation mode. task: its ``dev_trials`` are scored.
-        cfg: ``eval`` names the policies and crops.
+        cfg: ``eval`` names the policies and crops. share: see `embed_files`.
     Returns:
         (policy -> `fit` of its scores, see `scores_by_policy`; `fit_domain` of at most `HEARD` training
         recordings and the development recordings).
@@ -67,7 +69,8 @@ def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Dom
     """
     trials, half_batch = task.dev_trials, cfg.switches.eval_path == "half_batch"
     paths = [task.dev.root / path for path in trials.paths]
-    embeddings = embed_files(model, paths, cfg.eval, half_batch, cfg.data.channel)
+    channel = cfg.data.channel
+    embeddings = embed_files(model, paths, cfg.eval, half_batch, channel, share=share)
     scores = scores_by_policy(embeddings, trials)
     fitted = {policy: fit(scores[policy], trials.label) for policy in scores}
     new = embeddings.single()
@@ -75,7 +78,7 @@ def calibration(model: SpeakerModel, task: Task, cfg: Config) -> tuple[dict, Dom
     sample = a_sample(task.train)
     heard = new
     if len(sample) > 1:
-        heard = embed_files(model, sample, single, half_batch, cfg.data.channel).single()
+        heard = embed_files(model, sample, single, half_batch, channel, share=share).single()
     return fitted, fit_domain(heard, new)
 
 

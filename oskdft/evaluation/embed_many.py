@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.config import EvalConfig
+from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.embedding import embed_files
 from oskdft.evaluation.verifier import load
-from oskdft.evaluation.windows import Model
 from oskdft.speech import quality
 from oskdft.speech.corpora.layouts import OTHER_FORMS, PARTS, audio_below, kaldi_rows
 from oskdft.utils import lines, provenance, torchrun

@@ -4,25 +4,39 @@ A batch never changes an embedding: crops have equal length, and a whole recordi
 padding masked everywhere (`method.encoder.frame_mask`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.evaluation.windows import Model, embed_whole
+from oskdft.evaluation.embedder import Model
+from oskdft.evaluation.windows import embed_whole
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
-from oskdft.utils import torchrun
 from oskdft.utils.ahead import ahead
 from oskdft.utils.console import progress
 
 CPU_BATCH_S = 30.0  # [s] more audio at once leaves the cache, and each second of it takes longer
 LEAST_FILLED = 0.8  # of a padded row; a batch of unlike lengths would compute silence
+
+# From batches and the work on some of them to the results of all processes, such as `distributed.shared`
+# and `torchrun.shared`; None in a process that does not need them.
+Share = Callable[[Sequence, Callable[[Sequence], Any]], list | None]
+
+
+def alone(items: Sequence, work: Callable[[Sequence], Any]) -> list:
+    """Do all the work in this process: the `Share` of one process.
+
+    >>> alone([1, 2], sum)
+    [3]
+    """
+    return [work(items)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,8 @@ def embed_files(
     half_batch: bool = False,
     channel: int = 0,
     seconds: np.ndarray | None = None,
-) -> Embeddings:
+    share: Share = alone,
+) -> Embeddings | None:
     """Embed recordings by a scoring recipe.
 
     A whole recording is cut into windows only where it is longer than `quality.LONGEST_WHOLE_S`
@@ -63,8 +78,10 @@ def embed_files(
         half_batch: embed the first half of the crops without adapters, as released (surprise 1).
         channel: of the recordings, see `audio.channel_fault`.
         seconds: lengths [n] of recordings that were checked; None: their headers are read.
+        share: divides the batches among processes; a batch is the same whoever embeds it, so the result
+            is the same bit by bit.
     Returns:
-        `Embeddings`: [n, E] and [n, C, E] float32.
+        `Embeddings`: [n, E] and [n, C, E] float32; None where ``share`` gives none.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
 
@@ -77,74 +94,46 @@ def embed_files(
     ((1, 192), (1, 5, 192))
     """
     seconds = lengths(paths, recipe, channel) if seconds is None else seconds
-    recipe, groups = _plan(model, seconds, recipe)
-    return _in_order(groups, [*_embedded(model, paths, groups, recipe, half_batch, channel)])
-
-
-def embed_together(
-    model: Model,
-    paths: list[Path],
-    recipe: EvalConfig,
-    half_batch: bool = False,
-    channel: int = 0,
-) -> Embeddings | None:
-    """`embed_files`, to which each process that has met in `torchrun.together` gives its share.
-
-    The batches are those of one process, so the result is the same bit for bit.
-
-    Returns:
-        `Embeddings` in the first process, None in the others.
-    Raises:
-        ValueError: see `embed_files`; or another process has failed.
-    """
-    recipe, groups = _plan(model, lengths(paths, recipe, channel), recipe)
-    rank, world = torchrun.share()
-    shares = [groups[first::world] for first in range(world)]  # the longest come first, in turn
-    parts = [*_embedded(model, paths, shares[rank], recipe, half_batch, channel)]
-    everything = torchrun.gathered(parts)
-    return None if everything is None else _in_order(sum(shares, []), sum(everything, []))
-
-
-def _plan(
-    model: Model, seconds: np.ndarray, recipe: EvalConfig
-) -> tuple[EvalConfig, list[np.ndarray]]:
-    """The recipe with the batch of the model's device, and the recordings of each batch."""
     if str(model.device) == "cpu":
         recipe = replace(recipe, batch_s=min(recipe.batch_s, CPU_BATCH_S))
     long = seconds > quality.LONGEST_WHOLE_S  # each alone: the batches of the others stay the same
     short = np.flatnonzero(~long)
     batches = [short[group] for group in batches_by_length(seconds[short], recipe.batch_s)]
-    return recipe, [*np.flatnonzero(long)[:, None], *batches]
+    groups = [*np.flatnonzero(long)[:, None], *batches]
+
+    def embed(some: Sequence[np.ndarray]) -> list[tuple[np.ndarray, Embeddings]]:
+        """Embeddings of some groups; the next group is read meanwhile."""
+        parts = []
+        with closing(ahead(lambda i: audio.read(paths[i], channel=channel), some)) as read:
+            named = progress(read, "embedding (batches)", len(some))
+            for group, waves in zip(some, named, strict=True):
+                full = crops = None
+                if recipe.tta != "crops":
+                    full = embed_whole(model, waves)
+                if recipe.tta != "full":
+                    crops = _embed_crops(model, waves, recipe, half_batch)
+                parts.append((group, Embeddings(full, crops)))
+        return parts
+
+    results = share(groups, embed)
+    return None if results is None else _in_order(sum(results, []))
 
 
-def _embedded(
-    model: Model,
-    paths: list[Path],
-    groups: list[np.ndarray],
-    recipe: EvalConfig,
-    half_batch: bool,
-    channel: int,
-) -> Iterator[Embeddings]:
-    """Embeddings of each group of recordings; the next groups are read meanwhile."""
-    with closing(ahead(lambda i: audio.read(paths[i], channel=channel), groups)) as batches:
-        for waves in progress(batches, "embedding (batches)", len(groups)):
-            full = embed_whole(model, waves) if recipe.tta != "crops" else None
-            crops = _embed_crops(model, waves, recipe, half_batch) if recipe.tta != "full" else None
-            yield Embeddings(full, crops)
-
-
-def _in_order(groups: list[np.ndarray], parts: list[Embeddings]) -> Embeddings:
+def _in_order(parts: list[tuple[np.ndarray, Embeddings]]) -> Embeddings:
     """The embeddings of all groups, in the order of the recordings."""
+    order = np.concatenate([group for group, _ in parts])
 
     def joined(arrays: list[np.ndarray | None]) -> np.ndarray | None:
         if any(array is None for array in arrays):
             return None
         rows = np.concatenate(arrays)
         out = np.empty_like(rows)
-        out[np.concatenate(groups)] = rows
+        out[order] = rows
         return out
 
-    return Embeddings(joined([part.full for part in parts]), joined([part.crops for part in parts]))
+    return Embeddings(
+        joined([part.full for _, part in parts]), joined([part.crops for _, part in parts])
+    )
 
 
 def batches_by_length(seconds: np.ndarray, budget_s: float) -> list[np.ndarray]:
@@ -251,13 +240,16 @@ def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.nda
     return {policy: scoring.score_trials(*part, pairs) for policy, part in parts.items()}
 
 
-def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> dict[str, np.ndarray]:
+def embed_and_score(
+    model: Model, trials: Trials, root: Path, cfg: Config, share: Share = alone
+) -> dict[str, np.ndarray]:
     """`scores_by_policy` of the recordings of a trial list, embedded by the recipe of a run.
 
     Args:
         model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
         cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops,
             ``data.channel`` the channel of the recordings.
+        share: see `embed_files`.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
 
@@ -275,6 +267,7 @@ def embed_and_score(model: Model, trials: Trials, root: Path, cfg: Config) -> di
     """
     half_batch = cfg.switches.eval_path == "half_batch"
     paths = [Path(root) / path for path in trials.paths]
+    channel = cfg.data.channel
     return scores_by_policy(
-        embed_files(model, paths, cfg.eval, half_batch, cfg.data.channel), trials
+        embed_files(model, paths, cfg.eval, half_batch, channel, share=share), trials
     )

@@ -8,18 +8,13 @@ import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
-from oskdft.evaluation.embedding import (
-    Embeddings,
-    embed_together,
-    enrolled,
-    scores_by_policy,
-)
+from oskdft.evaluation.embedder import Model
+from oskdft.evaluation.embedding import Embeddings, embed_files, enrolled, scores_by_policy
 from oskdft.evaluation.verifier import load
-from oskdft.evaluation.windows import Model
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
-from oskdft.utils import provenance
+from oskdft.utils import provenance, torchrun
 from oskdft.utils.console import say, some, table
 from oskdft.utils.files import atomic, require_new
 from oskdft.utils.names import forms
@@ -57,8 +52,10 @@ def score_list(
     (2,)
     """
     paths = [Path(root) / path for path in trials.recordings()]
-    embeddings = embed_together(model, paths, recipe, half_batch, channel)
-    others = embed_together(model, cohort, recipe, half_batch, channel) if cohort else None
+    embeddings = embed_files(model, paths, recipe, half_batch, channel, share=torchrun.shared)
+    others = None
+    if cohort:
+        others = embed_files(model, cohort, recipe, half_batch, channel, share=torchrun.shared)
     if embeddings is None:
         return None
     embeddings = enrolled(embeddings, trials)
@@ -315,7 +312,7 @@ def embed_to(
     require_new(out)
     verifier = load(name, device)
     recipe = replace(verifier.recipe, tta="full")
-    made = embed_together(verifier.model, files, recipe, channel=channel)
+    made = embed_files(verifier.model, files, recipe, channel=channel, share=torchrun.shared)
     if made is None:
         return  # the first process of torchrun writes
     paths = np.array([str(path) for path in files])

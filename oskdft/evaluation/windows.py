@@ -6,24 +6,15 @@ its length, which is the same for all. The length of its embedding is the mean o
 """
 
 import math
-from typing import Protocol
 
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
+from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.scoring import normalise
 from oskdft.speech import quality
 
 WINDOW_S = 30.0  # [s] memory of an ONNX model grows with its square (our choice)
-
-
-class Model(Protocol):
-    """A model that embeds: `model.SpeakerModel` or `onnx_model.OnnxModel`."""
-
-    device: object  # printed as "cpu" or the name of a GPU
-
-    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
-        """Embeddings [n, E] float32 of n utterances of any lengths."""
 
 
 def embed_whole(model: Model, waves: list[np.ndarray]) -> np.ndarray:

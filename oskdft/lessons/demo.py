@@ -1,17 +1,11 @@
-"""The browser app of `make demo`: two widgets as tabs, on real speech from the package."""
+"""Recordings of the package to choose from and to compare: in the page of `make demo`, in tests of widgets."""
 
 import itertools
 import string
 
 import numpy as np
 import pandas as pd
-from ipywidgets import Tab
 
-from oskdft.config import SAMPLE_RATE
-from oskdft.evaluation import scoring
-from oskdft.evaluation.verifier import Verifier, load
-from oskdft.lessons.widgets.det import det_explorer
-from oskdft.lessons.widgets.who import who_is_it
 from oskdft.speech import audio
 from oskdft.speech.corpora.tables import labels_of, load_corpus
 
@@ -23,10 +17,10 @@ GROUPS = {
     "man": ("adult", "m"),
 }
 # The 2nd to 4th test speaker of each group, by name. The shipped student errs less on these speakers than on
-# all test speakers: the first tab should show a verifier that works.
+# all test speakers: the first view should show a verifier that works.
 FIRST, SPEAKERS = 1, 3
 EACH = 4  # utterances of a speaker
-SHOWN = 2  # speakers of a group, and utterances of a speaker, in the first tab
+SHOWN = 2  # speakers of a group, and utterances of a speaker, in a widget
 
 
 def recordings() -> dict[str, np.ndarray]:
@@ -71,7 +65,7 @@ def trials(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shown(clips: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The recordings of the first tab: `SHOWN` speakers of each group, `SHOWN` recordings of each.
+    """Fewer recordings, for a widget: `SHOWN` speakers of each group, `SHOWN` recordings of each.
 
     >>> list(shown({"boy A, recording 2": 1, "boy A, recording 3": 2, "boy C, recording 1": 3}))
     ['boy A, recording 2']
@@ -79,37 +73,3 @@ def shown(clips: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     letters, numbers = string.ascii_uppercase[:SHOWN], range(1, SHOWN + 1)
     ends = tuple(f" {letter}, recording {number}" for letter in letters for number in numbers)
     return {name: wave for name, wave in clips.items() if name.endswith(ends)}
-
-
-def systems(
-    verifier: Verifier, waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Scores of whole recordings and of their beginnings: name -> (scores [P], labels [P])."""
-    versions = {
-        "whole recordings": waves,
-        "first second": [wave[:SAMPLE_RATE] for wave in waves],
-        "first half second": [wave[: SAMPLE_RATE // 2] for wave in waves],
-    }
-    scores = {}
-    for name, version in versions.items():
-        embeddings = np.stack([verifier.embed(wave) for wave in version])
-        scores[name] = (scoring.score_trials(embeddings, None, pairs), labels)
-    return scores
-
-
-def app() -> Tab:
-    """Both widgets with the shipped student; reads and scores their recordings."""
-    verifier = load("classroom", quick=True)
-    clips = recordings()
-    pairs, labels = trials(list(clips))
-    about = (
-        f"{CORPUS}. {len(GROUPS) * SPEAKERS} test speakers on whom the shipped student errs less "
-        "than on all test speakers."
-    )
-    who = who_is_it(verifier, shown(clips), f"{about} Letters start again in each group.")
-    det = det_explorer(
-        systems(verifier, list(clips.values()), pairs, labels),
-        f"{about} {len(labels):,} trials within gender and age group, {labels.sum():,} of one "
-        "speaker, scored at start: the shipped student on whole recordings and on their beginnings.",
-    )
-    return Tab([who, det], titles=["Who is it?", "DET explorer"])

@@ -10,6 +10,7 @@ from oskdft.method.backends import build_backend
 from oskdft.method.contract import check_backend
 from oskdft.method.encoder import frame_mask
 from oskdft.method.student import Student, from_teacher, student_config
+from oskdft.utils.finite import require_embeddings
 from oskdft.utils.named_code import is_named
 
 
@@ -50,6 +51,8 @@ class SpeakerModel(nn.Module):
         Args:
             waves: n arrays [N] of samples at 16 kHz, in [-1, 1].
             without_adapters: along the distillation path.
+        Raises:
+            ValueError: embeddings that are not finite.
         """
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         batch = torch.zeros(len(waves), int(lengths.max()))
@@ -57,7 +60,7 @@ class SpeakerModel(nn.Module):
             row[: len(wave)] = torch.from_numpy(wave)
         distilled_rows = len(waves) if without_adapters else 0
         embeddings = self(batch.to(self.device), lengths, distilled_rows)
-        return embeddings.float().cpu().numpy()
+        return require_embeddings(embeddings.float().cpu().numpy())
 
     @property
     def config(self) -> PretrainedConfig:

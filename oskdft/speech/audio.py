@@ -10,6 +10,7 @@ import functools
 import io
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -174,7 +175,8 @@ def _opened(
         source, name = shards.open_recording(path)
 
     def on_file() -> T:
-        with soundfile.SoundFile(source) as file:
+        # by its bytes: soundfile would encode a name in the words of the locale
+        with soundfile.SoundFile(_bytes(source) if isinstance(source, str) else source) as file:
             content = _under_a_true_header(file, source, name, depth)
             if content is None:
                 return work(file, name)
@@ -186,8 +188,6 @@ def _opened(
 
     try:
         return on_file() if isinstance(source, str) else process.undisturbed(on_file)
-    except UnicodeEncodeError:
-        raise ValueError(f"{os.fsencode(path)}: this name is not UTF-8; rename it") from None
     except TypeError:  # soundfile's error on data without a header
         raise ValueError(f"{name} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
@@ -210,6 +210,25 @@ def _opened(
             fix = "it is not audio or damaged; copy or download it again"
         reason = error.error_string.strip().rstrip(".")
         raise ValueError(f"{name} cannot be read ({reason}); {fix}") from None
+
+
+def _bytes(path: str) -> bytes:
+    """A path as the system knows it.
+
+    Raises:
+        ValueError: it is not UTF-8, or not of the locale.
+    """
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{path.encode()}: this locale is {sys.getfilesystemencoding()}; set PYTHONUTF8=1"
+        ) from None
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: this name is not UTF-8; rename it") from None
+    return name
 
 
 def _under_a_true_header(

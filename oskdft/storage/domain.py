@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from oskdft.storage.header import check_header
 from oskdft.utils.files import atomic, inside
 
 FILE = "domain.safetensors"
@@ -57,6 +58,7 @@ def load_domain(folder: str | Path) -> Domain | None:
     if not (Path(folder) / FILE).is_file():
         return None
     path = inside(Path(folder), FILE)
+    check_header(path)
     try:
         tensors = load_file(path)
         mean, whitening, limit = (tensors[name] for name in ("mean", "whitening", "limit"))

@@ -1,63 +1,79 @@
-"""Export of a trained model: safetensors folder, ONNX in float32, ONNX with int8 weights.
+"""Export of a trained model: safetensors folder, ONNX in float32, ONNX with int8 weights, torch program.
 
-An export holds the verification path, a model card and model.json; `oskdft.load` reads all three forms.
-An ONNX model is compared with its original before it is written.
+An export holds the verification path, a model card and model.json, without paths of this machine and
+without names of speakers. `oskdft.load` reads the first three forms; the last one needs torch alone. The
+safetensors folder also holds the student's encoder as plain transformers opens it. What is computed in
+another way is compared with its original before it is written.
 """
 
 import contextlib
 import copy
+import hashlib
 import io
 import logging
 import os
+import re
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import AutoModel
 
-from oskdft.config import SAMPLE_RATE, Config, changes, to_dict
+from oskdft.config import SAMPLE_RATE, Config, changes, to_dict, without_places
 from oskdft.method.encoder import fold_weight_norm
 from oskdft.method.model import SpeakerModel, count
+from oskdft.method.student import Student
+from oskdft.storage import hub
 from oskdft.storage.domain import load_domain
-from oskdft.storage.model_folder import load_model, model_folder, save_model
-from oskdft.storage.onnx_model import FILE, require, session
+from oskdft.storage.model_folder import PROGRAM, load_model, model_folder, save_model
+from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
 from oskdft.utils.files import ASSETS, atomic, write_json
+from oskdft.utils.lock import LOCK, Lock
 
-FORMATS = ("hf", "onnx", "int8")
+FORMATS = ("hf", "onnx", "int8", "torch")
+ENCODER = "encoder"  # folder of the encoder alone, for plain transformers
 OPSET = 17
-LARGEST_DIFFERENCE = 1e-4  # between an entry of an ONNX embedding and torch's
+LARGEST_DIFFERENCE = 1e-4  # between an entry of an exported embedding or state and the original
 CHECKED_BATCHES = ((2, 1.0), (1, 2.6))  # (B, seconds) of `compare`: two batch sizes, two lengths
+LONGEST_LINE = 500  # characters of a value in a model card
 LICENCES = (
     "the code is MIT; weights also carry the terms of the teacher and the speech they learnt from"
 )
 
 
-def export(name: str | Path, to: str, out: str | Path) -> dict:
+def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
     """Write a model in a form for other programs.
 
     Args:
         name: run folder, exported safetensors folder, or the name of a shipped student.
-        to: "hf", "onnx" or "int8".
+        to: "hf", "onnx", "int8" or "torch".
         out: a new folder.
+        push: USER/NAME of a new repository on the Hugging Face hub that receives the folder; needs a
+            token. Empty: nothing is sent.
     Returns:
-        "format", "parameters", "files" name -> bytes; for ONNX also "float32_bytes", "bytes",
-        "cosine_to_torch" and "largest_difference" (see `compare`).
+        "format", "parameters", "files" name -> bytes; "largest_difference" to the original (of the
+        encoder's states for hf, else of embeddings; see `compare`); for ONNX also "float32_bytes",
+        "bytes" and "cosine_to_torch", for torch "cosine_to_torch". With ``push``: "address".
     Raises:
-        ValueError: unknown format, no such model, a folder that is not empty, or an ONNX model that
-            differs from torch.
+        ValueError: unknown format, no such model, a folder that is not empty, no token, or a result that
+            differs from the original.
         ImportError: onnx or onnxruntime is missing; names the command that installs it.
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; choose {', '.join(FORMATS)}")
-    if to != "hf":
+    if to in ("onnx", "int8"):
         require("onnx", "onnxruntime")
+    repository = hub.Repository(push) if push else None  # refused before any work
     shipped = ASSETS / str(name)
     source = model_folder(shipped if shipped.is_dir() else name)
     model, cfg, described = load_model(source)
+    cfg = without_places(cfg)
     domain = load_domain(source)
     # an exported model keeps the number of its training speakers, not their names
     facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
@@ -65,30 +81,119 @@ def export(name: str | Path, to: str, out: str | Path) -> dict:
     with _new_folder(Path(out)) as folder:
         report = {"format": to, "parameters": count(model)}
         if to == "hf":
+            report |= _write_encoder(folder / ENCODER, model.student)
             save_model(folder, model, cfg, [], facts | {"exported": provenance.facts()})
         else:
-            report |= _write_onnx(folder, model, to == "int8")
+            report |= (
+                _write_program(folder, model)
+                if to == "torch"
+                else _write_onnx(folder, model, to == "int8")
+            )
             facts |= {"exported": provenance.facts(), "check": report}
             write_json(folder / "model.json", {"config": to_dict(cfg), "speakers": []} | facts)
         if domain:
             domain.save(folder)
-        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        written = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in written}
         with atomic(folder / "README.md") as file:
             file.write(card(cfg, model, facts, report, files))
-    return report | {"files": files}
+    report |= {"files": files}
+    return report | {"address": repository.push(out)} if repository else report
 
 
 @contextlib.contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to ``out`` when everything in it is written."""
+    """A temporary folder that is renamed to ``out`` when everything in it is written.
+
+    The temporary folders of exports to ``out`` that were killed are removed. A lock tells them from the
+    folder of an export that is still running: the system releases it when a process ends.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not empty; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+    _remove_killed(out)
+    beside = {"dir": out.parent, "prefix": f".{out.name}.", "suffix": ".part"}
+    with tempfile.TemporaryDirectory(**beside) as temporary, Lock(Path(temporary)):
         folder = Path(temporary) / out.name
         folder.mkdir()
         yield folder
         os.replace(folder, out)
+
+
+def _remove_killed(out: Path) -> None:
+    """Remove the temporary folders beside ``out`` whose process has ended."""
+    named = re.compile(rf"\.{re.escape(out.name)}\.\w{{8}}\.part")
+    for left in out.parent.iterdir():
+        if named.fullmatch(left.name) and (left / LOCK).is_file():
+            try:
+                with Lock(left):
+                    shutil.rmtree(left)
+            except (ValueError, OSError):  # its process is still running, or it is another user's
+                continue
+
+
+def _write_encoder(folder: Path, student: Student) -> dict:
+    """Write the student's encoder for AutoModel, open it again and compare its states.
+
+    Raises:
+        ValueError: its states differ from the distillation path of the student.
+    """
+    student.encoder.save_pretrained(folder)
+    opened = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+
+    def states(wave: torch.Tensor) -> torch.Tensor:
+        output = opened(wave, output_hidden_states=True)
+        return torch.stack([*output.hidden_states[:-1], output.last_hidden_state])
+
+    wave = _noise(np.random.default_rng(0), *CHECKED_BATCHES[0])
+    with torch.no_grad():
+        largest = float((states(wave) - student(wave, distilled_rows=len(wave))).abs().max())
+    _refuse_difference("encoder", largest)
+    return {"largest_difference": largest}
+
+
+def _refuse_difference(what: str, largest: float) -> None:
+    if not largest <= LARGEST_DIFFERENCE:
+        raise ValueError(
+            f"the {what} differs from the original by {largest:.1e}, more than "
+            f"{LARGEST_DIFFERENCE:g}; not written"
+        )
+
+
+def _write_program(folder: Path, model: SpeakerModel) -> dict:
+    """Write model.pt2 after its check; return the differences."""
+    program = to_program(model)
+    run = program.module()
+    cosine, largest = compare(model, lambda wave: torch.cat([run(row[None]) for row in wave]))
+    _refuse_difference("torch program", largest)
+    torch.export.save(program, folder / PROGRAM)
+    return {"cosine_to_torch": cosine, "largest_difference": largest}
+
+
+def to_program(module: nn.Module) -> torch.export.ExportedProgram:
+    """Program of a module that maps the waveform of one recording [1, N] to its embedding; N stays free.
+
+    `torch.export.load` reads it where this package is not installed. The number of rows is fixed, because
+    the attention of WavLM cannot be traced for one row and for several rows at once.
+
+    Args:
+        module: in evaluation mode, on the CPU; it is not changed.
+    """
+    with torch.no_grad():
+        return torch.export.export(
+            _WaveOnly(_for_export(module).requires_grad_(False)),
+            (torch.zeros(1, SAMPLE_RATE),),
+            dynamic_shapes={"wave": {1: torch.export.Dim.DYNAMIC}},
+        )
+
+
+def _for_export(module: nn.Module) -> nn.Module:
+    """A copy of a module in the plain operations that every runtime knows."""
+    module = fold_weight_norm(copy.deepcopy(module)).eval()
+    for part in module.modules():
+        if hasattr(part, "set_attn_implementation"):
+            part.set_attn_implementation("eager")  # matrix products
+    return module
 
 
 def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
@@ -96,16 +201,13 @@ def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
     exact = to_onnx(model)
     report = {"float32_bytes": len(exact)}
     _, largest = compare(model, exact)
-    if largest > LARGEST_DIFFERENCE:
-        raise ValueError(
-            f"the ONNX model differs from torch by {largest:.1e}, more than {LARGEST_DIFFERENCE:g}; "
-            "not written"
-        )
+    _refuse_difference("ONNX model", largest)
     content = to_int8(exact) if int8 else exact
     cosine, largest = compare(model, content)
     report |= {"bytes": len(content), "cosine_to_torch": cosine, "largest_difference": largest}
     with atomic(folder / FILE, "wb") as file:
         file.write(content)
+    remember(hashlib.sha256(content).hexdigest())
     return report
 
 
@@ -131,10 +233,7 @@ def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
         ImportError: onnx or onnxruntime is missing.
     """
     require("onnx", "onnxruntime")
-    module = fold_weight_norm(copy.deepcopy(module)).eval()
-    for part in module.modules():
-        if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation("eager")  # matrix products, which every runtime knows
+    module = _for_export(module)
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of traced shapes: `compare` checks that they stay free
@@ -210,26 +309,77 @@ def _pack_convolutions(model) -> None:
     graph.node.extend(nodes)
 
 
-def compare(module: nn.Module, content: bytes) -> tuple[float, float]:
-    """Compare an ONNX model with its module on fixed noise.
+def compare(
+    module: nn.Module, other: bytes | Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[float, float]:
+    """Compare an exported model with its module on fixed noise.
 
     Args:
-        module: on the CPU. content: of the ONNX file.
+        module: on the CPU. other: content of an ONNX file, or what maps the same wave to the same output.
     Returns:
         (smallest cosine, largest absolute difference) of their outputs.
     """
-    run = session(content)
+    run = _run_onnx(other) if isinstance(other, bytes) else other
     cosines = []
     largest = 0.0
     rng = np.random.default_rng(0)
     for batch, seconds in CHECKED_BATCHES:
-        wave = rng.normal(0, 0.1, (batch, round(seconds * SAMPLE_RATE))).astype(np.float32)
+        wave = _noise(rng, batch, seconds)
         with torch.no_grad():
-            ours = module(torch.from_numpy(wave)).reshape(batch, -1)
-        theirs = torch.from_numpy(run.run(None, {"wave": wave})[0]).reshape(batch, -1)
+            ours = module(wave).reshape(batch, -1)
+            theirs = run(wave).reshape(batch, -1)
         cosines.append(float(torch.cosine_similarity(ours, theirs).min()))
         largest = max(largest, float((ours - theirs).abs().max()))
     return min(cosines), largest
+
+
+def _noise(rng: np.random.Generator, batch: int, seconds: float) -> torch.Tensor:
+    """Noise [B, N] at 16 kHz."""
+    samples = round(seconds * SAMPLE_RATE)
+    return torch.from_numpy(rng.normal(0, 0.1, (batch, samples)).astype(np.float32))
+
+
+def _run_onnx(content: bytes) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that runs an ONNX model."""
+    onnx = session(content)
+    return lambda wave: torch.from_numpy(onnx.run(None, {"wave": wave.numpy()})[0])
+
+
+def escaped(value: object) -> str:
+    """A value of unknown origin as one line of Markdown that is shown as it is.
+
+    >>> print(escaped("<b>two\\nlines</b> [x](y)"))
+    \\<b\\>two lines\\</b\\> \\[x\\](y)
+    """
+    line = " ".join(str(value).split())
+    return re.sub(r"([\\`*_\[\]<>|~&$#])", r"\\\1", line[:LONGEST_LINE])
+
+
+VERIFIER = (
+    "```python", "import oskdft", "", 'verifier = oskdft.load("this/folder")',
+    'print(verifier.verify("a.wav", "b.wav"))', "```", "",
+)  # fmt: skip
+USE = {  # lines of the card by format
+    "hf": (
+        *VERIFIER,
+        "## The encoder alone",
+        "`encoder/` is the student's encoder without adapters and back-end, as plain transformers opens it. "
+        "It is the distillation path, which imitates the teacher: hidden states of speech for other tasks. "
+        "It gives no speaker embeddings; these need adapters and back-end, and so this package.", "",
+        "```python", "from transformers import AutoModel", "",
+        'encoder = AutoModel.from_pretrained("this/folder/encoder")',
+        'encoder = AutoModel.from_pretrained("user/name", subfolder="encoder")  # from the hub',
+        "output = encoder(wave, output_hidden_states=True)  # wave [B, N], as above, not normalised",
+        "```", "",
+    ),
+    "onnx": VERIFIER,
+    "int8": VERIFIER,
+    "torch": (
+        "```python", "import torch", "", 'program = torch.export.load("this/folder/model.pt2").module()',
+        "embedding = program(wave)  # wave [1, N]: one recording", "```", "",
+        "It needs torch alone. `oskdft.load` does not read it: evaluate the run folder.", "",
+    ),
+}  # fmt: skip
 
 
 def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dict) -> str:
@@ -256,7 +406,8 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
     }
     shape = (
         f"{config.model_type}, {config.num_hidden_layers} layers of width {config.hidden_size}, adapters "
-        f"of {settings.adapter_units} units, back-end {settings.backend}, embedding {settings.embedding}"
+        f"of {settings.adapter_units} units, back-end {escaped(settings.backend)}, embedding "
+        f"{settings.embedding}"
     )
     eer = facts.get("dev_eer")
     threshold = facts.get("calibration", {}).get("full", {}).get("threshold")
@@ -266,21 +417,23 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
     measured = [
         f"- development EER: {rate}",
         f"- threshold on the cosine of whole recordings: {limit}",
-        *(f"- {line}" for line in facts.get("measured", [])),
+        *(f"- {escaped(line)}" for line in facts.get("measured", [])),
     ]
     if "cosine_to_torch" in report:
-        measured += [
-            f"- smallest cosine to the torch model on noise: {report['cosine_to_torch']:.6f}",
-            f"- size: {report['bytes'] / report['float32_bytes']:.1%} of the float32 ONNX file",
-        ]
+        measured.append(
+            f"- smallest cosine to the torch model on noise: {report['cosine_to_torch']:.6f}"
+        )
+    if "float32_bytes" in report:
+        measured.append(
+            f"- size: {report['bytes'] / report['float32_bytes']:.1%} of the float32 ONNX file"
+        )
     return "\n".join([
         "---", "library_name: oskdft", "tags: [speaker-verification, knowledge-distillation]", "---",
-        f"# Speaker verification, {cfg.strategy}, {report['format']}", "",
+        f"# Speaker verification, {escaped(cfg.strategy)}, {report['format']}", "",
         f"{shape}; {report['parameters']:,} parameters. Takes a waveform [B, N] at 16 kHz in [-1, 1], "
         "gives embeddings; compare two with the cosine.", "",
-        "```python", "import oskdft", "", 'verifier = oskdft.load("this/folder")',
-        'print(verifier.verify("a.wav", "b.wav"))', "```", "",
-        "## Recipe", *(f"- {key}: {value}" for key, value in recipe.items()), "",
+        *USE[report["format"]],
+        "## Recipe", *(f"- {key}: {escaped(value)}" for key, value in recipe.items()), "",
         "## Measured", *measured, "",
         "## Sizes", *(f"- {name}: {size:,} bytes" for name, size in files.items()), "",
         "## Provenance",

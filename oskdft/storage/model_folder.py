@@ -11,7 +11,9 @@ from oskdft.storage.description import read_described
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly, load_tensors, refuse_misfit, shapes, shapes_of
 from oskdft.utils import named_code
-from oskdft.utils.files import inside, read_json, write_json
+from oskdft.utils.files import inside, read_json, sha256, write_json
+
+PROGRAM = "model.pt2"  # file of torch.export, which other programs read
 
 
 def save_model(
@@ -26,10 +28,10 @@ def save_model(
         facts: further entries of model.json: step, development EER, calibration.
     """
     folder = Path(folder)
-    tensors.save_tensors(folder / "model.safetensors", model.state_dict())
+    digest = tensors.save_tensors(folder / "model.safetensors", model.state_dict())
     settings = model.config.to_dict() | {"_name_or_path": ""}  # no path of the author's
     write_json(folder / "encoder.json", settings)
-    described = {"config": to_dict(cfg), "speakers": speakers} | facts
+    described = {"config": to_dict(cfg), "speakers": speakers} | facts | {"weights_sha256": digest}
     write_json(folder / "model.json", described)
 
 
@@ -60,8 +62,9 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     Returns:
         (model in evaluation mode, on the CPU; configuration; whole content of model.json).
     Raises:
-        ValueError: no model folder, files that do not fit each other, weights that are not finite, or a
-            back-end outside the package without consent (`utils.named_code`).
+        ValueError: no model folder, files that do not fit each other, weights that are not finite or not
+            those that model.json was written with, or a back-end outside the package without consent
+            (`utils.named_code`).
 
     >>> from oskdft.utils.files import ASSETS
     >>> model, cfg, described = load_model(ASSETS / "classroom")
@@ -70,6 +73,10 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     """
     folder = model_folder(folder)
     cfg, described = read_described(folder)
+    if (folder / PROGRAM).is_file():
+        raise ValueError(
+            f"{folder} holds a torch program for other programs; use the model that it was exported from"
+        )
     settings = inside(folder, "encoder.json")
     weights = inside(folder, "model.safetensors")
     config = foreign_config(read_json(settings), str(settings))
@@ -84,8 +91,16 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     # compare shapes before memory is allocated: the settings may ask for any size
     refuse_misfit(shapes_of(build, str(folder)), shapes(weights), str(weights))
     model = build()
-    tensors = load_tensors(weights)
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ValueError(f"{weights} holds weights that are not finite; train or get it again")
-    load_strictly(model, tensors, str(weights))
+    _require_own(weights, described)
+    load_strictly(model, load_tensors(weights), str(weights))
     return model.eval(), cfg, described
+
+
+def _require_own(weights: Path, described: dict) -> None:
+    """Refuse weights that model.json was not written with; earlier versions wrote no checksum."""
+    digest = described.get("weights_sha256")
+    if digest is not None and sha256(weights) != digest:
+        raise ValueError(
+            f"{weights} is not the file that model.json was written with: it is damaged, or the run was "
+            "killed while it saved; go on with --resume, or get the model again"
+        )

@@ -1,27 +1,27 @@
 """Exported speaker models, run by ONNX Runtime instead of torch. Imports no torch."""
 
-import functools
 import importlib.util
 import mmap
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config
+from oskdft.speech.corpora.cache import cache_dir
 from oskdft.storage.description import read_described
-from oskdft.utils.files import ASSETS, inside
+from oskdft.storage.onnx_child import Child
+from oskdft.utils.console import say
+from oskdft.utils.files import ASSETS, atomic, inside, sha256
+from oskdft.utils.finite import require_embeddings
 
 # Read when ONNX Runtime is imported: it would write to the home folder and look up a host.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 FILE = "model.onnx"
-# limits of a stranger's graph, which is a program: a small file can ask for any amount
-MOST_BYTES = 2**30  # memory of a run
 MOST_FOLDED = 2**12  # memory of a constant that is computed at loading [bytes]
-PATIENCE = 60.0  # time for a batch, and as much again per minute of audio [s]
+PATIENCE = 60.0  # for loading a stranger's model, or a batch, and as much again per minute [s]
 
 
 def require(*packages: str) -> None:
@@ -58,8 +58,7 @@ def session(source: str | bytes, trusted: bool = True):
 
     Args:
         source: path or content of a model.
-        trusted: whether this process or this package made the model; other models get at most
-            `MOST_BYTES` of memory.
+        trusted: whether this machine or this package made the model; others belong into a `Child`.
     Raises:
         ImportError: ONNX Runtime is not installed. Others: see `_errors`.
     """
@@ -75,9 +74,7 @@ def session(source: str | bytes, trusted: bool = True):
     # int8 weights are unpacked once at loading instead of at every call
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not trusted:
-        _limited_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        # the limit does not count constants computed at loading, so a stranger's stay uncomputed
+        # a small file can ask for any amount
         folding = "optimization.constant_folding_max_output_size_in_bytes"
         options.add_session_config_entry(folding, str(MOST_FOLDED))
     # there is no other provider to fall back to, and each try would be printed
@@ -94,17 +91,17 @@ def _errors() -> tuple[type[Exception], ...]:
     return (*(kind for kind in kinds if issubclass(kind, Exception)), ValueError, RuntimeError)
 
 
-@functools.cache  # once per process: all limited sessions share one allocator
-def _limited_memory() -> None:
-    """Register an allocator of `MOST_BYTES` for the sessions that ask for it."""
-    import onnxruntime as ort
+def remember(digest: str) -> None:
+    """Note that this user's package wrote the ONNX file with this SHA-256; such a file is trusted."""
+    try:
+        with atomic(_note(digest)):
+            pass
+    except OSError as error:
+        say(f"the export is not remembered ({error}), so it will run in a process of its own")
 
-    memory = ort.OrtMemoryInfo(
-        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-    )
-    by_need = 1  # grow by the requested size, not by powers of two
-    limit = ort.OrtArenaCfg({"max_mem": MOST_BYTES, "arena_extend_strategy": by_need})
-    ort.create_and_register_allocator(memory, limit)
+
+def _note(digest: str) -> Path:
+    return cache_dir() / "exports" / digest
 
 
 class OnnxModel:
@@ -112,21 +109,22 @@ class OnnxModel:
 
     Args:
         source: path or content of a model that maps "wave" [B, N] to "embedding" [B, E].
-        trusted: as for `session`; other models also get at most `PATIENCE` to answer.
+        trusted: as for `session`; another model, by its path, runs in a child process with limits of
+            memory and of time (`PATIENCE`).
     """
 
     device = "cpu"
 
     def __init__(self, source: str | bytes, trusted: bool = True) -> None:
-        self.session = session(source, trusted)
+        self.session = session(source) if trusted else Child(source, PATIENCE)
         self.trusted = trusted
 
     def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
         """Embeddings [n, E] float32 of n waves [N]; waves of equal length run together, without padding.
 
         Raises:
-            ValueError: the distillation path is asked for, or a stranger's model fails or exceeds its
-                memory or time.
+            ValueError: the distillation path is asked for, embeddings are not finite, or a stranger's
+                model fails or exceeds its memory or time.
         """
         if without_adapters:
             raise ValueError(
@@ -140,33 +138,23 @@ class OnnxModel:
             embeddings = self._run(batch) if self.trusted else self._run_bounded(batch)
             for row, embedding in zip(same, embeddings, strict=True):
                 out[row] = embedding
-        return np.stack(out)
+        return require_embeddings(np.stack(out))
 
-    def _run(self, batch: np.ndarray, options=None) -> np.ndarray:
-        return self.session.run(["embedding"], {"wave": batch}, options)[0]
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        return self.session.run(["embedding"], {"wave": batch})[0]
 
     def _run_bounded(self, batch: np.ndarray) -> np.ndarray:
         """`_run` of a stranger's model, which may fail, take all memory, or never end."""
-        import onnxruntime
-
         minutes = batch.size / SAMPLE_RATE / 60
-        options = onnxruntime.RunOptions()
-        options.log_severity_level = 4  # no log: errors are raised
-        # ONNX Runtime reads ``terminate`` between two operations
-        clock = threading.Timer(PATIENCE * (1 + minutes), setattr, (options, "terminate", True))
-        clock.start()
         try:
-            return _checked_embeddings(self._run(batch, options), len(batch))
-        except _errors() as error:
+            result = self.session.run(batch, PATIENCE * (1 + minutes))
+            return _checked_embeddings(result, len(batch))
+        except (ValueError, EOFError) as error:
             why = " ".join(str(error).split())
-            if "Available memory" in why or "terminate" in why:
-                why = f"more than {MOST_BYTES >> 30} GB or {clock.interval:.0f} s"
             raise ValueError(
                 f"the ONNX model cannot embed {len(batch)} x {60 * minutes / len(batch):.0f} s of audio "
                 f"({why[:200]}); shorten the recordings, or use the run folder that it was exported from"
             ) from None
-        finally:
-            clock.cancel()
 
 
 def _checked_embeddings(result: Any, count: int) -> np.ndarray:
@@ -197,7 +185,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
-    """Read a folder exported to ONNX; only shipped models are trusted.
+    """Read a folder exported to ONNX; shipped models and this user's own exports are trusted.
 
     Returns:
         (model, configuration, whole content of model.json), as from `model_folder.load_model`.
@@ -214,7 +202,8 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     cfg, described = read_described(folder)
     require("onnxruntime")
     try:
-        model = OnnxModel(str(path), trusted=path.parent.parent == ASSETS)
+        trusted = path.parent.parent == ASSETS or _note(sha256(path)).is_file()
+        model = OnnxModel(str(path), trusted)
     except _errors() as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} cannot be loaded ({reason}); export it again") from None

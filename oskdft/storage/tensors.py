@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from oskdft.storage.header import check_header
 from oskdft.utils.console import some
 from oskdft.utils.files import atomic
 
@@ -70,10 +71,17 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read named tensors.
 
     Raises:
-        ValueError: the file is damaged or no safetensors file.
+        ValueError: the file is damaged or no safetensors file, or numbers in it are not finite.
     """
     with _readable(path):
-        return load_file(path)
+        tensors = load_file(path)
+    _require_finite(tensors, str(path))
+    return tensors
+
+
+def _require_finite(tensors: dict[str, Tensor], name: str) -> None:
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"{name} holds weights that are not finite; train or get it again")
 
 
 def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
@@ -90,6 +98,7 @@ def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 def _readable(path: str | Path) -> Iterator[None]:
     """Turn the errors of reading safetensors into a ValueError that names the file."""
     try:
+        check_header(path)
         yield
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -143,14 +152,21 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], name: str) -> N
     Args:
         name: of their file, for the message.
     Raises:
-        ValueError: see `refuse_misfit`.
+        ValueError: see `refuse_misfit`; numbers of another kind than the module's, or not finite.
 
     >>> tensors = {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}
     >>> load_strictly(nn.Linear(1, 1), tensors, "model.safetensors")
     Traceback (most recent call last):
     ValueError: model.safetensors does not fit the model: missing bias; left over extra
     """
-    own = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    own = {key: tuple(tensor.shape) for key, tensor in state.items()}
     given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     refuse_misfit(own, given, name)
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() != state[key].is_floating_point():
+            raise ValueError(
+                f"{name}: {key} holds {tensor.dtype}, not {state[key].dtype}; get it again"
+            )
+    _require_finite(tensors, name)
     module.load_state_dict(tensors)

@@ -9,10 +9,10 @@ import yaml
 
 from oskdft import config
 from oskdft.config import Config
+from oskdft.utils.schema import yaml_file
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,()=+-]{0,60}")  # of a row, and so of a folder
 ENTRIES = {"profile", "changes", "rows", "seeds", "reference"}
-LARGEST = 1 << 20  # bytes of a grid file
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,10 @@ def read_grid(path: str | Path) -> Grid:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; give the YAML file of a grid")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path} has more than {LARGEST >> 20} MB; that is no grid")
+    tree = yaml_file(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         return _grid(tree if isinstance(tree, dict) else {})
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 
 

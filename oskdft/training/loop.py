@@ -23,7 +23,8 @@ from oskdft.speech import protocol
 from oskdft.training import optim
 from oskdft.training.meter import LOG_EVERY, Meter, gradient_norms
 from oskdft.training.run import Run
-from oskdft.utils.console import some
+from oskdft.utils.console import say, some
+from oskdft.utils.distributed import means_over_processes
 from oskdft.utils.named_code import is_named
 
 
@@ -48,6 +49,7 @@ class StageLoop:
         seed_all(cfg.seed, number, 0)
 
         # The model: from the teacher's first layers, from random weights, or from the stage before.
+        # With model.init a trained student replaces these weights below.
         if stage.start != "previous":
             model = new_model(cfg, run.teacher.encoder, from_scratch=stage.start == "scratch")
         if cfg.train.freeze_cnn:
@@ -71,6 +73,10 @@ class StageLoop:
         kd = losses.build_kd_loss(cfg.loss, cfg.switches, student_width, teacher_width)
         self.check_losses(sv, kd, (student_width, teacher_width))
         self.objective = Objective(model, sv, kd, stage)
+        if run.start and run.start.stage == number:
+            line = run.start.hand_over(self.objective, cfg, run.task.train.speakers)
+            if run.main:
+                say(line)
 
         # The optimiser.
         heads = [model.backend, self.objective.sv, self.objective.kd]
@@ -165,7 +171,7 @@ class StageLoop:
         self.wrapped_optimiser.step()
 
         # The log.
-        self.meter.add(figures, len(speaker) * accelerator.num_processes)
+        self.meter.add(figures, len(speaker))
         if (step + 1) % LOG_EVERY == 0 or (step + 1) % self.steps_per_epoch == 0:
             run.log({"stage": self.number, "step": step + 1, "epoch": epoch}, self.meter, rates)
 
@@ -192,7 +198,7 @@ class StageLoop:
             yield slice(first, first + size), alone
 
     def figures(self, parts: dict[str, Tensor], samples: int) -> dict[str, float]:
-        """Collect what the log shows of a step: the sum, each loss, and the accuracy.
+        """Collect what the log shows of a step: the sum, each loss, the accuracy; over all processes.
 
         ``kd_excess`` is the KD loss above its floor, the loss of a perfect student.
         """
@@ -206,7 +212,7 @@ class StageLoop:
         for name in ("sv", "embedding", "accuracy"):
             if name in parts:
                 figures[name] = parts[name].item()
-        return figures
+        return means_over_processes(figures, parts["loss"].device)
 
     def refuse_infinite(self, figures: dict[str, float], step: int, rows: list[int]) -> None:
         """Raise ValueError before a loss or gradient that is not finite spoils the weights."""

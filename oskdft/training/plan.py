@@ -10,6 +10,7 @@ import torch
 from oskdft.config import Config, consent
 from oskdft.method.strategies import stage_config, stages
 from oskdft.speech.dataset import loader
+from oskdft.training.average import check_average
 from oskdft.training.loop import StageLoop
 from oskdft.training.run import Run, check_cnn
 from oskdft.utils.process import Interrupts
@@ -32,6 +33,7 @@ def plan(cfg: Config, full_check: bool = False) -> dict:
     consent(cfg)
     steps_of = stages(cfg)
     check_cnn(cfg, steps_of)
+    check_average(cfg, steps_of[-1])
     with (
         tempfile.TemporaryDirectory(prefix="oskdft-") as folder,
         Interrupts() as interrupts,

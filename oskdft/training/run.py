@@ -1,28 +1,36 @@
 """A training run: the run folder, the accelerator, the task and the teacher, shared by all stages."""
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from transformers import PretrainedConfig
 
 from oskdft.config import READ_KD_LAYERS, SAMPLE_RATE, Config
 from oskdft.method.encoder import least_samples
 from oskdft.method.model import device_of
-from oskdft.method.strategies import Stage
+from oskdft.method.strategies import Stage, stages
 from oskdft.method.student import check_init_layers
 from oskdft.method.teacher import Teacher
 from oskdft.speech import protocol
 from oskdft.speech.corpora.catalogue import find_root
 from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
-from oskdft.training import run_folder
+from oskdft.training import run_folder, tracker
 from oskdft.training.meter import Meter
+from oskdft.training.start import find, load_start
 from oskdft.training.validation import require_heard
+from oskdft.utils.distributed import means_over_processes, shared
 from oskdft.utils.process import Interrupts
+
+# A process waits for the others at most that long. The longest work between two exchanges is a share of a
+# validation, at most VoxCeleb1 as a whole (352 hours of speech). Launchers end the others when one dies.
+PATIENCE = timedelta(hours=3)
 
 
 class Run:
@@ -30,8 +38,9 @@ class Run:
 
     Attributes:
         task: speakers and trials (`protocol.Task`). teacher: of the next stage.
+        start: the trained student that a stage starts from, or None.
         rows: of metrics.csv. validations: development EERs, in order.
-        main: whether this process writes the folder.
+        main: whether this process writes the folder. share: divides work among the processes.
     """
 
     def __init__(
@@ -47,23 +56,27 @@ class Run:
         device = device_of(cfg.device)
         if device.index is not None:
             torch.cuda.set_device(device)  # Accelerate takes the current one
+        # Whatever can be missing is looked for before anything is computed.
+        require_everything(cfg, with_teacher=teacher is None)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",  # so that processes meet without a GPU too
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
-            log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
+            log_with=tracker.chosen(cfg.train.tracker),
             project_dir=self.out,
             # masked frames or dropped layers leave parameters without gradient in some steps
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
         )
         self.main = self.accelerator.is_main_process
+        self.share = partial(shared, interrupts=interrupts)
         world = self.accelerator.num_processes
         if cfg.train.batch % (world * cfg.train.accumulate):
             parts = f" in {cfg.train.accumulate} parts" if cfg.train.accumulate > 1 else ""
             raise ValueError(
                 f"train.batch is {cfg.train.batch} over {world} processes{parts}; choose a multiple"
             )
-        # Whatever can be missing is looked for before anything is computed.
-        require_everything(cfg, with_teacher=teacher is None)
         if cfg.train.compile:
             require_compiler(self.accelerator.device)
         self.task = protocol.prepare(cfg)
@@ -71,12 +84,22 @@ class Run:
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
         _check_crops(cfg, self.teacher.encoder.config)
         require_heard(cfg, self.task, full_check)
+        self.start = load_start(cfg, stages(cfg), self.teacher.encoder.config)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []
         self.validations: list[dict] = []
         self.began = time.monotonic()
-        self.accelerator.init_trackers("tensorboard")
+
+    def start_tracker(self) -> None:
+        """Start the tracker that ``train.tracker`` names; a plan starts none."""
+        name = tracker.chosen(self.cfg.train.tracker)
+        if name == "tensorboard":
+            self.accelerator.init_trackers(name)  # a folder of that name in the run folder
+        elif name:
+            own = {"wandb": {"name": self.out.name, "dir": str(self.out)}}
+            own["mlflow"] = {"run_name": self.out.name}
+            self.accelerator.init_trackers(tracker.PROJECT, tracker.recipe(self.cfg), own)
 
     def go_on(self, state: dict) -> None:
         """Continue the log and the clock of an interrupted run."""
@@ -84,11 +107,33 @@ class Run:
         self.began -= state["seconds"]
 
     def log(self, position: dict, meter: Meter, rates: dict[str, float]) -> None:
-        """Add a row of metrics.csv: position, means of the meter, learning rates."""
-        row = position | meter.read() | {f"lr_{name}": rate for name, rate in rates.items()}
+        """Add a row of metrics.csv: position, means of the meter, learning rates.
+
+        The speed is that of all processes together, the share of waiting their mean.
+        """
+        row = position | meter.read()
+        clock = {name: row[name] for name in ("utterances_per_s", "waiting_for_data")}
+        row |= means_over_processes(clock, self.accelerator.device)
+        row["utterances_per_s"] *= self.accelerator.num_processes
+        row |= {f"lr_{name}": rate for name, rate in rates.items()}
         self.rows.append(row)
-        tracked = {name: value for name, value in row.items() if name not in ("stage", "step")}
-        self.accelerator.log(tracked, position["step"])
+        self._track(position, row)
+
+    def add_validation(self, position: dict, rates: dict[str, float]) -> None:
+        """Add the rates of a validation to the log."""
+        self.validations.append(position | rates)
+        self._track(position, rates)
+
+    def _track(self, position: dict, figures: dict[str, float]) -> None:
+        """Log figures with the number of updates since the start of the run."""
+        stage, step = position["stage"], position["step"]
+        before = {row["stage"]: row["step"] for row in self.rows if row["stage"] < stage}
+        kept = {name: value for name, value in figures.items() if name not in ("stage", "step")}
+        self.accelerator.log(kept, sum(before.values()) + step)
+
+    def together(self) -> AbstractContextManager:
+        """Hold signals where several processes must act alike; one process alone may stop at any time."""
+        return self.interrupts.held() if self.accelerator.num_processes > 1 else nullcontext()
 
     def seconds(self) -> float:
         """Return the training time so far [s], without interruptions."""
@@ -115,7 +160,7 @@ def _check_crops(cfg: Config, encoder: PretrainedConfig) -> None:
     span = encoder.mask_time_length if encoder.apply_spec_augment and encoder.mask_time_prob else 1
     for name, seconds, frames in (
         ("data.crop_s", cfg.data.crop_s, span),
-        ("eval.crop_s", cfg.eval.crop_s, 1),
+        ("eval.crop_s", cfg.eval.crop_s, 2),  # a deviation over time
     ):
         least = least_samples(encoder, frames)
         if round(seconds * SAMPLE_RATE) < least:
@@ -149,14 +194,14 @@ def require_compiler(device: torch.device) -> None:
 
 
 def require_everything(cfg: Config, with_teacher: bool = True) -> None:
-    """Refuse a run at its start when weights, corpora, noise, rooms or a needed list are absent.
+    """Refuse a run at its start when weights, corpora, noise, rooms, a needed list or a tracker are absent.
 
     Files are looked for, not read: a corpus may hold a million.
 
     Args:
         with_teacher: whether the teacher's weights are needed.
     Raises:
-        FileNotFoundError, ValueError: what is missing, all of it in one line.
+        FileNotFoundError, ValueError, ImportError: what is missing, all of it in one line.
 
     >>> from oskdft.config import load
     >>> require_everything(load("smoke"))
@@ -167,12 +212,15 @@ def require_everything(cfg: Config, with_teacher: bool = True) -> None:
     def look(search: Callable[[], object]) -> object:
         try:
             return search()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             found.append(error)
         return None
 
+    look(lambda: tracker.chosen(cfg.train.tracker))
     if with_teacher:
         look(lambda: find_weights(cfg.model.teacher))
+    if cfg.model.init:
+        look(lambda: find(cfg.model.init))
     root = look(lambda: find_root(data.corpus, data.root, "data.root"))
     if protocol.uses_kd_corpus(cfg):
         look(lambda: find_root(data.kd_corpus, data.kd_root, "data.kd_root"))

@@ -76,11 +76,17 @@ def tidy(out: Path) -> None:
             weights.unlink()
 
 
-def check_space(out: Path, model: nn.Module, objective: nn.Module) -> None:
-    """Raise OSError if the disk has no room for the states and models of the run."""
+def check_space(out: Path, model: nn.Module, objective: nn.Module, averaged: int = 0) -> None:
+    """Raise OSError if the disk has no room for the states and models of the run.
+
+    Args:
+        averaged: epochs whose weights are kept to be averaged (`average.keep_weights`).
+    """
     trained = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
-    state = sum(t.nbytes for t in objective.state_dict().values()) + 2 * trained  # Adam's moments
-    need = (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
+    weights = sum(t.nbytes for t in objective.state_dict().values())
+    state = weights + 2 * trained  # Adam's moments
+    kept = (averaged + 2) * weights if averaged else 0  # one being written, and the average
+    need = kept + (KEPT + 1) * state + MODELS * sum(t.nbytes for t in model.state_dict().values())
     there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     fix = "free some space and go on with --resume, or choose another --out"
     check_room(out, need - there, "the run needs", fix)

@@ -5,18 +5,20 @@ together or not at all.
 """
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from oskdft.method.model import SpeakerModel
+from oskdft.method.strategies import stages
 from oskdft.speech.dataset import loader
 from oskdft.storage.model_folder import save_model
 from oskdft.training import run_folder
+from oskdft.training.average import keep_weights
 from oskdft.training.loop import StageLoop
-from oskdft.training.validation import Best
+from oskdft.training.start import save_heads
+from oskdft.training.validation import Best, shown
 from oskdft.utils.console import progress, say
 from oskdft.utils.distributed import any_process
 from oskdft.utils.process import explained
@@ -43,7 +45,9 @@ class StageRun:
 
     def __init__(self, loop: StageLoop) -> None:
         self.loop, self.run, self.cfg = loop, loop.run, loop.cfg
-        self.best = Best(loop.cfg, loop.run.task, loop.run.validations, loop.number)
+        self.best = Best(loop.cfg, loop.run.task, loop.run.validations, loop.number, loop.run.share)
+        last = loop.stage == stages(loop.cfg)[-1]
+        self.averaged = loop.cfg.train.average if last else 0  # epochs
         self.done = 0  # steps
 
     def through(self, state: dict | None) -> SpeakerModel:
@@ -53,7 +57,7 @@ class StageRun:
             self.done = state["step"]
             run_folder.restore(state, loop.objective, loop.optimiser)
         if run.main:
-            run_folder.check_space(run.out, loop.model, loop.objective)
+            run_folder.check_space(run.out, loop.model, loop.objective, self.averaged)
         loop.prepare()
         batches = loader(
             loop.data,
@@ -66,10 +70,8 @@ class StageRun:
         )
         loop.meter.reset(state["window"] if state else None)
         advice = f"the last good state is in {run.out}/checkpoints; go on with --resume"
-        # With several processes a signal waits until all of them have been asked.
-        together = run.interrupts.held() if accelerator.num_processes > 1 else nullcontext()
         try:
-            with explained(advice), together:
+            with explained(advice), run.together():
                 self.train(batches)
         except (KeyboardInterrupt, SystemExit):
             if run.main:
@@ -120,23 +122,24 @@ class StageRun:
         due = on_schedule and (stage.sv or stage.embedding_kd)
         if any(position.items() <= entry.items() for entry in run.validations[-1:]):
             due = False
-        rates = None
-        if due and run.main:
-            rates = run.interrupts.unless_stopped(lambda: self.best.measure(loop.model))
+        if due:  # a signal ends it; a resumed run validates again
+            rates = broadcast_object_list([self.best.measure(loop.model)])[0]
+            if run.main:
+                say(shown(rates))
 
         # Checkpoints. No signal may come between the log entry and the files.
         with run.interrupts.held():
             if due:
-                rates = broadcast_object_list([rates])[0]
-                if rates is None:
-                    run.interrupts.stop()  # a resumed run validates again
-                run.validations.append(position | rates)
+                run.add_validation(position, rates)
                 loop.objective.train()
             if due and run.main and self.best.stale() == 0:
                 run.lock.check()
                 speakers = run.task.train.speakers
+                save_heads(run.out / "best", loop.objective)
                 save_model(run.out / "best", loop.model, self.cfg, speakers, run.validations[-1])
             if run.main:
+                if self.averaged:
+                    keep_weights(run.out, step, loop.objective, self.averaged)
                 self.save(step)
         self.stop_together()
         loop.meter.reset()  # validating and saving is not waiting for data

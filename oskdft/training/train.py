@@ -1,28 +1,32 @@
 """A training run: the stages of a strategy, one after the other, into one run folder.
 
-A run folder holds config.yaml, metrics.csv, checkpoints/, best/, last/ and report.json. All chance in
-a step depends on (seed, stage, step) alone, so a resumed run equals an uninterrupted one. SIGTERM and
-Ctrl-C save the state between two steps, the same two in every process; after any other end a resumed
-run continues from the last epoch. Scale-out is Accelerate's.
+A run folder holds config.yaml, metrics.csv, checkpoints/, best/, last/, report.json, and with
+train.average average/. All chance in a step depends on (seed, stage, step) alone, so a resumed run equals
+an uninterrupted one. SIGTERM and Ctrl-C save the state between two steps, the same two in every process;
+after any other end a resumed run continues from the last epoch. Scale-out is Accelerate's.
 """
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from oskdft.config import Config, consent, to_dict
+from oskdft.config import Config, consent, load, to_dict
 from oskdft.evaluation.calibration import calibration
-from oskdft.method.model import SpeakerModel
 from oskdft.method.strategies import Stage, stage_config, stages
 from oskdft.method.teacher import Teacher, TunedTeacher
 from oskdft.storage.model_folder import annotate, load_model, save_model
-from oskdft.training import run_folder
+from oskdft.storage.tensors import load_strictly
+from oskdft.training import average, run_folder
+from oskdft.training.average import check_average
 from oskdft.training.loop import StageLoop
 from oskdft.training.meter import bottleneck
 from oskdft.training.run import Run, check_cnn
 from oskdft.training.stage import run_stage
+from oskdft.training.start import save_heads
+from oskdft.training.validation import Best
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import write_json
@@ -42,7 +46,8 @@ def train(
 
     Args:
         cfg: the whole configuration.
-        out: a new folder; with ``resume`` the folder of an interrupted run of the same configuration.
+        out: a new folder; with ``resume`` the folder of an interrupted run of the same configuration;
+            ``model.init`` need not be named again.
         teacher: ``cfg.model.teacher``, if it is loaded already.
         full_check: decode every recording before the first step, not only those of the validations.
     Raises:
@@ -53,8 +58,12 @@ def train(
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
     consent(cfg)
+    if resume and not cfg.model.init and (Path(out) / "config.yaml").is_file():
+        stored = load(str(Path(out) / "config.yaml"))
+        cfg = replace(cfg, model=replace(cfg.model, init=stored.model.init))
     plan = stages(cfg)
     check_cnn(cfg, plan)
+    check_average(cfg, plan[-1])
     with (
         Interrupts() as interrupts,
         closing(Run(cfg, Path(out), resume, teacher, interrupts, full_check)) as run,
@@ -67,6 +76,7 @@ def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
     cfg, model = run.cfg, None
     if state:
         run.go_on(state)
+    run.start_tracker()
     for number, stage in enumerate(plan):
         staged = stage_config(cfg, stage, run.teacher.encoder.config.num_hidden_layers)
         if state and number < state["stage"]:  # finished before the interruption
@@ -78,23 +88,33 @@ def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
             save_model(run.out / f"stage{number}", model, staged, run.task.train.speakers, {})
         if stage.becomes_teacher:
             run.teacher = TunedTeacher(model)
-    return _finish(run, model, staged) if run.main else {}
+    with run.together():
+        return _finish(run, loop)
 
 
-def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
-    """Write last/, best/ with their calibration, and report.json; returns the report."""
-    last, best = run.out / "last", run.out / "best"
-    save_model(last, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
-    if not (best / "model.json").is_file():
-        save_model(best, model, cfg, run.task.train.speakers, {"step": run.rows[-1]["step"]})
-    fitted = {}  # by step: the last model is often the best
-    for folder in (last, best):
+def _finish(run: Run, loop: StageLoop) -> dict:
+    """Write the models with their calibration, and report.json; returns the report of the first process."""
+    model, cfg = loop.model, loop.cfg
+    folders = [run.out / "last", run.out / "best"] + [run.out / "average"] * bool(cfg.train.average)
+    if run.main:
+        _save_models(run, loop)
+    run.accelerator.wait_for_everyone()  # all processes read what the first has written
+    fitted = {}  # the last model is often the best
+    for folder in folders:
         loaded, _, described = load_model(folder)
-        if described["step"] not in fitted:
-            fitted[described["step"]] = calibration(loaded, run.task, cfg)
-        calibrated, domain = fitted[described["step"]]
-        annotate(folder, {"calibration": calibrated})
-        domain.save(folder)
+        weights = described["step"], "averaged_steps" in described
+        if weights not in fitted:
+            loaded = loaded.to(run.accelerator.device)
+            fitted[weights] = calibration(loaded, run.task, cfg, run.share)
+        calibrated, domain = fitted[weights]
+        facts = {"calibration": calibrated}
+        if folder.name == "average":
+            facts |= Best(cfg, run.task, [], loop.number, run.share).measure(loaded)
+        if run.main:
+            annotate(folder, facts)
+            domain.save(folder)
+    if not run.main:
+        return {}
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))
     if run.seconds() >= WORTH_TUNING_S:
         say(bottleneck(waited, cfg.data.workers))
@@ -109,6 +129,28 @@ def _finish(run: Run, model: SpeakerModel, cfg: Config) -> dict:
         "waiting_for_data": waited,
         "parameters": sum(p.numel() for p in model.parameters()),
     } | provenance.facts()
+    if run.start:
+        report["init"] = {"model": run.start.name, "sha256": run.start.sha256}
+    if cfg.train.average:
+        rates = {name: rate for name, rate in facts.items() if name.endswith("_eer")}
+        report["average"] = {"steps": described["averaged_steps"]} | rates
     write_json(run.out / "report.json", report)
     run.accelerator.end_training()
     return report
+
+
+def _save_models(run: Run, loop: StageLoop) -> None:
+    """Write last/, best/ where no validation has written it, and average/, whose weights ``loop`` has then."""
+    facts, speakers = {"step": run.rows[-1]["step"]}, run.task.train.speakers
+    folders = [run.out / "last"]
+    if not (run.out / "best" / "model.json").is_file():
+        folders.append(run.out / "best")
+    for folder in folders:
+        save_heads(folder, loop.objective)
+        save_model(folder, loop.model, loop.cfg, speakers, facts)
+    if loop.cfg.train.average:
+        files = average.kept_weights(run.out)
+        load_strictly(loop.objective, average.mean_of(files), "the average")
+        facts |= {"averaged_steps": [average.step_of(file) for file in files]}
+        save_heads(run.out / "average", loop.objective)
+        save_model(run.out / "average", loop.model, loop.cfg, speakers, facts)

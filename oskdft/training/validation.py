@@ -8,12 +8,11 @@ import numpy as np
 from oskdft.config import Config
 from oskdft.evaluation import metrics
 from oskdft.evaluation.calibration import a_sample
-from oskdft.evaluation.embedding import embed_and_score
+from oskdft.evaluation.embedding import Share, alone, embed_and_score
 from oskdft.method.model import SpeakerModel
 from oskdft.speech import quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.protocol import Task
-from oskdft.utils.console import say
 
 
 def require_heard(cfg: Config, task: Task, full: bool = False) -> None:
@@ -51,11 +50,13 @@ class Best:
 
     Args:
         cfg, task: of the run. log: all validations of the run so far; the caller appends to it.
-        stage: number of the stage.
+        stage: number of the stage. share: divides the recordings among the processes of the run.
     """
 
-    def __init__(self, cfg: Config, task: Task, log: list[dict], stage: int) -> None:
-        self.cfg, self.task, self.log, self.stage = cfg, task, log, stage
+    def __init__(
+        self, cfg: Config, task: Task, log: list[dict], stage: int, share: Share = alone
+    ) -> None:
+        self.cfg, self.task, self.log, self.stage, self.share = cfg, task, log, stage, share
         self.key = "oracle_eer" if cfg.switches.checkpoint == "oracle" else "dev_eer"
         if self.key == "oracle_eer" and task.test_trials is None:
             raise ValueError(
@@ -63,14 +64,14 @@ class Best:
             )
 
     def measure(self, model: SpeakerModel) -> dict[str, float]:
-        """Compute the EER on the development trials, and on the test trials if they choose."""
+        """Compute the EER on the development trials, and on the test trials if they choose.
+
+        Every process calls this.
+        """
         model.eval()
         rates = {"dev_eer": self._eer(model, self.task.dev_trials, self.task.dev.root)}
         if self.key == "oracle_eer":
             rates["oracle_eer"] = self._eer(model, self.task.test_trials, self.task.test_root)
-        whose = {"dev_eer": "development", "oracle_eer": "test"}
-        found = ", ".join(f"{100 * rate:.2f} % ({whose[name]})" for name, rate in rates.items())
-        say(f"EER {found}")
         return rates
 
     def stale(self) -> int:
@@ -79,7 +80,16 @@ class Best:
         return len(rates) - 1 - int(np.argmin(rates)) if rates else 0
 
     def _eer(self, model: SpeakerModel, trials: Trials, root: Path) -> float:
-        scores = embed_and_score(
-            model, trials, root, replace(self.cfg, eval=replace(self.cfg.eval, tta="full"))
-        )
+        cfg = replace(self.cfg, eval=replace(self.cfg.eval, tta="full"))
+        scores = embed_and_score(model, trials, root, cfg, self.share)
         return metrics.eer(scores["full"], trials.label)[0]
+
+
+def shown(rates: dict[str, float]) -> str:
+    """The rates of a validation as a line.
+
+    >>> shown({"dev_eer": 0.05, "oracle_eer": 0.1})
+    'EER 5.00 % (development), 10.00 % (test)'
+    """
+    whose = {"dev_eer": "development", "oracle_eer": "test"}
+    return "EER " + ", ".join(f"{100 * rate:.2f} % ({whose[name]})" for name, rate in rates.items())

@@ -4,10 +4,18 @@ Gradients are averaged over processes. A mean over the global batch therefore ne
 averaged, and batch normalisation needs global statistics (torch's SyncBatchNorm has no CPU back-end).
 """
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.nn.functional import all_reduce
+
+from oskdft.utils.process import Interrupts
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def world() -> int:
@@ -30,6 +38,56 @@ def mean_over_processes(value: Tensor) -> Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value / world()
+
+
+def means_over_processes(figures: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Average figures of the same names over the processes; every process must call this.
+
+    >>> means_over_processes({"loss": 2.0}, torch.device("cpu"))
+    {'loss': 2.0}
+    """
+    values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+    return dict(zip(figures, mean_over_processes(values).tolist(), strict=True))
+
+
+def shared(items: Sequence[T], work: Callable[[Sequence[T]], R], interrupts: Interrupts) -> list[R]:
+    """Share work among the processes; every process must call this, and receives the same.
+
+    Process r works on items r, r + world, ... A signal to one process, or an error in one, ends the
+    work of all: the processes go on alike or not at all.
+
+    Args:
+        items: the same in all processes.
+        work: from some of the items to their result, not None.
+        interrupts: of the run.
+    Returns:
+        the results of all processes, in their order.
+    Raises:
+        ValueError: the error of another process.
+        SystemExit, KeyboardInterrupt: a signal to any process.
+
+    >>> with Interrupts() as interrupts:
+    ...     shared([1, 2], sum, interrupts)
+    [3]
+    """
+    if world() == 1:
+        return [work(items)]
+    own, error = None, None
+    with interrupts.held():  # no signal may come between the exchanges
+        try:
+            mine = items[dist.get_rank() :: world()]
+            own = interrupts.unless_stopped(lambda: work(mine))
+        except Exception as failure:  # whatever it is: the other processes wait for this one
+            error = failure
+        outcomes: list = [None] * world()
+        dist.all_gather_object(outcomes, (own, str(error) if error else ""))
+        if error:
+            raise error
+        if failed := next((text for _, text in outcomes if text), ""):
+            raise ValueError(failed)
+        if any(result is None for result, _ in outcomes):
+            interrupts.stop()
+    return [result for result, _ in outcomes]
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

@@ -12,18 +12,99 @@ import yaml
 
 from oskdft.utils.named_code import NamedCode, is_named
 
+MOST_BYTES = 1 << 20  # of a YAML file
+DEEPEST = 20  # levels of maps and lists
+LONGEST_NAME = 100  # characters
+
 
 def read_yaml(cls: type, path: Path) -> Any:
     """Build a dataclass from a YAML file; every error is one line that names the file."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also not UTF-8, nested too deep
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not valid YAML ({reason}); correct it there") from None
+    tree = yaml_file(path) or {}
     try:
         return build(cls, tree)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
+
+
+def yaml_file(path: Path) -> Any:
+    """`plain_yaml` of a file.
+
+    Raises:
+        ValueError: too large, not UTF-8, or see `plain_yaml`; names the file.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES >> 20} MB; that is no configuration")
+    try:
+        return plain_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} is not valid YAML ({reason}); correct it there") from None
+
+
+def plain_yaml(text: str) -> Any:
+    """Values of a YAML text: maps, lists, text, numbers, true, false and null.
+
+    Aliases and merges, with which a short text stands for a huge value, tags, which ask for other types,
+    and keys that occur twice are refused; a date is text.
+
+    Raises:
+        ValueError: no YAML, or one of these; one line.
+
+    >>> plain_yaml("train: {lr: 0.1}"), plain_yaml("2024-05-01")
+    ({'train': {'lr': 0.1}}, '2024-05-01')
+    >>> plain_yaml("[&a [], *a]")
+    Traceback (most recent call last):
+    ValueError: & and * give a value a name; write the value out
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, _Plain):
+            if getattr(event, "anchor", None):
+                raise ValueError("& and * give a value a name; write the value out")
+            if getattr(event, "tag", None) and event.tag != "!":  # "!": a text in quotes
+                raise ValueError(f"{shown(event.tag)} names a type; write the value alone")
+            if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
+                raise ValueError("<< merges maps; write the entries out")
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > DEEPEST:
+                raise ValueError(f"it is nested more than {DEEPEST} times")
+        return yaml.load(text, _Plain)  # a safe loader, made below
+    except (yaml.YAMLError, RecursionError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads dates as text, and refuses a map with the same key twice."""
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise ValueError(f"a key occurs twice among {shown(list(found))}")
+        return found
+
+
+def require_name(name: str, what: str) -> None:
+    """Refuse a name that would lead out of a folder, where it is used as the name of a file.
+
+    Raises:
+        ValueError: empty, long, hidden, with a slash or with characters that are not printed.
+
+    >>> require_name("../x", "name")
+    Traceback (most recent call last):
+    ValueError: name is '../x'; write letters, digits, - and _
+    """
+    if not (0 < len(name) <= LONGEST_NAME and name.isprintable()) or (
+        name.startswith(".") or "/" in name or "\\" in name
+    ):
+        raise ValueError(f"{what} is {shown(name)}; write letters, digits, - and _")
 
 
 def build(cls: type, tree: Any, prefix: str = "") -> Any:

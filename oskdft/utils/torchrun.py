@@ -5,7 +5,7 @@ Without torchrun there is one process, and torch is not imported.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -76,13 +76,16 @@ def together() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def share() -> tuple[int, int]:
-    """Number of this process and of all processes that have met in `together`; (0, 1) elsewhere.
+def shared(items: Sequence, work: Callable[[Sequence], T]) -> list[T] | None:
+    """Share work among the processes that have met in `together`: process r does items r, r + world, ...
 
-    >>> share()
-    (0, 1)
+    Returns:
+        the results of all processes, by rank, in the first process; None in the others.
+
+    >>> shared([1, 2], sum)
+    [3]
     """
-    return (rank(), world()) if _joined else (0, 1)
+    return gathered(work(items[rank() :: world()] if _joined else items))
 
 
 def gathered(part: T) -> list[T] | None:

@@ -9,6 +9,8 @@ import pytest
 
 from browser.lab import ROOT, Notebook, Watched, jupyterlab
 
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 SIZE = {"width": 1280, "height": 720}  # a projector
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -20,13 +22,11 @@ QUIET = (
 @pytest.fixture(scope="package")
 def chromium() -> Iterator:
     """The browser; package scope, because Playwright's event loop must not outlive these tests."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
+    if PROGRAM is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=PROGRAM, args=QUIET)
         yield browser
         browser.close()
 

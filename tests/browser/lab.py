@@ -22,9 +22,6 @@ WAIT_MS = 30_000  # for anything on a page
 RUN_MS = 240_000  # for all cells of a notebook
 REST_MS = 400  # until a picture counts as the last of several drawings
 
-# Nothing depends on these; JupyterLab has no such errors.
-HARMLESS = (r"https://cdn\.jsdelivr\.net/npm/@fortawesome/",)  # Voila, offline: icons from the net
-
 PANEL = ".widget-vbox:has(> .widget-html style)"  # `oskdft.lessons.widgets.parts.Panel`
 LINES = "[role=status], [role=alert]"
 CONTROLS = (
@@ -162,9 +159,8 @@ class Watched:
         self.page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
 
     def _console(self, message: Any) -> None:
-        text = f"{message.text} ({message.location.get('url', '')})"
-        if message.type == "error" and not any(re.search(known, text) for known in HARMLESS):
-            self.errors.append(text)
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     @property
     def widget(self) -> Any:
@@ -183,7 +179,7 @@ class Watched:
 
     def changes(self, part: str, before: str) -> None:
         """Wait until the line that contains ``part`` is another than ``before``."""
-        self._eventually(
+        self.eventually(
             """([lines, part, before]) => [...document.querySelectorAll(lines)]
                 .some(line => line.innerText.includes(part) && line.innerText !== before)""",
             [LINES, part, before],
@@ -198,7 +194,7 @@ class Watched:
 
     def redraws(self, before: str) -> None:
         """Wait until the picture is another than ``before`` and has arrived."""
-        self._eventually(
+        self.eventually(
             """([panel, before]) => [...document.querySelectorAll(panel + ' img')]
                 .some(i => i.offsetParent && i.src !== before && i.complete && i.naturalWidth)""",
             [PANEL, before],
@@ -259,7 +255,7 @@ class Watched:
         sound.evaluate("a => new Promise(go => a.duration ? go() : a.onloadedmetadata = go)")
         if sound.evaluate("a => a.paused && !a.currentTime"):
             sound.click(position={"x": 20, "y": 20})
-        self._eventually(
+        self.eventually(
             """title => [...document.querySelectorAll('audio')]
                 .some(a => a.title === title && a.src && a.currentTime > 0)""",
             title,
@@ -286,7 +282,7 @@ class Watched:
             self.page.keyboard.press("Tab")
         return self.widget.evaluate(FOCUSED, CONTROLS)
 
-    def _eventually(self, question: str, argument: object) -> None:
+    def eventually(self, question: str, argument: object) -> None:
         self.page.wait_for_function(question, arg=argument, timeout=WAIT_MS)
 
 

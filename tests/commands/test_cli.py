@@ -1,6 +1,9 @@
 """The command: what is on stdout, what on stderr, and the exit code."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from oskdft import __version__, config
 from oskdft.commands import cli
 from oskdft.method import strategies
+from oskdft.speech import audio
 from oskdft.utils import provenance
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "F9_sizes_and_times.json"
@@ -65,6 +69,33 @@ def test_brackets_of_help_texts_appear(oskdft):
 
 def test_version(oskdft):
     assert oskdft("--version") == (0, f"oskdft {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [("data", "check", "folder", "--full", "--root"), ("library",)])
+def test_names_are_read_in_the_locale_of_a_batch_system(tmp_path, words):
+    """LC_ALL=C, and Python's two ways around it turned off: names of files would be ASCII."""
+    root = tmp_path / "Zoë"
+    names = [f"鳥/{number}.wav" for number in "äb"]
+    for name in names:
+        audio.write(root / name, np.random.default_rng(0).normal(0, 0.1, 16_000))
+    (root / "list.txt").write_text(f"1 {names[0]} {names[1]}\n", encoding="utf-8")
+    code = (
+        "import os\nfrom oskdft.speech import audio\nfor at, _, names in os.walk(os.sys.argv[1]):\n"
+    )
+    code += (
+        "    for name in names:\n        name[-3:] == 'wav' and print(audio.info(at + '/' + name))"
+    )
+    start = ["-c", code] if words == ("library",) else ["-m", "oskdft", *words]
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, *start, str(root)]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    said = done.stdout.decode()
+    assert done.returncode == 0, said + done.stderr.decode()
+    if words == ("library",):
+        assert said.count("samples=16000") == 2
+    else:
+        assert "1 speakers, 2 utterances" in said and "Zoë" in said and "1 trials, all" in said
 
 
 def test_config_prints_every_setting(oskdft):

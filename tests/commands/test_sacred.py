@@ -48,7 +48,8 @@ FILES = {
 READS = {
     ("config", "profile"), ("pretrain", "config"), ("train", "profile"), ("import", "source"),
     ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"), ("evaluate", "root"),
-    ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"), ("embed", "files"),
+    ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"),
+    ("embed", "files"),
     ("embed", "root"), ("embed", "listed"), ("embed", "scp"), ("embed", "model"), ("verify", "a"),
     ("verify", "b"), ("verify", "model"), ("sweep", "grid"), ("sweep", "folder"),
     ("reproduce", "profile"), ("export", "model"), ("data check", "root"), ("data pack", "root"),
@@ -86,7 +87,7 @@ def here(tmp_path, monkeypatch):
     """Speech, a list and a grid, as inputs of the commands."""
     rng = np.random.default_rng(0)
     for name in "abc":
-        audio.write(tmp_path / f"root/{name}.wav", 0.1 * rng.standard_normal(16_000))
+        audio.write(tmp_path / f"speech/{name}.wav", 0.1 * rng.standard_normal(16_000))
     (tmp_path / "trials.txt").write_text("1 a.wav b.wav\n0 a.wav c.wav\n")
     (tmp_path / "grid.yaml").write_text(GRID)
     monkeypatch.chdir(tmp_path)
@@ -127,7 +128,7 @@ def test_what_was_there_stays_and_is_named(key, kind, here, monkeypatch, capfd):
             Path(f"{stem}{suffix}").write_bytes(PRECIOUS)
     before = tree(here)
     words = WRITES[key].format(
-        target=target, root=here / "root", trials=here / "trials.txt", grid=here / "grid.yaml",
+        target=target, root=here / "speech", trials=here / "trials.txt", grid=here / "grid.yaml",
         sweep=EVIDENCE / "strategies", stem=stem, new=here / "new",
     )  # fmt: skip
     line = refused(monkeypatch, capfd, words.split())
@@ -139,20 +140,20 @@ def test_an_input_named_as_output_survives(here, monkeypatch, capfd):
     """The faults that were found: a recording and a list were replaced."""
     before = tree(here)
     for words in (
-        f"embed {here}/root/b.wav --out {here}/root/a.wav",
-        f"evaluate --trials {here}/trials.txt --root {here}/root --scores {here}/trials.txt",
+        f"embed {here}/speech/b.wav --out {here}/speech/a.wav",
+        f"evaluate --trials {here}/trials.txt --root {here}/speech --scores {here}/trials.txt",
         f"sweep {here}/grid.yaml --out {here}",
         f"export --to hf --out {here}",
-        f"data pack folder --root {here}/root --out {here}/root",
+        f"data pack folder --root {here}/speech --out {here}/speech",
     ):
         refused(monkeypatch, capfd, words.split())
         assert tree(here) == before, words
 
 
 def test_a_finished_output_is_not_replaced_by_the_same_command(here, monkeypatch, capfd):
-    score = load("classroom", quick=True).score(here / "root/a.wav", here / "root/b.wav")
+    score = load("classroom", quick=True).score(here / "speech/a.wav", here / "speech/b.wav")
     assert -1 <= score <= 1
-    words = f"embed {here}/root/a.wav --out {here}/once.npz".split()
+    words = f"embed {here}/speech/a.wav --out {here}/once.npz".split()
     monkeypatch.setattr(sys, "argv", ["oskdft", *words])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -99,8 +99,8 @@ def test_recordings_are_read_while_the_model_computes(recordings, monkeypatch):
     """The model answers for a batch when the next one has been read; without that it waits in vain."""
     paths, read = [recordings / f"s0/{n}.wav" for n in range(3)], threading.Semaphore(0)
 
-    def read_and_tell(path, channel, original=audio.read):
-        wave = original(path, channel=channel)
+    def read_and_tell(path, original=audio.read, **chosen):
+        wave = original(path, **chosen)
         read.release()
         return wave
 

@@ -210,6 +210,12 @@ def test_a_small_site_builds_offline_with_formulas_and_launch_buttons(site, tmp_
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?:", notes)
 
 
+def test_the_page_in_the_browser_opens_in_the_site(build, site, tmp_path):
+    assert "docs/app.md" in build.COPIED
+    assert site(build.OPENED) == (0, "")
+    assert '<iframe src="../app/index.html"' in (tmp_path / "html" / "index.html").read_text()
+
+
 def test_a_broken_link_anchor_or_image_fails_the_build(site):
     status, warnings = site("[x](lost.md) [x](other.md#astray) [x](#nowhere) ![x](gone.png)")
     assert status != 0

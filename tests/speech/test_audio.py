@@ -181,7 +181,7 @@ def bad_file(folder, kind):
 
 
 BAD = {
-    "flac": "cannot be read",
+    "flac": "cut off",
     "wav": "cut off",
     "ogg": "cut off",
     "mp3": "cut off",

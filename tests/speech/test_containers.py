@@ -32,7 +32,7 @@ SUBTYPES = {
     "MP3": ("MPEG_LAYER_III",),
 }
 CUT, MORE, SEVERAL = (
-    "is cut off|cannot be read",
+    "cut off|cannot be read",
     "goes on where|its header says|says .* and",
     "several",
 )

@@ -148,7 +148,7 @@ def folder_of(root: Path, kind: str = "") -> list[Path]:
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [("cut", "cut off|cannot be read"), ("nan", "NaN"), ("long", "at most 150 s")],
+    [("cut", "cut off|cannot be read"), ("nan", "NaN")],
 )
 def test_training_refuses_at_its_start_what_validation_cannot_embed(
     tmp_path, monkeypatch, kind, reason

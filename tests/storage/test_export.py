@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel
 from typer.testing import CliRunner
 
 import oskdft
@@ -20,7 +22,7 @@ from oskdft.evaluation.scoring import normalise
 from oskdft.method import encoder, model
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import read_trials
-from oskdft.storage import export, onnx_model, pretrained
+from oskdft.storage import export, hub, onnx_model, pretrained
 from oskdft.storage.model_folder import load_model, save_model
 
 RATE = config.SAMPLE_RATE
@@ -48,7 +50,172 @@ def test_safetensors_export_is_the_same_model_without_names(model_folder, export
     described = json.loads((exported["hf"] / "model.json").read_text())
     assert described["speakers"] == [] and described["training_speakers"] == 2
     files = {path.name for path in exported["hf"].iterdir()}
-    assert files == {"README.md", "encoder.json", "model.json", "model.safetensors"}
+    assert files == {"README.md", "encoder", "encoder.json", "model.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])  # pre-norm; positions in layer 1
+def test_plain_transformers_opens_the_encoder_of_an_export(family, tmp_path):
+    cfg = config.load("smoke").override({"model.teacher": f"tiny-random-{family}"})
+    made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher)).eval()
+    torch.nn.init.normal_(made.student.adapters[0].up.weight, std=0.3)
+    save_model(tmp_path / "model", made, cfg, [], {})
+    report = export.export(tmp_path / "model", "hf", tmp_path / "hf")
+    assert report["largest_difference"] <= 1e-5
+    assert {"encoder/config.json", "encoder/model.safetensors"} <= report["files"].keys()
+    for where, inner in ((tmp_path / "hf/encoder", ""), (tmp_path / "hf", "encoder")):
+        opened = AutoModel.from_pretrained(where, trust_remote_code=False, subfolder=inner).eval()
+        wave = torch.from_numpy(np.stack(noise(1.7, 1.7)))
+        with torch.no_grad():
+            output = opened(wave, output_hidden_states=True)
+            wanted = made.student(wave, distilled_rows=2)
+            verified = made.student(wave)
+        states = torch.stack([*output.hidden_states[:-1], output.last_hidden_state])
+        assert (states - wanted).abs().max() <= 1e-5 < (states - verified).abs().max()
+    settings = json.loads((tmp_path / "hf/encoder/config.json").read_text())
+    assert settings["model_type"] == family and str(tmp_path) not in json.dumps(settings)
+    with pytest.raises((ValueError, OSError)):  # the folder itself is no model of transformers
+        AutoModel.from_pretrained(tmp_path / "hf", trust_remote_code=False)
+
+
+PROGRAM = """
+import sys, numpy, torch
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("oskdft", "transformers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refused())
+program = torch.export.load(sys.argv[1]).module()
+waves = numpy.load(sys.argv[2])
+numpy.savez(sys.argv[3], **{name: program(torch.from_numpy(wave)) for name, wave in waves.items()})
+"""
+
+
+def test_a_torch_program_runs_without_this_package(model_folder, exported, tmp_path):
+    (short,), (long,) = noise(0.7), noise(2.9)
+    waves = {"short": short[None], "long": long[None]}
+    np.savez(tmp_path / "waves.npz", **waves)
+    places = exported["torch"] / "model.pt2", tmp_path / "waves.npz", tmp_path / "embeddings.npz"
+    subprocess.run([sys.executable, "-c", PROGRAM, *map(str, places)], check=True, cwd=tmp_path)
+    net = load_model(model_folder)[0]
+    with np.load(tmp_path / "embeddings.npz") as given, torch.no_grad():
+        for name, wave in waves.items():
+            assert np.abs(given[name] - net(torch.from_numpy(wave)).numpy()).max() <= 1e-5
+    with pytest.raises(ValueError, match="holds a torch program for other programs"):
+        oskdft.load(exported["torch"])
+
+
+@pytest.mark.parametrize(
+    ("family", "backend"),
+    [("wavlm", "linear"), ("data2vec-audio", "tft"), ("wav2vec2", "ecapa")],
+)
+def test_a_torch_program_equals_its_model_at_any_length(family, backend):
+    changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
+    cfg = config.load("smoke").override(changes)
+    torch.manual_seed(0)
+    net = model.new_model(cfg, pretrained.load_encoder(f"tiny-random-{family}")).eval()
+    program = export.to_program(net).module()
+    with torch.no_grad():
+        for (wave,) in (noise(0.3), noise(1.0), noise(3.3)):
+            wave = torch.from_numpy(wave)[None]
+            assert (program(wave) - net(wave)).abs().max() <= 1e-5
+
+
+def test_an_export_keeps_no_path_and_no_name(tmp_path):
+    """Nor does its card show the markup of a stranger's settings."""
+    cfg = config.load("smoke").override({
+        "data.root": str(tmp_path / "speech"), "data.trials": "/data/hopper/trials.txt",
+        "data.trials_root": "/data/hopper", "data.kd_root": "/data/hopper/kd", "device": "cpu",
+        "augment.noise_root": "/data/hopper/musan", "augment.rir_root": "rirs_noises",
+        "name": "<img src=x>\n# [me](http://x)",
+    })  # fmt: skip
+    made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher))
+    cfg = cfg.override({"model.teacher": "/data/hopper/hubert"})
+    facts = {"speech": "`a` *b*\n\n## c", "measured": ["<script>d</script>"], "step": "|e|"}
+    save_model(tmp_path / "model", made, cfg, ["hopper", "grace"], facts)
+    for to in ("hf", "onnx"):
+        export.export(tmp_path / "model", to, tmp_path / to)
+        text = (tmp_path / to / "model.json").read_text()
+        assert not any(word in text for word in (str(tmp_path), "/data", "hopper", "grace"))
+        kept = json.loads(text)["config"]
+        assert kept["augment"]["noise_root"] == "musan" and kept["model"]["teacher"] == "hubert"
+        assert kept["augment"]["rir_root"] == "rirs_noises"
+        card = (tmp_path / to / "README.md").read_text()
+        assert "hopper" not in card and str(tmp_path) not in card
+        assert r"- profile: \<img src=x\> \# \[me\](http://x)" in card.splitlines()
+        assert r"- speech: \`a\` \*b\* \#\# c" in card and r"- steps: \|e\|" in card
+        assert r"- \<script\>d\</script\>" in card
+        assert "teacher: hubert" in card
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from oskdft.storage import export
+with export._new_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_next_export_removes_what_a_killed_one_left(model_folder, tmp_path):
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.") and (left / "out" / "half").is_file()
+    (tmp_path / ".out.mine.part").mkdir()  # of somebody else: no lock in it
+    held = tmp_path / ".out.abcdefgh.part"  # of an export that is still running
+    script = "import sys; from pathlib import Path; from oskdft.utils.lock import Lock\n"
+    script += "lock = Lock(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script, str(held)], **pipes) as other:
+        other.stdout.readline()
+        export.export(model_folder, "hf", out)
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {"out", ".out.mine.part", held.name}
+        other.stdin.close()
+
+
+class Hub:
+    """In place of the hub's API."""
+
+    def __init__(self, token: str) -> None:
+        self.token, self.calls = token, []
+
+    def repo_exists(self, name: str) -> bool:
+        return name == "ada/taken"
+
+    def create_repo(self, name: str, private: bool) -> str:
+        self.calls.append((name, private))
+        return f"https://hub/{name}"
+
+    def upload_folder(self, repo_id: str, folder_path: Path) -> None:
+        self.calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+
+def test_an_export_is_sent_to_the_hub_with_a_token_only(model_folder, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(hub, "HfApi", lambda token: made.append(Hub(token)) or made[-1])
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    words = ["export", "--model", str(model_folder), "--to", "hf", "--out", str(tmp_path / "out")]
+
+    def refused(name: str) -> str:
+        done = CliRunner().invoke(app, [*words, "--push", name])
+        assert isinstance(done.exception, ValueError) and list(tmp_path.iterdir()) == []
+        return str(done.exception)
+
+    assert "needs a token of the hub; set HF_TOKEN" in refused("ada/student")
+    monkeypatch.setattr(hub, "get_token", lambda: "secret")
+    assert "unset HF_HUB_OFFLINE" in refused("ada/student") and made == []
+    for variable in hub.OFFLINE:
+        monkeypatch.delenv(variable, raising=False)
+    assert "--push is 'student'; write USER/NAME" in refused("student")
+    assert "--push is 'a/b/c'; write USER/NAME" in refused("a/b/c")
+    assert "is on the hub already and is not overwritten" in refused("ada/taken")
+    done = CliRunner().invoke(app, [*words, "--push", "ada/student"])
+    assert done.exit_code == 0 and "sent to https://hub/ada/student" in done.stdout
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made[-1].calls == [("ada/student", True), ("ada/student", files)]
+    assert "README.md" in files and made[-1].token == "secret"
 
 
 def test_an_export_of_an_export_still_says_how_many_speakers_trained_it(exported, tmp_path):
@@ -151,13 +318,13 @@ def test_an_onnx_model_that_differs_is_not_written(model_folder, tmp_path, monke
     torch.nn.init.normal_(other.backend.linear.weight)
     wrong = export.to_onnx(other)
     monkeypatch.setattr(export, "to_onnx", lambda net: wrong)
-    with pytest.raises(ValueError, match="differs from torch by .*not written"):
+    with pytest.raises(ValueError, match="differs from the original by .*not written"):
         export.export(model_folder, "onnx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refusals_name_the_fix(model_folder, exported, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="--to is 'tflite'; choose hf, onnx, int8"):
+    with pytest.raises(ValueError, match="--to is 'tflite'; choose hf, onnx, int8, torch"):
         export.export(model_folder, "tflite", tmp_path / "out")
     with pytest.raises(ValueError, match="is no model"):
         export.export(tmp_path, "hf", tmp_path / "out")

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import peak_memory
 import pytest
 import torch
 from transformers import PretrainedConfig
@@ -302,6 +303,24 @@ def test_import_refuses_a_folder_that_holds_something(tmp_path):
     with pytest.raises(ValueError, match="not empty; choose another --out"):
         pretrained.import_encoder("classroom-hubert", tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_an_import_takes_little_more_memory_than_its_file(kind, tmp_path):
+    """Here 1.0 times the size; mapped files are read once, legacy pickles are held once."""
+    encoder = build_encoder(architecture("tiny-random-hubert", intermediate_size=200_000))
+    folder = as_folder(tmp_path / "large", encoder, {})
+    weights = folder / "pytorch_model.bin"
+    if kind == "safetensors":
+        weights.unlink()
+        weights = folder / "model.safetensors"
+        stream_tensors(weights, encoder.state_dict())
+    else:
+        torch.save(encoder.state_dict(), weights, _use_new_zipfile_serialization=kind == "zip")
+    assert (size := weights.stat().st_size) > 100e6
+    del encoder
+    with peak_memory.at_most(int(1.2 * size)):
+        pretrained.import_encoder(str(folder), tmp_path / "out")
 
 
 def test_import_keeps_the_stored_type(tmp_path):

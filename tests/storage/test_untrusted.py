@@ -1,6 +1,7 @@
 """Model folders from strangers: each attack is tried, and refused before it costs memory or runs code."""
 
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -12,10 +13,13 @@ import torch
 from safetensors.torch import save
 
 from oskdft import config
+from oskdft.evaluation import verifier
 from oskdft.method import model
 from oskdft.speech.corpora import layouts
 from oskdft.storage import model_folder, onnx_model, pretrained, tensors
 from oskdft.storage.tensors import load_tensors, save_tensors
+from oskdft.utils import files
+from oskdft.utils.finite import require_embeddings
 
 MEMORY = 300 << 20  # bytes that refusing something may cost at most
 
@@ -307,7 +311,73 @@ def test_weights_that_are_not_finite_are_refused(speaker_folder):
     tensors = load_tensors(speaker_folder / "model.safetensors")
     tensors["backend.linear.bias"][3] = float("nan")
     save_tensors(speaker_folder / "model.safetensors", tensors)
+    change(speaker_folder / "model.json", weights_sha256=None)  # as earlier versions wrote it
     refused(model_folder.load_model, speaker_folder, "holds weights that are not finite")
+
+
+def test_weights_of_a_teacher_that_are_not_finite_are_refused(encoder_folder):
+    tensors = load_tensors(encoder_folder / "model.safetensors")
+    next(iter(tensors.values())).flatten()[0] = float("inf")
+    save_tensors(encoder_folder / "model.safetensors", tensors)
+    refused(pretrained.load_encoder, encoder_folder, "holds weights that are not finite")
+
+
+def test_weights_are_those_that_model_json_was_written_with(speaker_folder):
+    """A flipped bit of a weight, and a kill between the weights and model.json, look like this."""
+    weights = speaker_folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused(model_folder.load_model, speaker_folder, "is not the file that model.json was written")
+    model_folder.annotate(speaker_folder, {"dev_eer": 0.5})  # keeps the checksum
+    refused(model_folder.load_model, speaker_folder, "is not the file that model.json was written")
+    weights.write_bytes(whole)
+    assert model_folder.load_model(speaker_folder)[2]["dev_eer"] == 0.5
+
+
+def file_of(kinds: dict[str, tuple[str, list[int], int]]) -> bytes:
+    """A safetensors file of zeros: name -> type, shape, bytes."""
+    header, end = {}, 0
+    for name, (kind, shape, size) in kinds.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(end)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "BOOL", "U8", "I32", "C64"])
+def test_numbers_of_no_weights_are_refused_by_name(tmp_path, encoder_folder, kind):
+    for path in (tmp_path / "a.safetensors", encoder_folder / "model.safetensors"):
+        path.write_bytes(file_of({"layer.weight": (kind, [8], 64 if kind == "C64" else 32)}))
+    for load in (tensors.load_tensors, tensors.shapes):
+        with pytest.raises(ValueError, match=f"layer.weight is of type {kind}; save the weights"):
+            load(tmp_path / "a.safetensors")
+    refused(pretrained.load_encoder, encoder_folder, f"is of type {kind}")
+
+
+def test_a_header_of_many_empty_tensors_costs_nothing(tmp_path):
+    content = file_of({f"{n:07d}": ("F32", [0], 0) for n in range(150_000)})
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="is not a readable safetensors file .its header has"):
+        tensors.load_tensors(tmp_path / "a.safetensors")
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    layer = torch.nn.Linear(2, 1)
+    whole = {"weight": torch.ones(1, 2, dtype=torch.int64), "bias": torch.zeros(1)}
+    with pytest.raises(ValueError, match="x: weight holds torch.int64, not torch.float32"):
+        tensors.load_strictly(layer, whole, "x")
+
+
+def test_embeddings_that_are_not_finite_are_no_answer():
+    """A recording far beyond full scale; weights of 1e38 end the same way."""
+    wave = np.sin(np.arange(16_000, dtype=np.float32)) * np.float32(3e38)
+    for quick in (False, True):
+        found = verifier.load("classroom", "cpu", quick)
+        for answer in (found.verify, found.score):
+            with pytest.raises(ValueError, match="embeddings that are not finite"):
+                answer(wave, wave)
+    with pytest.raises(ValueError, match=r"gives \[2, 0\], no embeddings"):
+        require_embeddings(np.zeros((2, 0), np.float32))
 
 
 @pytest.fixture
@@ -461,10 +531,58 @@ def use_onnx(folder: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["filled", "outer product", "endless"])
 def test_an_onnx_graph_may_not_take_all_memory_or_all_time(onnx_folder, monkeypatch, kind):
-    monkeypatch.setattr(onnx_model, "PATIENCE", 2.0)
+    monkeypatch.setattr(onnx_model, "PATIENCE", 15.0)  # the child starts in less
     tensors, nodes = greedy(kind)
-    wanted = r"cannot embed 1 x 1 s of audio \(more than 1 GB or 2 s\); shorten the recordings"
+    wanted = r"cannot embed 1 x 1 s of audio \(more than 4 GB( or 15 s)?\); shorten the recordings"
     refused(use_onnx, onnx_folder(*tensors, nodes=nodes), wanted)
+
+
+def test_an_onnx_graph_that_never_ends_to_load_is_killed(onnx_folder, monkeypatch):
+    """Functions that call each other twice: 2^60 nodes when they are written out."""
+    import onnx
+    from onnx import helper
+
+    monkeypatch.setattr(onnx_model, "PATIENCE", 15.0)
+    folder = onnx_folder(nodes=[helper.make_node("f60", ["wave"], ["embedding"], domain="f")])
+    made = onnx.load(folder / "model.onnx")
+    made.opset_import.append(helper.make_opsetid("f", 1))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    for level in range(61):
+        inner = [helper.make_node(f"f{level - 1}", [a], [b], domain="f") for a, b in ("xy", "yz")]
+        body = inner if level else [helper.make_node("Identity", ["x"], ["z"])]
+        made.functions.append(helper.make_function("f", f"f{level}", ["x"], ["z"], body, opsets))
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
+    before = children()
+    refused(onnx_model.load_onnx, folder, r"cannot be loaded .more than 4 GB( or 15 s)?\)")
+    assert children() == before
+
+
+def children() -> set[str]:
+    """Processes that this one has started and that have not ended."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_a_strangers_model_answers_from_a_process_that_ends_with_it(onnx_folder):
+    before = children()
+    made = onnx_model.load_onnx(onnx_folder(onnx_tensor([2, 2])))[0]
+    assert len(children() - before) == 1
+    made.session.process.kill()
+    made.session.process.wait()
+    assert made.embed([np.ones(2, np.float32)]).tolist() == [[0.0, 0.0]]  # from another
+    del made
+    assert children() == before
+
+
+def test_own_exports_and_shipped_models_run_in_this_process(onnx_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = onnx_folder(onnx_tensor([2, 2]))
+    assert not onnx_model.load_onnx(folder)[0].trusted
+    onnx_model.remember(files.sha256(folder / "model.onnx"))
+    assert onnx_model.load_onnx(folder)[0].trusted
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b"\x1a\x00")  # another file: its documentation is empty now
+    assert not onnx_model.load_onnx(folder)[0].trusted
+    assert onnx_model.load_onnx(files.ASSETS / "classroom")[0].trusted
 
 
 def test_an_onnx_graph_that_gives_no_embedding_is_refused(onnx_folder):

@@ -1,5 +1,6 @@
 """Two processes: batch normalisation is that over the whole batch; a signal to one stops both alike."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -17,7 +18,9 @@ import pytest
 import torch
 from faults import harness
 
+from oskdft import config
 from oskdft.commands import cli
+from oskdft.evaluation import embedding, verifier
 from oskdft.speech import audio
 from oskdft.storage import tensors
 from oskdft.training import loop, validation
@@ -25,6 +28,48 @@ from oskdft.utils import distributed
 from oskdft.utils.files import read_json
 
 pytestmark = pytest.mark.slow
+
+# One process of two: embeds its share and receives all; then one of the two cannot read, or is asked to stop.
+SHARE = """
+import signal, sys
+from functools import partial
+import numpy as np, torch
+from torch import distributed as dist
+from oskdft import config
+from oskdft.evaluation import embedding
+from oskdft.evaluation.verifier import load
+from oskdft.utils.distributed import shared
+from oskdft.utils.process import Interrupts
+
+meeting, rank, out, *paths = sys.argv[1:]
+dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
+torch.set_num_threads(1)
+model, seen, read = load("classroom").model, [], embedding.audio.read
+recipe = config.EvalConfig(crops=2, crop_s=0.5, batch_s=4.0)
+
+
+def unreadable(path):
+    raise OSError(f"{path} cannot be read")
+
+
+def stopping(path):
+    signal.raise_signal(signal.SIGTERM)
+
+
+with Interrupts() as interrupts:
+    share = partial(shared, interrupts=interrupts)
+    embedding.audio.read = lambda path: seen.append(path) or read(path)
+    both = embedding.embed_files(model, paths, recipe, share=share)
+    ends = []
+    for fault in (unreadable, stopping):
+        embedding.audio.read = fault if rank == "1" else read
+        try:
+            embedding.embed_files(model, paths, recipe, share=share)
+        except (OSError, ValueError, SystemExit) as end:
+            ends.append(f"{type(end).__name__} {end}")
+np.savez(out, full=both.full, crops=both.crops, seen=seen, ends=ends)
+dist.destroy_process_group()
+"""
 
 # One process of two: half of the batch; the sum of the losses of both is the loss of the whole.
 PROCESS = """
@@ -77,10 +122,13 @@ def one_of_two(rank: int, port: int, strike: str, log: str, words: list[str]) ->
         step(self, at, batch)
 
     def validate(self, model):
-        if strike == "validation" and self.log:
+        struck = strike == "validation" and self.log
+        if struck and rank == 1:
             terminate()
+        rates = measure(self, model)
+        if struck:
             print("this validation was not stopped")
-        return measure(self, model)
+        return rates
 
     loop.StageLoop.step, validation.Best.measure = struck, validate
     sys.argv = ["oskdft", *words]
@@ -112,7 +160,7 @@ def two(strike: str, out: Path, *words: str) -> tuple[list[int], str, float]:
 
 
 def test_a_signal_to_one_process_stops_both_behind_the_same_step(tmp_path):
-    """First in a step of the second process, then in a validation of the first; nothing is lost."""
+    """First in a step, then in a validation that both share; nothing is lost."""
     whole, out = tmp_path / "whole", tmp_path / "out"
     words = ["train.steps_per_epoch=13"]
     codes, said, _ = two("none", whole, *words)
@@ -146,15 +194,50 @@ def whole_batch() -> dict[str, torch.Tensor]:
     return made
 
 
-def test_two_processes_equal_the_whole_batch(tmp_path):
-    """Outputs, gradients and running statistics (gloo, CPU); the processes meet in a file."""
-    command = [sys.executable, "-c", PROCESS, str(tmp_path / "meeting")]
-    started = [subprocess.Popen([*command, str(r), str(tmp_path / str(r))]) for r in (0, 1)]
+def in_two(script: str, folder: Path, *words: str) -> None:
+    """Run a script in two processes that meet in a file; their arguments: it, rank, folder/rank, words."""
+    command = [sys.executable, "-c", script, str(folder / "meeting")]
+    started = [subprocess.Popen([*command, str(r), str(folder / str(r)), *words]) for r in (0, 1)]
     try:
-        assert [process.wait(timeout=60) for process in started] == [0, 0]
+        assert [process.wait(timeout=300) for process in started] == [0, 0]
     finally:
         for process in started:
             process.kill()
+
+
+def test_two_processes_embed_what_one_embeds(tmp_path):
+    """Bit by bit, each about half; an error in one or a signal to one ends both."""
+    rng, paths = np.random.default_rng(0), []
+    for number, seconds in enumerate((1.0, 0.6, 2.0, 1.1, 0.9, 2.1, 1.9)):
+        paths.append(str(tmp_path / f"{number}.wav"))
+        audio.write(paths[-1], rng.normal(0, 0.1, round(16_000 * seconds)))
+    in_two(SHARE, tmp_path, *paths)
+    recipe = config.EvalConfig(crops=2, crop_s=0.5, batch_s=4.0)
+    with torch_threads(1):
+        whole = embedding.embed_files(verifier.load("classroom").model, paths, recipe)
+    halves = [np.load(tmp_path / f"{rank}.npz") for rank in (0, 1)]
+    for half in halves:
+        assert np.array_equal(half["full"], whole.full)
+        assert np.array_equal(half["crops"], whole.crops)
+    seen = [set(half["seen"].tolist()) for half in halves]
+    assert seen[0] | seen[1] == set(paths) and not seen[0] & seen[1] and min(map(len, seen)) >= 2
+    read, stopped = halves[0]["ends"].tolist()
+    assert read.startswith("ValueError") and read.endswith("cannot be read")
+    assert halves[1]["ends"].tolist()[0].startswith("OSError") and stopped == "SystemExit 143"
+    assert halves[1]["ends"].tolist()[1] == stopped
+
+
+@contextlib.contextmanager
+def torch_threads(count: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_equal_the_whole_batch(tmp_path):
+    """Outputs, gradients and running statistics (gloo, CPU); the processes meet in a file."""
+    in_two(PROCESS, tmp_path)
     halves = [tensors.load_tensors(tmp_path / str(rank)) for rank in (0, 1)]
     for name, want in whole_batch().items():
         by_row = name.endswith((".out", ".x"))

@@ -45,7 +45,7 @@ PLAIN = {  # words of older metadata -> SPDX
     "historical permission notice and disclaimer (hpnd)": "HPND",
     "zlib/libpng license": "Zlib",
 }
-FORBIDDEN_FILES = re.compile(r"(^|/)lib(x264|x265|espeak)", re.IGNORECASE)
+FORBIDDEN_FILES = re.compile(r"(^|/)lib(x264|x265)")
 
 
 def installed() -> dict[str, metadata.Distribution]:

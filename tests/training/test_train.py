@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,15 +16,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate import tracking
 
 from oskdft import config
+from oskdft.evaluation import calibration
 from oskdft.method import encoder, model, strategies, student, teacher
 from oskdft.method.encoder import cnn
 from oskdft.method.strategies import STRATEGIES
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import tables
 from oskdft.storage import model_folder, pretrained, tensors
-from oskdft.training import loop, meter, run, run_folder, stage, train, validation
+from oskdft.training import loop, meter, plan, run, run_folder, stage, train, validation
 from oskdft.training.loop import StageLoop, seed_all
 
 ONE_STAGE = [name for name, plan in STRATEGIES.items() if len(plan) == 1]
@@ -56,6 +60,17 @@ def rows(folder: Path) -> list[dict]:
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "plain"
     return train.train(smoke(), out), out
+
+
+@pytest.mark.parametrize("setting", ["data.crop_s", "eval.crop_s"])
+def test_crops_too_short_for_the_encoder_are_refused_at_the_start(tmp_path, setting):
+    """Ten frames are masked at once, and two have a deviation; a frame has 400 samples, a step 320."""
+    least = {"data.crop_s": (9 * 320 + 400) / 16_000, "eval.crop_s": 720 / 16_000}[setting]
+    with pytest.raises(ValueError, match=rf"{setting} is .* the encoder needs {least} s for"):
+        train.train(smoke(**{setting: least - 1 / 16_000}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    short = smoke(**{setting: least, "train.epochs": 1, "train.steps_per_epoch": 1})
+    train.train(short, tmp_path / "run")
 
 
 def test_run_folder_is_complete(finished):
@@ -208,6 +223,64 @@ def test_two_runs_do_not_mix(finished, tmp_path):
         train.train(smoke(train__lr=0.001), out, resume=True)
     with pytest.raises(ValueError, match="no run to resume"):
         train.train(smoke(), tmp_path / "new", resume=True)
+
+
+WANDB = """
+class Run:
+    def log(self, values, step):
+        lines.append((step, values))
+    def finish(self):
+        lines.append("finished")
+class config:
+    def update(values, allow_val_change):
+        lines.append(values)
+lines = []
+def init(**settings):
+    lines.append(settings)
+    return Run()
+"""
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_refused_first(name, tmp_path):
+    if find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(ImportError, match=f"{name} not installed; do: pip install {name}"):
+        train.train(smoke(train__tracker=name), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_tracker_receives_the_recipe_the_log_and_the_development_eer(tmp_path, monkeypatch):
+    """A stand-in for wandb behind Accelerate's own tracker; steps rise over the stages of a run."""
+    (tmp_path / "wandb.py").write_text(WANDB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        tracking, "_available_trackers", [*tracking._available_trackers, tracking.LoggerType.WANDB]
+    )
+    stand_in = import_module("wandb")
+    plan.plan(smoke(train__tracker="wandb"))
+    assert stand_in.lines == [], "a plan tells nobody"
+    cfg = smoke(train__tracker="wandb", strategy="precomp", data__workers=0, train__epochs=4)
+    report = train.train(cfg, tmp_path / "r")
+    begun, recipe, *lines, end = stand_in.lines
+    assert begun == {"project": "oskdft", "name": "r", "dir": str(tmp_path / "r")}
+    assert recipe["train.lr"] == 0.002 and "data.root" not in recipe and end == "finished"
+    steps = [step for step, _ in lines]
+    assert steps == sorted(steps) and steps[-1] == 20
+    eers = [values["dev_eer"] for _, values in lines if "dev_eer" in values]
+    assert eers == [entry["dev_eer"] for entry in report["validations"]] and eers
+    assert not (tmp_path / "r/tensorboard").exists()
+
+
+def test_tensorboard_shows_the_development_eer(finished):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    report, out = finished
+    events = event_accumulator.EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    eers = [event.value for event in events.Scalars("dev_eer")]
+    assert eers == pytest.approx([entry["dev_eer"] for entry in report["validations"]])
 
 
 def test_what_is_missing_is_said_before_the_folder_is_made(tmp_path, monkeypatch):
@@ -381,7 +454,7 @@ def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
 @pytest.mark.parametrize("strategy", ["student-ft", "joint-no-adapter"])
 def test_frozen_cnn_has_no_backward_pass(strategy):
     cfg = smoke(strategy=strategy, **FROZEN)
-    run = SimpleNamespace(task=protocol.prepare(cfg), validations=[], teacher=None)
+    run = SimpleNamespace(task=protocol.prepare(cfg), validations=[], teacher=None, start=None)
     run.teacher = teacher.Teacher(pretrained.load_encoder(cfg.model.teacher))
     first = strategies.stages(cfg)[0]
     cfg = strategies.stage_config(cfg, first, 2)
@@ -502,6 +575,8 @@ def test_unknown_strategy_lists_the_known_ones():
 
 TWO_PROCESSES = """
 import sys
+import torch
+from torch import distributed
 from oskdft import config
 from oskdft.storage import pretrained
 from oskdft.training import run, train
@@ -510,6 +585,9 @@ load = pretrained.load_encoder
 
 
 def without_chance(name):
+    if distributed.is_initialized():
+        backend = distributed.group.WORLD._get_backend(torch.device("cpu"))
+        assert backend.options._timeout == run.PATIENCE
     made = load(name)
     made.config.mask_time_prob = 0.0
     for part in ("hidden", "attention", "activation"):
@@ -519,8 +597,8 @@ def without_chance(name):
 
 
 run.load_encoder = without_chance
-changes = {"device": "cpu", "train.epochs": 1}
-changes |= {"train.steps_per_epoch": 20, "augment.probability": 0.0}
+changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
+changes |= {"train.steps_per_epoch": int(sys.argv[2]), "train.accumulate": int(sys.argv[3])}
 train.train(config.load("smoke").override(changes), sys.argv[1])
 """
 
@@ -533,20 +611,31 @@ def free_port() -> int:
 
 def run_python(*arguments) -> None:
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.parametrize(("steps", "parts"), [(20, 1), (10, 2)])
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
-    """Same global batch: weights agree after 20 steps (gloo, CPU)."""
+def test_two_processes_equal_one(steps, parts, tmp_path):
+    """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
     script = tmp_path / "run.py"
     script.write_text(TWO_PROCESSES)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
     launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-    run_python(script, tmp_path / "one")
-    run_python(*launch, script, tmp_path / "two")
+    run_python(script, tmp_path / "one", steps, parts)
+    run_python(*launch, script, tmp_path / "two", steps, parts)
     first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
     for name in with_effect(first):
         torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
+    logs = [run_folder.read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        for name in one.keys() - {"utterances_per_s", "waiting_for_data"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the two processes have
+    loaded, cfg, described = model_folder.load_model(tmp_path / "two/last")
+    fitted, _ = calibration.calibration(loaded, protocol.prepare(cfg), cfg)
+    torch.set_num_threads(threads)
+    assert described["calibration"] == fitted, "shared by two: bit by bit what one computes"

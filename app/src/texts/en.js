@@ -95,7 +95,8 @@ export default {
   "machine.same": "The machine says: same speaker",
   "machine.different": "The machine says: different speakers",
   scoreAgainst: "Score {score} {sign} threshold {threshold}.",
-  probabilityOf: "Probability of one speaker, at even odds: {probability}.",
+  probabilityOf: "Probability of one speaker: {probability} (prior {prior}).",
+  priorSame: "Prior of the same speaker",
   truthSame: "Truth: one speaker.",
   truthDifferent: "Truth: two speakers.",
   tally: "So far: you {you} of {trials} right, the machine {machine}.",
@@ -152,6 +153,8 @@ export default {
   personAlarms: "False alarms (of 10)",
   addPerson: "Add a person",
   personHint: "Each person can vote on an own device and tell two numbers: how often “different” was wrong, how often “same” was wrong.",
+  allTrials: "All trials",
+  revealed: "revealed",
   startAgain: "Start again",
 
   // DET explorer
@@ -231,7 +234,7 @@ export default {
   stateBefore: "State 0, in front of layer 1.",
   pathsApart: "Relative difference of the paths: {apart}.",
   adaptersOff: "Without adapters both paths are one.",
-  statesHint: "Time to the right, 128 dimensions upwards; blue below zero, red above. The difference has a colour scale of its own.",
+  statesHint: "Time to the right, 128 dimensions upwards; blue below zero, red above. Each picture has a colour scale of its own.",
   costs: "What it costs: teacher against student",
   family: "Family",
   layersKept: "Layers of the student",

@@ -26,7 +26,7 @@ export function range({ label, min, max, step, value, say, onchange }) {
 }
 
 /** A list: options are [value, text] or {group, options}. Its `set` fills it anew. */
-export function choice({ label, options, value, onchange }) {
+export function choice({ label, options, value, onchange, hideLabel = false }) {
   const id = unique();
   const select = h("select", { id, onchange: () => onchange(select.value) });
   const option = ([name, text]) => h("option", { value: name }, text);
@@ -35,7 +35,7 @@ export function choice({ label, options, value, onchange }) {
     select.value = chosen;
   };
   set(options, value);
-  return { element: h("div", { class: "choice" }, h("label", { for: id }, label), select), select, set };
+  return { element: h("div", { class: "choice" }, h("label", { for: id, class: hideLabel ? "visually-hidden" : null }, label), select), select, set };
 }
 
 /** A box to tick. */

@@ -24,6 +24,16 @@ export function show(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** Draw the content of an element anew; the focus stays at its place among the controls. */
+export function keepFocus(element, redraw) {
+  const controls = () => [...element.querySelectorAll("button, input, select")];
+  const at = controls().indexOf(document.activeElement);
+  redraw();
+  if (at < 0) return;
+  const now = controls();
+  (now.slice(at).find((control) => !control.disabled) ?? now.findLast((control) => !control.disabled))?.focus();
+}
+
 let count = 0;
 
 /** A name for `id`, used once. */

@@ -16,8 +16,8 @@ function ramp(x) {
 
 /** Two canvases, and a function that draws what was heard. */
 export function recordingPicture() {
-  const wave = h("canvas", { class: "wave", role: "img", width: 600, height: 2 * HEIGHT });
-  const mel = h("canvas", { class: "mel", role: "img", width: 200, height: 64 });
+  const wave = h("canvas", { class: "wave", role: "img", "aria-label": t("loading"), width: 600, height: 2 * HEIGHT });
+  const mel = h("canvas", { class: "mel", role: "img", "aria-label": t("loading"), width: 200, height: 64 });
   return { elements: [wave, mel], draw: (heard, name) => {
     const seconds = num(heard.samples.length / 16000, 1, true);
     wave.setAttribute("aria-label", t("waveOf", { name, seconds }));

@@ -17,38 +17,41 @@ const HIDDEN = "hidden"; // the name of a clip before the vote
 /**
  * The panel of a side.
  *
- * which: its name. onheard: called when there is something new to score, with true for a new clip.
- * onchoose: called when a person chooses a clip. hidden: whether the name of the clip is a secret.
+ * which: its name. onclip: called for a new clip, with true where a person chose it. onheard: called when
+ * there is something new to score. hidden: whether the name of the clip is a secret.
  */
-export function panel(app, side, { which, onheard, onchoose = () => {}, hidden = () => false }) {
+export function panel(app, side, { which, onheard, onclip = () => {}, hidden = () => false }) {
   const status = h("p", { class: "status", role: "status" });
   const picture = recordingPicture();
   const label = () => (hidden() ? which : labelOf(app, side.clip));
-  const list = choice({ label: which, options: [], onchange: (value) => pick(() => chosen(app, value)) });
+  const list = choice({ label: which, hideLabel: true, options: [], onchange: (value) => pick(() => chosen(app, value)) });
   const tell = (problem) => show(status, problemLine(problem));
 
-  const hear = latest(async (isNew) => {
+  const hear = latest(async () => {
     try {
       await side.hear();
       if (side.heard) picture.draw(side.heard, label());
-      await onheard(isNew);
+      await onheard();
     } catch (problem) {
       tell(problem);
     }
   });
 
   /** Use the clip that `make` promises; a failure leaves the clip of before. */
-  async function take(make) {
+  async function take(make, byPerson = false) {
     stop();
     show(status, t("loading"));
     try {
       side.clip = await make();
+      side.heard = null;
       show(status, side.clip.notes.map(sentence).join(" "));
-      await hear(true);
+      onclip(byPerson);
+      options();
+      await hear();
     } catch (problem) {
       tell(problem);
+      options();
     }
-    options();
   }
 
   function options() {
@@ -62,10 +65,7 @@ export function panel(app, side, { which, onheard, onchoose = () => {}, hidden =
   }
 
   /** A person's choice. */
-  function pick(make) {
-    onchoose();
-    return take(make);
-  }
+  const pick = (make) => take(make, true);
 
   const playButton = h("button", { type: "button", onclick: async () => {
     if (playButton.textContent === t("stop")) return stop();
@@ -88,7 +88,7 @@ export function panel(app, side, { which, onheard, onchoose = () => {}, hidden =
 
   const slider = (key, values, say) => steps({
     label: t(key), values, value: side.effects[key], say,
-    onchange: (value) => { side.effects[key] = value; hear(false); },
+    onchange: (value) => { side.effects[key] = value; hear(); },
   }).element;
   const sliders = h("div", { class: "effects" },
     slider("noise", NOISES, (db) => (db === null ? t("none") : `${num(db)} dB`)),
@@ -101,8 +101,9 @@ export function panel(app, side, { which, onheard, onchoose = () => {}, hidden =
     show(status, side.clip.notes.map(sentence).join(" "));
   }
   const element = h("section", { class: "card clip", "aria-label": which },
+    h("div", { class: "heading" }, h("h2", {}, which), status),
     h("div", { class: "row" }, list.element, playButton, h("label", { class: "button" }, t("upload"), upload), recorder),
-    status, picture.elements, sliders);
+    picture.elements, sliders);
   return { element, options, box: (index) => take(() => boxClip(app, index)) };
 }
 

@@ -13,11 +13,12 @@ export function stop() {
   playing?.stop();
 }
 
-/** Play samples (16 kHz) or an AudioBuffer; resolves at the end. Only one sound plays at a time. */
-export async function play(sound) {
+/** Play samples (16 kHz) or an AudioBuffer, or a promise of them; resolves at the end. One sound plays at a time. */
+export async function play(promised) {
   stop();
   output ??= new AudioContext();
-  await output.resume();
+  await output.resume(); // first of all: a browser counts it to the press of the button
+  const sound = await promised;
   let buffer = sound;
   if (!(sound instanceof AudioBuffer)) {
     buffer = output.createBuffer(1, sound.length, RATE);

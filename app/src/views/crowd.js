@@ -1,6 +1,6 @@
 // A class against the machine: twenty kept trials, votes of many, and both on one DET plane.
 
-import { h, s, show, unique } from "../ui/dom.js";
+import { h, keepFocus, s, show, unique } from "../ui/dom.js";
 import { detPlane, mark } from "../ui/chart.js";
 import { boxClip } from "../ui/side.js";
 import { clipName, problemLine } from "../ui/say.js";
@@ -31,40 +31,45 @@ export function crowd(app) {
     const message = h("div", { role: "status" });
     const listen = (index, which) => h("button", { type: "button", class: "big", onclick: async () => {
       try {
-        await play(await sound(index));
+        await play(sound(index));
       } catch (problem) {
         show(message, problemLine(problem));
       }
     } }, "▶ ", which);
     const voter = (kind) => h("div", { class: "voter" },
-      h("button", { type: "button", class: "big", disabled: open, onclick: () => { votes[kind]++; drawTrial(); focusVote(kind); } }, t(kind)),
+      h("button", { type: "button", class: "big", disabled: open, onclick: () => { votes[kind]++; redraw(); } }, t(kind)),
       h("output", { "aria-label": t("votesFor", { kind: t(kind) }) }, String(votes[kind])),
-      h("button", { type: "button", disabled: open || !votes[kind], "aria-label": t("takeBack", { kind: t(kind) }), onclick: () => { votes[kind]--; drawTrial(); focusVote(kind); } }, "−"));
-    const go = (step) => { state.at = (at + step + trials.length) % trials.length; drawTrial(); };
+      h("button", { type: "button", disabled: open || !votes[kind], "aria-label": t("takeBack", { kind: t(kind) }), onclick: () => { votes[kind]--; redraw(); } }, "−"));
+    const go = (to) => { state.at = (to + trials.length) % trials.length; redraw(); };
     const machine = score >= app.data.judges.float32.threshold;
     show(trial, h("h2", {}, t("trialOf", { at: at + 1, all: trials.length })),
       h("div", { class: "row" }, listen(a, t("first")), listen(b, t("second"))), message,
       h("p", {}, t("voteHint")),
       h("div", { class: "voters" }, voter("same"), voter("different")),
       h("div", { class: "row" },
-        h("button", { type: "button", onclick: () => go(-1) }, t("before")),
-        h("button", { type: "button", disabled: open || !(votes.same + votes.different), onclick: () => { state.open[at] = true; drawTrial(); drawOutcome(); } }, t("reveal")),
-        h("button", { type: "button", onclick: () => go(1) }, t("after"))),
-      open ? h("div", { class: "verdict", role: "status" },
+        h("button", { type: "button", onclick: () => go(at - 1) }, t("before")),
+        h("button", { type: "button", disabled: open || !(votes.same + votes.different), onclick: () => { state.open[at] = true; redraw(); drawOutcome(); app.say(trial.querySelector(".verdict").textContent); } }, t("reveal")),
+        h("button", { type: "button", onclick: () => go(at + 1) }, t("after"))),
+      open ? h("div", { class: "verdict" },
         h("p", { class: `decision ${same ? "same" : "different"}` }, t(same ? "truthSame" : "truthDifferent")),
         h("p", {}, `${clipName(app.data.clips[a])} · ${clipName(app.data.clips[b])}`),
         h("p", {}, t("crowdSaid", { share: percent(votes.same / (votes.same + votes.different), 0) })),
-        h("p", {}, t("machineSaid", { answer: t(machine ? "same" : "different"), score: num(score, 3, true) }))) : null);
+        h("p", {}, t("machineSaid", { answer: t(machine ? "same" : "different"), score: num(score, 3, true) }))) : null,
+      h("div", { class: "jumps", role: "group", "aria-label": t("allTrials") }, trials.map((_, i) => h("button", {
+        type: "button", "aria-pressed": String(i === at), "aria-label": `${t("trialOf", { at: i + 1, all: trials.length })}${state.open[i] ? `, ${t("revealed")}` : ""}`, onclick: () => go(i),
+      }, `${i + 1}${state.open[i] ? " ✓" : ""}`))));
   }
 
-  const focusVote = (kind) => trial.querySelectorAll(".voter > .big")[kind === "same" ? 0 : 1].focus();
+  const redraw = () => keepFocus(trial, drawTrial);
 
   /** Rates of the revealed trials: the crowd's share of votes is its score. */
   function judged() {
-    const rows = trials.map((row, i) => ({ ...row, ...state.votes[i], open: state.open[i] })).filter((row) => row.open);
-    const labels = rows.map((row) => row.same === 1 ? 1 : 0);
-    const shares = trials.map((_, i) => state.votes[i]).filter((_, i) => state.open[i]).map((v) => v.same / (v.same + v.different));
-    return { labels, shares, scores: rows.map((row) => row.score) };
+    const rows = trials.map((trial, i) => [trial, state.votes[i]]).filter((_, i) => state.open[i]);
+    return {
+      labels: rows.map(([trial]) => trial.same),
+      scores: rows.map(([trial]) => trial.score),
+      shares: rows.map(([, votes]) => votes.same / (votes.same + votes.different)),
+    };
   }
 
   function drawOutcome() {
@@ -75,7 +80,7 @@ export function crowd(app) {
       return { ...found, miss: found.misses / (found.hits + found.misses), alarm: found.alarms / (found.alarms + found.rejections) };
     };
     const threshold = app.data.judges.float32.threshold;
-    const lines = [], chart = detPlane({ label: t("crowdPlane"), lowest: LOWEST, width: 460, height: 380 });
+    const lines = [], chart = detPlane({ label: t("crowdPlane"), lowest: LOWEST, width: 460, height: 330 });
     if (both) {
       for (const [name, values, at, kind] of [["crowd", shares, 0.5 + 1e-9, "circle"], ["machine", scores, threshold, "diamond"]]) {
         const points = detPoints(values, labels), here = rates(values, at);
@@ -92,7 +97,7 @@ export function crowd(app) {
       h("form", { class: "row", onsubmit: (event) => {
         event.preventDefault();
         state.people.push({ misses: Number(misses.input.value), alarms: Number(alarms.input.value) });
-        drawOutcome();
+        keepFocus(outcome, drawOutcome);
       } }, misses.element, alarms.element, h("button", { type: "submit" }, t("addPerson"))),
       h("p", { class: "hint" }, t("personHint")),
       h("button", { type: "button", onclick: () => { delete app.state.crowd; app.render(); } }, t("startAgain")));

@@ -97,7 +97,7 @@ function draw(app, state, element) {
   let system = present();
   state.threshold ??= system.at.threshold;
   const again = () => draw(app, state, element);
-  const curves = h("div", {}), histogram = h("div", {}), told = h("div", { class: "verdict", role: "status" }), callers = h("div", {});
+  const curves = h("div", {}), histogram = h("div", {}), told = h("div", { class: "verdict" }), callers = h("div", {});
 
   const sliderBox = h("div", {});
   const thresholdSlider = () => {
@@ -127,7 +127,7 @@ function draw(app, state, element) {
     const unit = span > 3 ? 1 : 0.5;
     const ticks = [];
     for (let x = Math.ceil(system.lowest / unit) * unit; x <= system.highest; x += unit) ticks.push([x, num(x, 1)]);
-    densityChart = plane({ width: 400, height: 230, label: t("histogram"), className: "density", x: { min: system.lowest, max: system.highest, ticks, label: t("score") }, y: { min: 0, max: 1.05 * highest, ticks: [], label: t("frequency") } });
+    densityChart = plane({ width: 400, height: 190, label: t("histogram"), className: "density", x: { min: system.lowest, max: system.highest, ticks, label: t("score") }, y: { min: 0, max: 1.05 * highest, ticks: [], label: t("frequency") } });
     system.density.forEach((points, same) => densityChart.marks.append(s("path", { d: `${densityChart.path([[points[0][0], 0], ...points, [points.at(-1)[0], 0]])}z`, class: same ? "area same-area" : "area different-area" })));
     show(histogram, densityChart.svg, h("p", { class: "legend" }, h("span", { class: "swatch different-area" }), " ", t("different"), "  ", h("span", { class: "swatch same-area" }), " ", t("same")));
   }
@@ -139,12 +139,13 @@ function draw(app, state, element) {
     const bestAt = [system.points.alarm[best.index], system.points.miss[best.index]];
     show(chart.top, mark("diamond", chart.at(...bestAt), { class: "point least" }), mark("circle", chart.at(alarm, miss), { class: "point here" }));
     const X = densityChart.X(state.threshold);
-    show(densityChart.top, s("line", { x1: X, x2: X, y1: 12, y2: 184, class: "threshold" }));
+    show(densityChart.top, s("line", { x1: X, x2: X, y1: 12, y2: 144, class: "threshold" }));
     const genuine = Math.round(CALLERS * state.prior), impostors = CALLERS - genuine;
     show(told,
       h("p", {}, h("strong", {}, t("ratesHere", { misses: percent(miss, 2), alarms: percent(alarm, 2) }))),
       h("p", {}, t("eerOf", { rate: percent(system.at.rate, 2) }), system.interval ? t("intervalOf", { low: percent(system.interval[0], 2), high: percent(system.interval[1], 2) }) : "", "."),
       h("p", {}, t("costHere", { cost: num(detectionCost(miss, alarm, prior), 3, true), least: num(best.cost, 3, true), threshold: num(system.points.threshold[best.index], 3, true) })));
+    app.say(told.textContent);
     const cell = (count, bad) => h("td", { class: bad ? "bad" : "good" }, num(count, 0));
     show(callers, h("table", {}, h("caption", {}, t("callers", { callers: CALLERS, genuine: num(genuine, 0), impostors: num(impostors, 0) })),
       h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, t("letIn")), h("th", { scope: "col" }, t("turnedAway")))),
@@ -183,8 +184,8 @@ function draw(app, state, element) {
         look, shape, sliderBox,
         slider("prior", t("prior"), PRIORS, (x) => percent(x, 1)),
         slider("miss", t("missCost"), COSTS, (x) => num(x)),
-        slider("alarm", t("alarmCost"), COSTS, (x) => num(x)), ticks),
-      h("section", { class: "card", "aria-label": t("detPlane") }, curves, h("p", { class: "legend" }, "● ", t("here"), "  ◇ ", t("least"), system.band ? [" ", t("bandIs")] : null), told),
-      h("section", { class: "card", "aria-label": t("histogram") }, histogram, callers)),
+        slider("alarm", t("alarmCost"), COSTS, (x) => num(x))),
+      h("section", { class: "card", "aria-label": t("detPlane") }, curves, h("p", { class: "legend" }, ["● " + t("here"), "◇ " + t("least"), ...(system.band ? [t("bandIs")] : [])].join(" · ")), told),
+      h("section", { class: "card", "aria-label": t("histogram") }, histogram, callers, ticks)),
     isKept ? h("p", { class: "hint" }, t("detTrials", { trials: state.trials, targets: state.targets })) : null);
 }

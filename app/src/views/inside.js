@@ -36,14 +36,14 @@ export function inside(app) {
     const path = (which, layer) => data.subarray((which * layers + layer) * block, (which * layers + layer + 1) * block);
     const names = ["distillation", "verification", "difference"];
     const canvases = names.map((name) => h("canvas", { class: "states", role: "img", width: frames, height: width, "aria-label": t(`path.${name}`) }));
-    const told = h("p", { role: "status" });
+    const told = h("p", {});
     const update = () => {
       const distilled = path(0, state.layer), verified = state.adapters ? path(1, state.layer) : distilled;
       const apart = verified.map((x, i) => x - distilled[i]);
-      const limit = quantile(path(0, state.layer)), small = quantile(path(1, layers - 1).map((x, i) => x - path(0, layers - 1)[i])) || limit;
-      [distilled, verified, apart].forEach((values, i) => heat(canvases[i], values, frames, width, i === 2 ? small : limit));
+      [distilled, verified, apart].forEach((values, i) => heat(canvases[i], values, frames, width, quantile(values)));
       const length = (values) => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
       told.textContent = `${t(state.layer ? "stateOf" : "stateBefore", { layer: state.layer })} ${t("pathsApart", { apart: num(length(apart) / length(distilled), 3) })} ${state.adapters ? "" : t("adaptersOff")}`;
+      app.say(told.textContent);
     };
     const slider = range({ label: t("layer"), min: 0, max: layers - 1, step: 1, value: state.layer, say: (x) => num(x), onchange: (x) => { state.layer = x; update(); } });
     const box = tick({ label: t("adapters"), checked: state.adapters, onchange: (on) => { state.adapters = on; update(); } });
@@ -71,7 +71,7 @@ function heat(canvas, values, frames, width, limit) {
     for (let k = 0; k < width; k++) {
       const x = Math.max(-1, Math.min(1, values[frame * width + k] / (limit || 1)));
       const fade = 255 * (1 - Math.abs(x)) ** 0.8;
-      image.data.set(x < 0 ? [fade, fade, 245, 255] : [235, fade, fade, 255], 4 * ((width - 1 - k) * frames + frame));
+      image.data.set(x < 0 ? [fade, fade, 255 + 10 * x, 255] : [255 - 20 * x, fade, fade, 255], 4 * ((width - 1 - k) * frames + frame));
     }
   }
   pen.putImageData(image, 0, 0);
@@ -84,7 +84,7 @@ function costMeter(app, state) {
     const family = app.data.costs[state.family];
     const layers = family.parts.filter(({ part }) => part.startsWith("layer")).length;
     state.layers = Math.min(state.layers, layers);
-    const table = h("div", {});
+    const table = h("div", { class: "halves" });
     const update = () => {
       const total = (key, kept) => family.parts.slice(0, family.parts.length - layers + kept).reduce((sum, part) => sum + part[key], 0);
       const student = (key) => total(key, state.layers) + state.layers * family.adapter[key];

@@ -48,20 +48,26 @@ function draw(app, state, element) {
   const scale = Math.max(...ends.map(([low, high]) => high - low));
   const at = (row) => xy[row].map((x, k) => {
     const part = (x - (ends[k][0] + ends[k][1]) / 2) / scale + 0.5;
-    return EDGE + (SIZE - 2 * EDGE) * (k ? 1 - part : part);
+    return EDGE + (SIZE - 2 * EDGE) * (k ? 1 - part : part) - (k ? top : 0);
   });
+  const height = 2 * EDGE + ((SIZE - 2 * EDGE) * (ends[1][1] - ends[1][0])) / scale;
+  const top = (SIZE - height) / 2; // of a map that is wider than high
   const look = (row) => (state.colour === "speaker" ? ["circle", null] : GROUP_LOOK[table[state.colour][row]]);
   const hovered = h("p", { class: "status" }), told = h("div", {}), lines = s("g"), rings = s("g");
   const message = h("div", { role: "status" });
   const decoded = new Map();
 
+  async function recording(row) {
+    if (!decoded.has(row)) {
+      const bytes = await (await app.fetched(`map/${row}.opus`)).arrayBuffer();
+      decoded.set(row, await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes).catch(() => { throw new Problem("noOpus"); }));
+    }
+    return decoded.get(row);
+  }
+
   async function hear(row) {
     try {
-      if (!decoded.has(row)) {
-        const bytes = await (await app.fetched(`map/${row}.opus`)).arrayBuffer();
-        decoded.set(row, await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes).catch(() => { throw new Problem("noOpus"); }));
-      }
-      await play(decoded.get(row));
+      await play(recording(row));
     } catch (problem) {
       show(message, problemLine(problem));
     }
@@ -113,7 +119,7 @@ function draw(app, state, element) {
         h("div", { class: "row" },
           toggles({ label: t("drawing"), value: state.drawing, options: [["umap", "UMAP"], ["pca", "PCA"]], onchange: (x) => { state.drawing = x; again(".toggles [aria-pressed=true]"); } }),
           toggles({ label: t("colourBy"), value: state.colour, options: ["speaker", "gender", "age"].map((kind) => [kind, t(`kind.${kind}`)]), onchange: (x) => { state.colour = x; again(".toggles + .toggles [aria-pressed=true]"); } })),
-        s("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "map", role: "img", "aria-label": t("mapOf", { drawing: state.drawing.toUpperCase(), count: rows.length }) }, lines, points, rings),
+        s("svg", { viewBox: `0 0 ${SIZE} ${height}`, class: "map", role: "img", "aria-label": t("mapOf", { drawing: state.drawing.toUpperCase(), count: rows.length }) }, lines, points, rings),
         legend, hovered),
       h("section", { class: "card", "aria-label": t("neighbours") }, list.element, message, told, h("p", { class: "hint" }, t(`${state.drawing}Hint`)))));
 }

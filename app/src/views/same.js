@@ -1,6 +1,6 @@
 // Same speaker? Two recordings: vote, then score, probability and decision of three judges.
 
-import { h, show } from "../ui/dom.js";
+import { h, keepFocus, show } from "../ui/dom.js";
 import { range } from "../ui/controls.js";
 import { panel } from "../ui/panel.js";
 import { Side } from "../ui/side.js";
@@ -12,6 +12,7 @@ import { cosine, probability } from "../engine/score.js";
 
 const JUDGES = ["int8", "float32", "mfcc"];
 const THRESHOLD_STEP = 0.005;
+const EVEN = 0.5; // prior
 
 function start(app) {
   const thresholds = Object.fromEntries(JUDGES.map((name) => [name, app.data.judges[name].threshold]));
@@ -22,6 +23,7 @@ function start(app) {
     vote: null, // "same" or "different"
     counted: false, // in the tally
     thresholds,
+    prior: EVEN, // of the same speaker, before the recordings are heard
     judge: "int8",
     asked: { int8: true, float32: false, mfcc: true },
     answers: null,
@@ -44,10 +46,13 @@ export function same(app) {
   const panels = state.sides.map((side, i) => panel(app, side, {
     which: t(i ? "second" : "first"),
     hidden,
-    onchoose: () => { state.secret = false; },
-    onheard: async (isNew) => {
-      if (isNew) forgetVote();
-      await judgeAll();
+    onclip: (byPerson) => {
+      if (byPerson) state.secret = false;
+      forgetVote();
+    },
+    onheard: () => {
+      keepFocus(voting, vote);
+      return judgeAll();
     },
   }));
 
@@ -55,7 +60,7 @@ export function same(app) {
     state.vote = null;
     state.counted = false;
     state.answers = null;
-    vote();
+    keepFocus(voting, vote);
     draw();
   }
 
@@ -69,13 +74,14 @@ export function same(app) {
 
   function cast(choice) {
     state.vote = choice;
-    vote();
+    keepFocus(voting, vote);
     panels.forEach((p) => p.options());
     judgeAll();
   }
 
   function vote() {
-    const button = (choice) => h("button", { type: "button", class: "big", "aria-pressed": String(state.vote === choice), onclick: () => cast(choice) }, t(choice));
+    const ready = state.sides.every((side) => side.heard);
+    const button = (choice) => h("button", { type: "button", class: "big", disabled: !ready, "aria-pressed": String(state.vote === choice), onclick: () => cast(choice) }, t(choice));
     show(voting, h("span", { class: "question" }, t(state.vote ? "youVoted" : "voteFirst")), button("same"), button("different"),
       h("button", { type: "button", onclick: nextPair }, t("nextPair")));
   }
@@ -93,7 +99,7 @@ export function same(app) {
       if (state.sides.some((side, i) => side.heard !== heard[i])) return;
       state.answers = answers;
       count();
-      draw();
+      keepFocus(result, draw);
     } catch (problem) {
       show(result, problemLine(problem));
     }
@@ -110,12 +116,12 @@ export function same(app) {
   }
 
   function draw() {
-    if (state.vote === null || !state.answers) {
+    if (state.vote === null || !state.answers?.[state.judge]) {
       show(result, h("p", { class: "hint" }, t(state.vote === null ? "waitsForVote" : "thinking")));
       return;
     }
     const { judge } = state;
-    const scale = h("div", {}), verdict = h("div", { class: "verdict", role: "status" }), table = h("div", { class: "scroll" });
+    const scale = h("div", {}), verdict = h("div", { class: "verdict" }), table = h("div", { class: "scroll" });
     const slider = range({
       label: t("threshold"), min: -0.25, max: 1, step: THRESHOLD_STEP, value: state.thresholds[judge], say: (x) => num(x, 3, true),
       onchange: (x) => { state.thresholds[judge] = x; update(); },
@@ -124,19 +130,32 @@ export function same(app) {
       const answer = state.answers[judge], threshold = state.thresholds[judge];
       show(scale, scoreScale(answer.score, threshold));
       show(verdict, verdictOf(app, state));
-      show(table, judgeTable(app, state, (name) => {
-        state.judge = name;
-        state.asked[name] ? draw() : ask(name);
-      }));
+      app.say(verdict.textContent);
+      show(table, judgeTable(app, state, (name) => (state.asked[name] ? use(name) : ask(name))));
+    };
+    const use = (name) => {
+      state.judge = name;
+      keepFocus(result, draw);
     };
     const ask = (name) => {
       state.asked[name] = true;
+      state.judge = name;
       show(verdict, t("loadingModel", { size: size(app.data.judges[name].bytes) }));
       judgeAll();
     };
-    const reset = h("button", { type: "button", onclick: () => { state.thresholds[judge] = app.data.judges[judge].threshold; slider.set(state.thresholds[judge]); update(); } }, t("reset"));
+    const prior = range({
+      label: t("priorSame"), min: 0.01, max: 0.99, step: 0.01, value: state.prior, say: (x) => percent(x, 0),
+      onchange: (x) => { state.prior = x; update(); },
+    });
+    const reset = h("button", { type: "button", onclick: () => {
+      state.thresholds[judge] = app.data.judges[judge].threshold;
+      state.prior = EVEN;
+      slider.set(state.thresholds[judge]);
+      prior.set(EVEN);
+      update();
+    } }, t("reset"));
     show(result, h("div", { class: "halves" },
-      h("div", {}, scale, h("div", { class: "row" }, slider.element, reset)),
+      h("div", {}, scale, h("div", { class: "row" }, slider.element, prior.element, reset)),
       h("div", {}, verdict)), table);
     update();
   }
@@ -161,7 +180,7 @@ function verdictOf(app, state) {
     h("p", {}, t("scoreAgainst", { score: num(answer.score, 3, true), sign: decision === "same" ? "≥" : "<", threshold: num(threshold, 3, true) })),
     reasons.length
       ? h("p", { class: "outside" }, h("strong", {}, t("outside")), " ", reasons.join(" "))
-      : h("p", {}, t("probabilityOf", { probability: percent(probability(answer.score, app.data.judges[judge])) })),
+      : h("p", {}, t("probabilityOf", { probability: percent(probability(answer.score, app.data.judges[judge], state.prior)), prior: percent(state.prior, 0) })),
     known === null ? null : h("p", {}, t(known ? "truthSame" : "truthDifferent"), " ", t("tally", tally)),
   ];
 }
@@ -171,10 +190,10 @@ function judgeTable(app, state, pick) {
     const answer = state.answers[name], fitted = app.data.judges[name];
     const radio = h("input", { type: "radio", name: "judge", checked: state.judge === name, "aria-label": t(`judge.${name}`), onchange: () => pick(name) });
     const known = [t(`judge.${name}`), name === "mfcc" ? t("noModelSize") : size(fitted.bytes)];
-    if (!answer) return [radio, ...known, "", "", "", t("askIt")];
+    if (!answer) return [radio, ...known, "", "", "", t("askIt"), ""];
     const outside = answer.reasons.flat().length;
     return [radio, ...known, `${num(answer.ms, 0)} ms`, num(answer.score, 3, true), num(state.thresholds[name], 3, true),
-      t(answer.score >= state.thresholds[name] ? "same" : "different"), outside ? t("outsideShort") : percent(probability(answer.score, fitted))];
+      t(answer.score >= state.thresholds[name] ? "same" : "different"), outside ? t("outsideShort") : percent(probability(answer.score, fitted, state.prior))];
   };
   const head = ["", t("judge"), t("sizeOf"), t("timeOf"), t("score"), t("threshold"), t("answer"), t("probability")];
   return h("table", {},

@@ -1,6 +1,6 @@
 // Who is it? Enrol up to ten named voices, then ask whose voice a recording is.
 
-import { h, show, unique } from "../ui/dom.js";
+import { h, keepFocus, show, unique } from "../ui/dom.js";
 import { range } from "../ui/controls.js";
 import { panel } from "../ui/panel.js";
 import { boxClip, Side } from "../ui/side.js";
@@ -53,7 +53,7 @@ export function who(app) {
       if (known) known.embeddings.push(embedding);
       else state.voices.push({ name, embeddings: [embedding] });
       state.name = "";
-      list();
+      keepFocus(voices, list);
       await identify();
     } catch (problem) {
       show(message, problemLine(problem));
@@ -75,13 +75,13 @@ export function who(app) {
         return show(message, problemLine(problem));
       }
     }
-    list();
+    keepFocus(voices, list);
     identify();
   }
 
   const forget = (kept) => {
     state.voices = kept;
-    list();
+    keepFocus(voices, list);
     side.heard ? identify() : draw();
   };
 
@@ -106,12 +106,13 @@ export function who(app) {
       show(result, h("p", { class: "hint" }, t("whoWaits")));
       return;
     }
-    const verdict = h("div", { class: "verdict", role: "status" }), bars = h("ol", { class: "bars" });
+    const verdict = h("div", { class: "verdict" }), bars = h("ol", { class: "bars" });
     const update = () => {
       const ranked = [...state.scores].sort((a, b) => b.score - a.score);
       const found = ranked[0]?.score >= state.threshold;
       show(verdict, h("p", { class: `decision ${found ? "same" : "different"}` }, found ? t("itIs", { name: ranked[0].name }) : t("nobody")),
         state.reasons.length ? h("p", { class: "outside" }, h("strong", {}, t("outside")), " ", state.reasons.map(sentence).join(" ")) : null);
+      app.say(verdict.textContent);
       show(bars, ranked.map(({ name, score }) => {
         const bar = h("span", { class: score >= state.threshold ? "bar same" : "bar different" });
         bar.style.width = `${Math.max(0, Math.min(1, score)) * 100}%`;

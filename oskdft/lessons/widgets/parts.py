@@ -1,6 +1,6 @@
 """Parts that the widgets share: a picture that redraws fast, a status line, a player, controls, a still.
 
-Built on ipywidgets and anywidget, which run in JupyterLab, Notebook and Voila without a JavaScript build.
+Built on ipywidgets and anywidget, which run in JupyterLab and Notebook without a JavaScript build.
 """
 
 import base64

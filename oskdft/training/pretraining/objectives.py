@@ -27,6 +27,24 @@ from oskdft.utils import schema
 from oskdft.utils.console import progress
 
 CONFIGS = ("classroom-hubert", "classroom-wav2vec2")
+LIMITS = {  # of every number of a recipe: above, or least where the limit itself is allowed, and most
+    **dict.fromkeys(("width", "cnn"), (None, 1, 16_384)),
+    **dict.fromkeys(("layers", "heads"), (None, 1, 100)),
+    "steps": (0, None, 100_000_000),
+    "utterances": (0, None, 65_536),
+    "crop_s": (0, None, 600),
+    **dict.fromkeys(("lr", "init_std", "temperature"), (0, None, 1_000)),
+    "warmup": (0, None, 1),
+    **dict.fromkeys(("mask_prob", "relabel_at"), (None, 0, 1)),
+    "mask_span": (None, 1, 1_000),
+    "clusters": (None, 2, 100_000),
+    **dict.fromkeys(("relabel_layer", "contrast_layer"), (None, 0, 100)),
+    "contrast_weight": (None, 0, 1e6),
+    "snr_db": (None, -100, 100),
+    "equaliser_db": (None, 0, 100),
+    "dev_speakers": (None, 0, config.MANY),
+    "seed": (None, 0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +78,12 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "utterances", "crop_s", "warmup"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
+        for name, (above, least, most) in LIMITS.items():
+            value = getattr(self, name)
+            for each in value if isinstance(value, tuple) else (value,):
+                if not (above < each <= most if least is None else least <= each <= most):
+                    low = f"more than {above}" if least is None else f"at least {least}"
+                    raise ValueError(f"{name} is {value}; it must be {low} and at most {most}")
         if not max(self.relabel_layer, self.contrast_layer) <= self.layers:
             raise ValueError(
                 f"relabel_layer and contrast_layer must be at most layers ({self.layers})"

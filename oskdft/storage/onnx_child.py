@@ -1,0 +1,142 @@
+"""A stranger's ONNX model in a process of its own, with a limit of memory and a hard end.
+
+A graph is a program: a small file can take all memory, or never end and hear no signal, also while it is
+loaded. The child can take `MOST_BYTES` of address space, writes no files, and dies with its parent.
+
+Both directions: 8 bytes, the length, then the content; a reply begins with one byte, "+" or "-".
+"""
+
+import contextlib
+import ctypes
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+MOST_BYTES = 4 << 30  # address space of the child: about 1 GB is ONNX Runtime's own
+THREADS = "4"  # each thread reserves address space
+PARENT_DIED = 1  # PR_SET_PDEATHSIG in prctl.h
+
+
+class Child:
+    """The child process of one model.
+
+    Args:
+        path: of the model. patience: for loading it [s].
+    Raises:
+        ValueError: the model cannot be loaded, or takes too much memory or time.
+    """
+
+    def __init__(self, path: str | Path, patience: float) -> None:
+        self.path = path
+        self.patience = patience
+        self._start()
+
+    def _start(self) -> None:
+        package = Path(__file__).parents[2]
+        paths = [str(package), os.environ.get("PYTHONPATH", "")]
+        limits = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        environment = {"OMP_NUM_THREADS": THREADS} | os.environ | limits
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "oskdft.storage.onnx_child", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the parent's
+        )
+        weakref.finalize(self, _end, self.process)
+        self._reply(self.patience)
+
+    def run(self, batch: np.ndarray, patience: float) -> np.ndarray:
+        """The "embedding" of a batch "wave" [B, N].
+
+        Raises:
+            ValueError: the model fails, or takes too much memory or more than ``patience`` seconds.
+        """
+        if self.process.poll() is not None:
+            self._start()
+        content = io.BytesIO()
+        np.save(content, batch)
+        return np.load(io.BytesIO(self._reply(patience, content.getvalue())), allow_pickle=False)
+
+    def _reply(self, patience: float, request: bytes | None = None) -> bytes:
+        clock = threading.Timer(patience, self.process.kill)
+        clock.start()
+        try:
+            if request is not None:
+                _send(self.process.stdin, request)
+            reply = _receive(self.process.stdout)
+        except OSError:  # the child has ended
+            reply = b""
+        finally:
+            clock.cancel()
+        if not reply:
+            _end(self.process)
+            raise ValueError(f"more than {MOST_BYTES >> 30} GB or {patience:.0f} s")
+        if reply[:1] == b"-":
+            reason = reply[1:].decode(errors="replace")
+            short = "alloc" in reason or "memory" in reason
+            raise ValueError(f"more than {MOST_BYTES >> 30} GB" if short else reason)
+        return reply[1:]
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+
+
+def _send(file: IO[bytes], content: bytes) -> None:
+    file.write(len(content).to_bytes(8, "little") + content)
+    file.flush()
+
+
+def _receive(file: IO[bytes]) -> bytes:
+    """The content of one message; empty where the other side has ended."""
+    head = file.read(8)
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length > MOST_BYTES:
+        return b""
+    content = file.read(length)
+    return content if len(content) == length else b""
+
+
+def serve(path: str) -> None:
+    """Load the model and answer batches until the parent closes the pipe."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        resource.setrlimit(kind, (0, 0))
+    with os.fdopen(os.dup(1), "wb") as replies:
+        os.dup2(2, 1)  # what the model prints is no reply
+        try:
+            from oskdft.storage.onnx_model import session
+
+            run = session(path, trusted=False)
+        except Exception as error:  # a stranger's model makes ONNX Runtime raise any exception
+            _send(replies, b"-" + str(error)[:1_000].encode())
+            return
+        _send(replies, b"+")
+        while request := _receive(sys.stdin.buffer):
+            try:
+                batch = np.load(io.BytesIO(request), allow_pickle=False)
+                content = io.BytesIO()
+                result = run.run(["embedding"], {"wave": batch})[0]
+                np.save(content, np.asarray(result), allow_pickle=False)
+                _send(replies, b"+" + content.getvalue())
+            except Exception as error:
+                _send(replies, b"-" + str(error)[:1_000].encode())
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
