@@ -12,6 +12,7 @@ process computes is the fairer measure: it is what two idle cores would take.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import socket
@@ -28,7 +29,7 @@ import torch
 
 from oskdft import config
 from oskdft.config import EvalConfig
-from oskdft.evaluation.embedding import Embeddings, embed_files, embed_together
+from oskdft.evaluation.embedding import Embeddings, embed_files
 from oskdft.lessons.costs import multiply_adds
 from oskdft.method import encoder
 from oskdft.method.model import SpeakerModel
@@ -122,7 +123,8 @@ def one_of_two(rank: int, port: int, student: tuple, paths: list[Path], pipe: Co
     keep_freed_memory()
     architecture, layers, backend, changes = student
     model = measure.random_student(architecture, layers, backend, **changes)
-    works = {"alone": embed_files, "together": embed_together}
+    shared = functools.partial(embed_files, share=torchrun.shared)
+    works = {"alone": embed_files, "together": shared}
     with torchrun.together():
         while work := works.get(pipe.recv()):
             start = time.process_time()

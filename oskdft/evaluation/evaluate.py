@@ -15,8 +15,9 @@ from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.utils import provenance, torchrun
-from oskdft.utils.console import some, table
+from oskdft.utils.console import say, some, table
 from oskdft.utils.files import atomic, require_new
+from oskdft.utils.names import forms
 
 
 def score_list(
@@ -236,14 +237,17 @@ def evaluate_embedded(
     listed = read_trials(trials, None, enrol or "", unlabelled=bool(scores_to))
     _require_both_kinds(listed, str(trials))
     recordings = listed.recordings()
-    rows = embed_many.read_embeddings(folder, set(recordings))
-    absent = [name for name in recordings if name not in rows]
+    rows = embed_many.read_embeddings(folder, {form for name in recordings for form in forms(name)})
+    ids = [next(filter(rows.__contains__, forms(name)), "") for name in recordings]
+    absent = [name for name, found in zip(recordings, ids, strict=True) if not found]
     if absent:
         raise ValueError(
             f"{folder} holds no embedding of {len(absent)} of {len(recordings)} recordings of {trials}: "
             f"{some(absent, len(absent))}; embed them, or take another list"
         )
-    table = np.stack([rows[name] for name in recordings])
+    if others := sum(map(str.__ne__, ids, recordings)):
+        say(f"{trials}: {others} names match ids of {folder} in another unicode form")
+    table = np.stack([rows[name] for name in ids])
     scores = scores_by_policy(enrolled(Embeddings(table, None), listed), listed)["full"]
     if scores_to:
         _write(scores_to, scores, listed)

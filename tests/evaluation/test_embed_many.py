@@ -180,6 +180,11 @@ def test_another_unicode_form_and_a_folder(speech, tmp_path):
     rows = read_embeddings(tmp_path / "e")
     assert list(rows) == [f"{composed}/1.wav", "b/1.wav"]
     assert list(read_embeddings(tmp_path / "e", {"b/1.wav"})) == ["b/1.wav"]
+    (tmp_path / "trials.txt").write_text(f"{decomposed}/1.wav b/1.wav\n")
+    words = "--embeddings", tmp_path / "e", "--scores", tmp_path / "s"
+    done = run("evaluate", "--trials", tmp_path / "trials.txt", *words)
+    assert done.exit_code == 0 and "1 names match ids of" in done.stderr
+    assert (tmp_path / "s").read_text().startswith(f"{decomposed}/1.wav b/1.wav ")
     want = load("classroom").embed(speech / decomposed / "1.wav")
     assert np.allclose(rows[f"{composed}/1.wav"], want, atol=1e-5)
 

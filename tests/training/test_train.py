@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from accelerate import tracking
 
@@ -93,6 +94,34 @@ def test_loss_falls(tmp_path):
     table = rows(tmp_path / "r")
     assert float(table[-1]["sv"]) < 0.8 * float(table[0]["sv"])
     assert float(table[-1]["kd_excess"]) < float(table[0]["kd_excess"])
+
+
+def test_a_channel_of_recordings_elsewhere_trains_as_mono_recordings_of_the_corpus(tmp_path):
+    """Kaldi tables with absolute paths of stereo recordings: weights and development EER are equal."""
+    rng = np.random.default_rng(0)
+    names = [f"{who}-{n}" for who in "abcdef" for n in range(3)]
+    for kind in ("mono", "stereo"):
+        root = tmp_path / kind
+        (root / "train").mkdir(parents=True)
+        speech = tmp_path / "elsewhere" if kind == "stereo" else ""
+        lines = [f"{name} {speech}{'/' if speech else ''}{name}.wav\n" for name in names]
+        (root / "train/wav.scp").write_text("".join(lines))
+        (root / "train/utt2spk").write_text("".join(f"{name} {name[0]}\n" for name in names))
+    (tmp_path / "elsewhere").mkdir()
+    for name in names:
+        wave = rng.normal(0, 0.1, (24_000, 2))
+        soundfile.write(tmp_path / "elsewhere" / f"{name}.wav", wave, 16_000)
+        soundfile.write(tmp_path / "mono" / f"{name}.wav", wave[:, 1], 16_000)
+    for kind, channel in (("mono", 0), ("stereo", 2)):
+        changes = {"data__corpus": "kaldi", "data__root": str(tmp_path / kind), "train__epochs": 1}
+        changes |= {"data__slice_speakers": 0, "data__slice_utterances": 0}
+        train.train(smoke(data__channel=channel, **changes), tmp_path / f"run-{kind}")
+    mono, stereo = (weights(tmp_path / f"run-{kind}" / "last") for kind in ("mono", "stereo"))
+    assert all(torch.equal(mono[name], stereo[name]) for name in mono)
+    reports = [
+        json.loads((tmp_path / f"run-{k}/report.json").read_text()) for k in ("mono", "stereo")
+    ]
+    assert reports[0]["validations"] == reports[1]["validations"] != []
 
 
 def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
