@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from oskdft import __version__
-from oskdft.utils.process import STOPPED, Interrupts, keep_freed_memory
+from oskdft.utils.process import HUNG_UP, STOPPED, Interrupts, keep_freed_memory
 
 app = typer.Typer(
     help="One-step knowledge distillation and fine-tuning for speaker verification.",
@@ -586,8 +586,9 @@ def main() -> None:
         with Interrupts():
             app(words)
     except SystemExit as stop:
-        if stop.code == STOPPED:
-            print("oskdft: stopped by SIGTERM", file=sys.stderr)
+        if stop.code in (STOPPED, HUNG_UP):
+            name = "SIGTERM" if stop.code == STOPPED else "SIGHUP"
+            print(f"oskdft: stopped by {name}", file=sys.stderr)
         raise
     except (ValueError, OSError, ImportError) as error:
         line = " ".join(str(error).split())

@@ -6,10 +6,12 @@ import numpy as np
 
 from oskdft.evaluation.metrics import checked_trials, eer_of, ends_of_ties
 from oskdft.speech.corpora.trials import Trials
+from oskdft.utils.console import say
 
 SAMPLES = 1000  # draws of speakers
 INTERVAL = (0.025, 0.975)  # quantiles of the draws at its ends: 95 %
 SEED = 0  # of the draws
+FEW = 5  # speakers: with fewer, most draws repeat one another (our choice)
 BLOCK = 128  # operating points
 
 
@@ -140,5 +142,8 @@ def bootstrap_ci(
     >>> bootstrap_ci([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [1, 1, 1, 0, 0, 0], pairs)
     (0.0, 0.3333333333333333)
     """
+    count = len(np.unique(speakers))
+    if count < FEW:
+        say(f"warning: an interval over {count} speakers tells little; have at least {FEW}")
     low, high = np.quantile(bootstrap(scores, labels, speakers, samples), INTERVAL)
     return float(low), float(high)

@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+LARGEST = 1e300  # score; beyond it a threshold next to it is not finite
+
 
 def checked_trials(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels that every metric can use.
@@ -19,8 +21,8 @@ def checked_trials(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     Returns:
         (scores [P] float, labels [P] bool).
     Raises:
-        ValueError: a wrong shape or type, lengths that differ, a score that is not finite, a label
-            other than 0 or 1, or one class missing.
+        ValueError: a wrong shape or type, lengths that differ, a score that is not finite or beyond
+            `LARGEST`, a label other than 0 or 1, or one class missing.
 
     >>> checked_trials([1, 2], [0, 1])
     (array([1., 2.]), array([False,  True]))
@@ -38,6 +40,11 @@ def checked_trials(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"scores holds {scores[bad]} at trial {bad}; every score must be finite")
+    if np.abs(scores).max(initial=0) > LARGEST:
+        bad = int(np.argmax(np.abs(scores)))
+        raise ValueError(
+            f"scores holds {scores[bad]} at trial {bad}; give scores of at most {LARGEST:g}"
+        )
     target = labels.astype(bool)
     if (wrong := labels[target != labels]).size:
         raise ValueError(f"labels holds {wrong.tolist()[0]!r:.20}; give 1 (same speaker) or 0")

@@ -6,12 +6,8 @@ loaded. The child can take `MOST_BYTES` of address space, writes no files, and d
 Both directions: 8 bytes, the length, then the content; a reply begins with one byte, "+" or "-".
 """
 
-import contextlib
-import ctypes
 import io
 import os
-import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +19,6 @@ import numpy as np
 
 MOST_BYTES = 4 << 30  # address space of the child: about 1 GB is ONNX Runtime's own
 THREADS = "4"  # each thread reserves address space
-PARENT_DIED = 1  # PR_SET_PDEATHSIG in prctl.h
 
 
 class Child:
@@ -47,7 +42,7 @@ class Child:
         environment = {"OMP_NUM_THREADS": THREADS} | os.environ | limits
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oskdft.storage.onnx_child", str(self.path)],
+            [sys.executable, "-m", "oskdft.storage.onnx_server", str(self.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -74,8 +69,8 @@ class Child:
         clock.start()
         try:
             if request is not None:
-                _send(self.process.stdin, request)
-            reply = _receive(self.process.stdout)
+                send(self.process.stdin, request)
+            reply = receive(self.process.stdout)
         except OSError:  # the child has ended
             reply = b""
         finally:
@@ -95,12 +90,13 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _send(file: IO[bytes], content: bytes) -> None:
+def send(file: IO[bytes], content: bytes) -> None:
+    """Write one message."""
     file.write(len(content).to_bytes(8, "little") + content)
     file.flush()
 
 
-def _receive(file: IO[bytes]) -> bytes:
+def receive(file: IO[bytes]) -> bytes:
     """The content of one message; empty where the other side has ended."""
     head = file.read(8)
     length = int.from_bytes(head, "little")
@@ -108,35 +104,3 @@ def _receive(file: IO[bytes]) -> bytes:
         return b""
     content = file.read(length)
     return content if len(content) == length else b""
-
-
-def serve(path: str) -> None:
-    """Load the model and answer batches until the parent closes the pipe."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-    for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        resource.setrlimit(kind, (0, 0))
-    with os.fdopen(os.dup(1), "wb") as replies:
-        os.dup2(2, 1)  # what the model prints is no reply
-        try:
-            from oskdft.storage.onnx_model import session
-
-            run = session(path, trusted=False)
-        except Exception as error:  # a stranger's model makes ONNX Runtime raise any exception
-            _send(replies, b"-" + str(error)[:1_000].encode())
-            return
-        _send(replies, b"+")
-        while request := _receive(sys.stdin.buffer):
-            try:
-                batch = np.load(io.BytesIO(request), allow_pickle=False)
-                content = io.BytesIO()
-                result = run.run(["embedding"], {"wave": batch})[0]
-                np.save(content, np.asarray(result), allow_pickle=False)
-                _send(replies, b"+" + content.getvalue())
-            except Exception as error:
-                _send(replies, b"-" + str(error)[:1_000].encode())
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

@@ -11,6 +11,7 @@ from transformers.utils import cached_file, logging
 
 from oskdft.method.encoder import FAMILIES, architecture, build_encoder
 from oskdft.storage import foreign
+from oskdft.storage.encoder_settings import settings_fault
 from oskdft.storage.foreign import PICKLE, WEIGHTS
 from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes_of, stream_tensors
 from oskdft.utils.files import ASSETS, inside, read_json, require_new_folder, write_json
@@ -221,6 +222,8 @@ def foreign_config(settings: Any, source: str) -> PretrainedConfig:
         raise ValueError(
             f"{source} asks for code from elsewhere ({code[0]}), which is never run; take it out"
         )
+    if fault := settings_fault(settings):
+        raise ValueError(f"{source}: {fault}; get it again")
     for name, value in settings.items():
         numbers = value if isinstance(value, list) else [value]
         most = MOST_LAYERS if name.endswith("_layers") else LARGEST_SIZE

@@ -25,6 +25,8 @@ from oskdft.utils.files import (
 )
 from oskdft.utils.lock import LOCK, Lock
 
+# what a resumed run may change: no number depends on it
+MOVABLE = ("data.root", "data.trials_root", "data.kd_root", "data.workers")
 KEPT = 2  # states to fall back on
 MODELS = 4  # best/, last/, the stage before, and one being written
 IN_A_STATE = {"stage", "step", "seconds", "rows", "validations", "window", "sha256"}
@@ -62,6 +64,7 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
         raise ValueError(f"{out} holds a run; add --resume to go on, or choose another --out")
     else:
         changed = differences(to_dict(load(str(path))), to_dict(cfg))
+        changed = {name: pair for name, pair in changed.items() if name not in MOVABLE}
         if changed:
             listed = "; ".join(f"{name} is {a} there, {b} now" for name, (a, b) in changed.items())
             raise ValueError(f"{out} is a run of another configuration: {listed}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from oskdft.utils.console import say
 
 LOCK = ".lock"
+HELD: set[tuple[int, int]] = set()  # files locked by this process: device and number
 
 
 class Lock:
@@ -30,7 +31,32 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
         folder.mkdir(parents=True, exist_ok=True)
+        # the system does not keep a process from itself, and another file object that it closes frees
+        # the lock, so a second lock of this process is refused before it opens the file
+        if self._file_id() in HELD:
+            raise ValueError(
+                f"{folder} is being written by this process; wait for it, or choose another --out"
+            )
         self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as held
+        self.held = None
+        self.locked = self._lock()
+        status = os.fstat(self.file.fileno())
+        self.held = status.st_dev, status.st_ino
+        HELD.add(self.held)
+        self.file.truncate(0)
+        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self.file.flush()
+
+    def _file_id(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _lock(self) -> bool:
+        """Take the lock; False where the file system has none."""
+        folder = self.path.parent
         try:
             fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -41,12 +67,17 @@ class Lock:
                     "wait for it, or choose another --out"
                 ) from None
             say(f"{folder} cannot be locked ({error.strerror}); see that nobody else writes there")
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self.file.flush()
+            return False
+        return True
 
     def check(self) -> None:
-        """Raise FileNotFoundError if the folder was removed, replaced or unmounted meanwhile."""
+        """Raise FileNotFoundError if the folder was removed, replaced or unmounted meanwhile.
+
+        The lock is taken again: a copy of the folder that this process makes frees it.
+
+        Raises:
+            ValueError: another process took it.
+        """
         try:
             there = os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno()))
         except OSError:
@@ -56,6 +87,12 @@ class Lock:
                 f"{self.path.parent} has vanished (moved, removed or unmounted); the run stops "
                 "here; bring the folder back and go on with --resume"
             )
+        if self.locked:
+            self._lock()
+
+    def __del__(self) -> None:
+        if getattr(self, "held", None):
+            self.release()
 
     def __enter__(self) -> "Lock":
         return self
@@ -65,4 +102,6 @@ class Lock:
 
     def release(self) -> None:
         """Release the lock."""
+        HELD.discard(self.held)
+        self.held = None
         self.file.close()

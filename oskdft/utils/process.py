@@ -15,6 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 STOPPED = 128 + signal.SIGTERM  # exit code after SIGTERM: what a shell reports for it, 143
+HUNG_UP = 128 + signal.SIGHUP  # and after SIGHUP: the terminal or the connection was closed, 129
 M_TRIM_THRESHOLD = -1  # malloc.h
 M_TOP_PAD = -2
 M_MMAP_MAX = -4
@@ -23,7 +24,10 @@ PAD = 128 * 2**20  # bytes
 
 
 class Interrupts:
-    """Raise SystemExit(143) on SIGTERM and KeyboardInterrupt on Ctrl-C, but not inside a `held` block.
+    """Raise SystemExit on SIGTERM (143) and SIGHUP (129), KeyboardInterrupt on Ctrl-C; not in a `held` block.
+
+    The first signal stops the work. The second, while the state is being saved, is only noted: Ctrl-C
+    twice loses nothing. The third ends the process in the way of Python. SIGHUP under nohup stays ignored.
 
     A signal therefore never leaves weights half updated or a checkpoint half written. Held blocks may
     be nested: the exception is raised at the end of the outermost. Outside the main thread Python
@@ -43,9 +47,12 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         self.holding = 0  # depth of held blocks
         self.waiting = 0  # number of the pending signal; 0: none
+        self.late = -1  # signals after the one that stopped the work; -1: none has
         self.before = {}  # the handlers to restore
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self.before[number] = signal.signal(number, self._arrived)
         return self
 
@@ -81,13 +88,22 @@ class Interrupts:
             if self.waiting:
                 self.stop()
             return work()
-        except (KeyboardInterrupt, SystemExit) as end:
-            self.waiting = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
+        except KeyboardInterrupt:
+            self.waiting = signal.SIGINT
+            return None
+        except SystemExit as end:
+            self.waiting = signal.SIGHUP if end.code == HUNG_UP else signal.SIGTERM
             return None
         finally:
             self.holding = depth
 
     def _arrived(self, number: int, _: FrameType | None) -> None:
+        if self.late >= 0:
+            self.late += 1
+            if self.late > 1:
+                raise KeyboardInterrupt
+            print("stopping; the state is being saved", file=sys.stderr, flush=True)
+            return
         self.waiting = number
         if not self.holding:
             self.stop()
@@ -96,7 +112,12 @@ class Interrupts:
         """Raise the exception of the pending signal; SystemExit if another process received it."""
         number = self.waiting
         self.waiting = 0
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(STOPPED)
+        self.late = max(self.late, 0)
+        raise (
+            KeyboardInterrupt
+            if number == signal.SIGINT
+            else SystemExit(HUNG_UP if number == signal.SIGHUP else STOPPED)
+        )
 
 
 def end_of(code: int) -> str:

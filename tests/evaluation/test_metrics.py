@@ -681,3 +681,20 @@ def test_score_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, text, 
     assert stopped.value.code == 1
     assert printed.out == "" and printed.err.count("\n") == 1
     assert printed.err.startswith("oskdft: ") and says in printed.err
+
+
+@pytest.mark.parametrize("huge", [1.7e308, -1.7e308])
+def test_scores_beyond_the_numbers_of_a_threshold_are_refused(huge):
+    with pytest.raises(ValueError, match="at trial 1; give scores of at most 1e"):
+        metrics.summary([0.0, huge, 1.0], [0, 1, 1])
+    found = metrics.summary([-1e300, 1e300, 1.0], [0, 1, 1])
+    assert all(math.isfinite(value) for value in found.values() if isinstance(value, float))
+
+
+def test_an_interval_over_few_speakers_is_called_one(capsys):
+    scores, labels = [0.9, 0.8, 0.1], [1, 1, 0]
+    bootstrap.bootstrap_ci(scores, labels, [[0, 0], [1, 1], [0, 1]], samples=9)
+    assert "an interval over 2 speakers tells little" in capsys.readouterr().err
+    pairs = [[n, n] for n in range(5)] + [[0, 1]]
+    bootstrap.bootstrap_ci([0.9] * 5 + [0.1], [1] * 5 + [0], pairs, samples=9)
+    assert capsys.readouterr().err == ""

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import peak_memory
 import pytest
 
 from oskdft.speech.corpora import catalogue, download
@@ -252,6 +253,40 @@ def test_zip_members_that_are_refused(server, monkeypatch, tmp_path, name, mode,
     with pytest.raises(ValueError, match=fault):
         get("rirs_noises", url=server.url)
     assert left(tmp_path / "data") == ["rirs_noises.zip"]
+
+
+@pytest.mark.parametrize("packed", ["w", "w:gz"])
+@pytest.mark.parametrize(
+    "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_long_headers_are_refused_before_they_are_read(tmp_path, packed, kind, first):
+    """A header that claims 6 GB; tarfile would ask for that much memory."""
+    claims = special("././@LongLink", kind)
+    claims.size = 6 << 30
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, packed) as archive:
+        if not first:
+            sound = tarfile.TarInfo("ann/1.txt")
+            archive.addfile(sound)
+        archive.fileobj.write(claims.tobuf(tarfile.GNU_FORMAT))
+    with peak_memory.at_most(100 << 20), pytest.raises(ValueError, match="a header of 6442450944"):
+        download._extract(path, tmp_path / "out")
+
+
+def test_names_and_numbers_of_members_are_bounded(tmp_path, monkeypatch):
+    def archive(*names: str) -> Path:
+        path = tmp_path / "a.tar"
+        path.write_bytes(tar(*((name, b"") for name in names)))
+        return path
+
+    with pytest.raises(ValueError, match="which lies in more than 50 folders"):
+        download._extract(archive("/".join(["d"] * 2_000)), tmp_path / "deep")
+    monkeypatch.setattr(download, "MOST_MEMBERS", 2)
+    with pytest.raises(ValueError, match="holds more than 2 files"):
+        download._extract(archive("a", "b", "c"), tmp_path / "many")
+    download._extract(archive("a", "b"), tmp_path / "few")
+    assert sorted(path.name for path in (tmp_path / "few").iterdir()) == ["a", "b"]
 
 
 def test_archive_bombs_are_refused(server, monkeypatch, tmp_path):

@@ -223,6 +223,9 @@ def test_two_runs_do_not_mix(finished, tmp_path):
         train.train(smoke(train__lr=0.001), out, resume=True)
     with pytest.raises(ValueError, match="no run to resume"):
         train.train(smoke(), tmp_path / "new", resume=True)
+    # the corpus has moved, and there are more cores: no number depends on that
+    moved = smoke(data__workers=3, data__root=str(tmp_path))
+    run_folder.claim(out, moved, resume=True).release()
 
 
 WANDB = """

@@ -32,6 +32,16 @@ from oskdft.utils.console import progress, say
 MIB = 1 << 20
 TIMEOUT_S = 60.0
 ROOM = 3  # disk space for archive and contents, in sizes of the archive
+MOST_MEMBERS = 5_000_000  # files of an archive; VoxCeleb2 has 1.1 million
+MOST_FOLDERS = 50  # that a file lies in
+HEADER_BYTES = 1 << 20  # of a long name or of PAX entries
+LONG_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 MAX_MEMBER_BYTES = 4 << 30  # far above the longest member of a known archive
 SMALL_BYTES = 64 * MIB  # contents that an archive of any size may have
 MAX_GROWTH = 50  # contents over archive; speech and noise compress by less than 3
@@ -237,18 +247,39 @@ def _extract(archive: Path, folder: Path) -> None:
     budget = MAX_GROWTH * archive.stat().st_size + SMALL_BYTES
     is_zip = zipfile.is_zipfile(archive)
     try:
-        with zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened:
+        with (
+            zipfile.ZipFile(archive) if is_zip else tarfile.open(archive, tarinfo=_Member)
+        ) as opened:
             opened.extraction_filter = tarfile.data_filter  # no owners, no special modes
             members = opened.infolist() if is_zip else opened
-            for member in progress(members, f"unpacking {archive.name}"):
+            for count, member in enumerate(progress(members, f"unpacking {archive.name}")):
                 budget -= _refuse_unsafe(archive, member, budget)
+                if count >= MOST_MEMBERS:
+                    raise ValueError(
+                        f"{archive.name} holds more than {MOST_MEMBERS} files, more than a corpus needs; "
+                        "nothing was unpacked, do not use this archive"
+                    )
                 opened.extract(member, folder)
+                if not is_zip:
+                    opened.members = []  # tarfile keeps them all
             while not is_zip and opened.fileobj.read(MIB):
                 pass  # gzip compares its checksum at the end of the file, zip at each member
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(
             f"{archive} is damaged ({error}); delete it and download it again"
         ) from None
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is bounded: tarfile would read a long name of gigabytes at once."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in LONG_HEADERS and self.size > HEADER_BYTES:
+            raise ValueError(
+                f"{os.path.basename(str(opened.name))} holds a header of {self.size} bytes, more than "
+                "a name needs; nothing was unpacked, do not use this archive"
+            )
+        return super()._proc_member(opened)
 
 
 def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, budget: int) -> int:
@@ -263,10 +294,12 @@ def _refuse_unsafe(archive: Path, member: tarfile.TarInfo | zipfile.ZipInfo, bud
         fault = "which leads outside the folder"
     elif not plain:
         fault = "which is a link or a device"
+    elif len(re.split(r"[/\\]", name)) > MOST_FOLDERS:
+        fault = f"which lies in more than {MOST_FOLDERS} folders"
     elif size > MAX_MEMBER_BYTES or size > budget:
         fault = f"which unpacks to {size} bytes, more than a corpus needs"
     if fault:
         raise ValueError(
-            f"{archive.name} holds {name!r}, {fault}; nothing was unpacked, do not use this archive"
+            f"{archive.name} holds {name[:200]!r}, {fault}; nothing was unpacked, do not use this archive"
         )
     return size
