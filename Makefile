@@ -70,7 +70,7 @@ lock: ## re-make requirements.lock from the newest releases that pyproject.toml 
 	"$$tools/bin/uv" $(LOCK) --output-file requirements.lock
 
 clean: ## remove what make can make again; runs/ and data/ stay
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist app/dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find oskdft tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # Without the stamp the last set-up did not finish: start over. With an old stamp: update in place.

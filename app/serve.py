@@ -68,6 +68,8 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serve until Ctrl-C."""
     port = int(sys.argv[1])
+    if not (DIST / "index.html").is_file():
+        sys.exit("demo: the page is not built; make app")
     try:
         server = Server(("127.0.0.1", port), partial(Handler, directory=DIST))
     except OSError as error:

@@ -93,7 +93,7 @@ function costMeter(app, state) {
         h("h3", {}, t(key)),
         [["teacher", teacher], ["student", kept]].map(([who, amount]) => {
           const bar = h("span", { class: `bar ${who}` });
-          bar.style.width = `${(100 * amount) / teacher}%`;
+          bar.style.width = `${(100 * amount) / Math.max(teacher, kept)}%`;
           return h("div", { class: "costline" }, h("span", { class: "name" }, t(who)), h("span", { class: "track" }, bar), h("span", { class: "number" }, big(amount)));
         }),
         h("p", {}, t("saved", { share: percent(1 - kept / teacher) })))));
