@@ -16,6 +16,7 @@ from oskdft.method.model import SpeakerModel
 from oskdft.method.student import Student
 from oskdft.storage.foreign import load_pickle, present
 from oskdft.storage.model_folder import save_model
+from oskdft.storage.new_folder import new_folder
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly
 from oskdft.utils.files import require_new_folder
@@ -72,7 +73,8 @@ def import_student(
         "training_speakers": 1_211,
         "speech": "VoxCeleb1, by the authors of the paper (release R)",
     }
-    save_model(out, model, cfg, [], facts)
+    with new_folder(out) as folder:
+        save_model(folder, model, cfg, [], facts)
     return out
 
 

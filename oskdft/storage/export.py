@@ -6,17 +6,14 @@ safetensors folder also holds the student's encoder as plain transformers opens 
 another way is compared with its original before it is written.
 """
 
-import contextlib
 import copy
 import hashlib
 import io
 import logging
-import os
 import re
-import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +28,11 @@ from oskdft.method.student import Student
 from oskdft.storage import hub
 from oskdft.storage.domain import load_domain
 from oskdft.storage.model_folder import PROGRAM, load_model, model_folder, save_model
+from oskdft.storage.new_folder import new_folder
 from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
 from oskdft.utils.files import ASSETS, atomic, write_json
-from oskdft.utils.lock import LOCK, Lock
+from oskdft.utils.named_code import is_named
 
 FORMATS = ("hf", "onnx", "int8", "torch")
 ENCODER = "encoder"  # folder of the encoder alone, for plain transformers
@@ -57,9 +55,9 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
         push: USER/NAME of a new repository on the Hugging Face hub that receives the folder; needs a
             token. Empty: nothing is sent.
     Returns:
-        "format", "parameters", "files" name -> bytes; "largest_difference" to the original (of the
-        encoder's states for hf, else of embeddings; see `compare`); for ONNX also "float32_bytes",
-        "bytes" and "cosine_to_torch", for torch "cosine_to_torch". With ``push``: "address".
+        "format", "parameters", "files" name -> bytes; "largest_difference" to the original: for hf of the
+        encoder's states, as a share of the largest one, else of embeddings, see `compare`. For ONNX and
+        torch also "cosine_to_torch", for ONNX "float32_bytes" and "bytes"; with ``push`` "address".
     Raises:
         ValueError: unknown format, no such model, a folder that is not empty, no token, or a result that
             differs from the original.
@@ -78,7 +76,7 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
     # an exported model keeps the number of its training speakers, not their names
     facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
     facts = {k: v for k, v in facts.items() if k not in ("config", "speakers")}
-    with _new_folder(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         report = {"format": to, "parameters": count(model)}
         if to == "hf":
             report |= _write_encoder(folder / ENCODER, model.student)
@@ -101,37 +99,6 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
     return report | {"address": repository.push(out)} if repository else report
 
 
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to ``out`` when everything in it is written.
-
-    The temporary folders of exports to ``out`` that were killed are removed. A lock tells them from the
-    folder of an export that is still running: the system releases it when a process ends.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not empty; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_killed(out)
-    beside = {"dir": out.parent, "prefix": f".{out.name}.", "suffix": ".part"}
-    with tempfile.TemporaryDirectory(**beside) as temporary, Lock(Path(temporary)):
-        folder = Path(temporary) / out.name
-        folder.mkdir()
-        yield folder
-        os.replace(folder, out)
-
-
-def _remove_killed(out: Path) -> None:
-    """Remove the temporary folders beside ``out`` whose process has ended."""
-    named = re.compile(rf"\.{re.escape(out.name)}\.\w{{8}}\.part")
-    for left in out.parent.iterdir():
-        if named.fullmatch(left.name) and (left / LOCK).is_file():
-            try:
-                with Lock(left):
-                    shutil.rmtree(left)
-            except (ValueError, OSError):  # its process is still running, or it is another user's
-                continue
-
-
 def _write_encoder(folder: Path, student: Student) -> dict:
     """Write the student's encoder for AutoModel, open it again and compare its states.
 
@@ -147,7 +114,9 @@ def _write_encoder(folder: Path, student: Student) -> dict:
 
     wave = _noise(np.random.default_rng(0), *CHECKED_BATCHES[0])
     with torch.no_grad():
-        largest = float((states(wave) - student(wave, distilled_rows=len(wave))).abs().max())
+        own = student(wave, distilled_rows=len(wave))
+        # states of pre-norm models reach thousands, so the difference is one to the largest state
+        largest = float((states(wave) - own).abs().max() / own.abs().max())
     _refuse_difference("encoder", largest)
     return {"largest_difference": largest}
 
@@ -382,6 +351,18 @@ USE = {  # lines of the card by format
 }  # fmt: skip
 
 
+def _named_code(backend: str, to: str) -> list[str]:
+    """The lines of a card about a back-end that is code outside the package."""
+    if to != "hf" or not is_named(backend):
+        return []
+    module = backend.partition(":")[0]  # its form allows no markup
+    return [
+        f"The back-end is code that this folder does not hold: `{backend}`. Get it from its author, read "
+        f"it, and set `OSKDFT_TRUST={module}`.",
+        "",
+    ]
+
+
 def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dict) -> str:
     """The model card in Markdown: architecture, recipe, measurements, sizes, provenance, intended use.
 
@@ -432,7 +413,7 @@ def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dic
         f"# Speaker verification, {escaped(cfg.strategy)}, {report['format']}", "",
         f"{shape}; {report['parameters']:,} parameters. Takes a waveform [B, N] at 16 kHz in [-1, 1], "
         "gives embeddings; compare two with the cosine.", "",
-        *USE[report["format"]],
+        *USE[report["format"]], *_named_code(settings.backend, report["format"]),
         "## Recipe", *(f"- {key}: {escaped(value)}" for key, value in recipe.items()), "",
         "## Measured", *measured, "",
         "## Sizes", *(f"- {name}: {size:,} bytes" for name, size in files.items()), "",

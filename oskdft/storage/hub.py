@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -40,7 +40,7 @@ class Repository:
         self.api = HfApi(token=token)
         try:
             there = self.api.repo_exists(name)
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # hub and network raise many kinds
             raise ValueError(f"the hub does not answer for {name} ({_line(error)})") from None
         if there:
             raise ValueError(f"{name} is on the hub already and is not overwritten; choose another")
@@ -54,7 +54,7 @@ class Repository:
         try:
             address = self.api.create_repo(self.name, private=True)
             self.api.upload_folder(repo_id=self.name, folder_path=folder)
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # hub and network raise many kinds
             raise ValueError(
                 f"{self.name} could not be sent ({_line(error)}); {folder} holds the export"
             ) from None

@@ -13,8 +13,9 @@ from oskdft.method.encoder import FAMILIES, architecture, build_encoder
 from oskdft.storage import foreign
 from oskdft.storage.encoder_settings import settings_fault
 from oskdft.storage.foreign import PICKLE, WEIGHTS
+from oskdft.storage.new_folder import new_folder
 from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes_of, stream_tensors
-from oskdft.utils.files import ASSETS, inside, read_json, require_new_folder, write_json
+from oskdft.utils.files import ASSETS, inside, read_json, write_json
 
 logging.disable_progress_bar()  # no bar for each model that is loaded
 
@@ -162,11 +163,12 @@ def import_encoder(name: str, out: str | Path) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['config.json', 'model.safetensors']
     """
-    out = require_new_folder(out)
-    config, tensors, _ = read_encoder(name)
-    stream_tensors(out / WEIGHTS, tensors)
-    write_json(out / "config.json", config.to_diff_dict() | {"model_type": config.model_type})
-    return out
+    with new_folder(Path(out)) as folder:
+        config, tensors, _ = read_encoder(name)
+        stream_tensors(folder / WEIGHTS, tensors)
+        settings = config.to_diff_dict() | {"model_type": config.model_type}
+        write_json(folder / "config.json", settings)
+    return Path(out)
 
 
 def _folder_tensors(folder: Path) -> dict[str, Tensor]:

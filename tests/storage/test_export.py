@@ -150,8 +150,8 @@ def test_an_export_keeps_no_path_and_no_name(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from oskdft.storage import export
-with export._new_folder(Path(sys.argv[1])) as folder:
+from oskdft.storage.new_folder import new_folder
+with new_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     os.kill(os.getpid(), 9)
 """
@@ -216,6 +216,11 @@ def test_an_export_is_sent_to_the_hub_with_a_token_only(model_folder, tmp_path, 
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert made[-1].calls == [("ada/student", True), ("ada/student", files)]
     assert "README.md" in files and made[-1].token == "secret"
+    monkeypatch.setattr(Hub, "upload_folder", lambda *_, **__: 1 / 0)
+    words[-1] = str(tmp_path / "again")
+    done = CliRunner().invoke(app, [*words, "--push", "ada/student"])
+    assert "ada/student could not be sent (division by zero)" in str(done.exception)
+    assert str(done.exception).endswith("again holds the export") and (tmp_path / "again").is_dir()
 
 
 def test_an_export_of_an_export_still_says_how_many_speakers_trained_it(exported, tmp_path):

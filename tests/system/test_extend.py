@@ -20,6 +20,7 @@ from oskdft import config
 from oskdft.commands.cli import app
 from oskdft.lessons import evidence
 from oskdft.method import strategies
+from oskdft.storage import export
 from oskdft.storage.model_folder import load_model
 from oskdft.training import train
 from oskdft.utils import named_code
@@ -93,6 +94,13 @@ def test_loaded_evaluated_and_exported_with_trust(trained, kit, stranger, record
         app, ["export", "--model", str(trained), "--to", "onnx", "--out", str(tmp_path / "onnx")]
     )
     assert done.exit_code == 0, done.exception
+    oskdft_folder = tmp_path / "hf"
+    export.export(trained, "hf", oskdft_folder)
+    assert type(oskdft.load(oskdft_folder, "cpu").model.backend).__name__ == "MeanOfLastState"
+    assert (
+        "code that this folder does not hold: `mykit:Mean"
+        in (oskdft_folder / "README.md").read_text()
+    )
     # a stranger's ONNX file is run without any of the code that its description names
     stranger.delenv(named_code.TRUST)
     stranger.delitem(sys.modules, "mykit")
