@@ -15,6 +15,7 @@ DISTIL_Y = 32.0
 VERIFY_Y = 12.0
 LEFT = 30.0  # middle of the first layer
 STEP = 13.0  # from layer to layer
+READS = "layers\n4, 8, 12\nin release R"  # that the KD loss compares
 
 
 @plot
@@ -80,6 +81,7 @@ def _student(ax: Axes, names: list[str]) -> None:
     ax.text(LEFT + 3.3, middle, "same weights", fontsize=11, color=COLOURS[0], va="center")
     _box(ax, 76, DISTIL_Y, 12, 7, KD, "KD heads")
     _box(ax, 76, VERIFY_Y, 12, 7, SV, "back-end")
+    ax.text(76, VERIFY_Y - 4.2, "reads all states", fontsize=11, ha="center", va="top")
     _box(ax, 94, VERIFY_Y, 13, 7, "white", "embedding", edge=SV)
     clear = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # hides the dotted line behind
     for y, path in ((DISTIL_Y, "distillation path"), (VERIFY_Y, "verification path")):
@@ -94,6 +96,7 @@ def _losses(ax: Axes) -> None:
     _box(ax, 94, (TEACHER_Y + DISTIL_Y) / 2, 13, 6, KD, "KD loss")
     _arrow(ax, (94, TEACHER_Y), (94, 44.6), KD)
     _arrow(ax, (82, DISTIL_Y), (92, 38.4), KD)
+    ax.text(101.5, 45.5, READS, fontsize=11, ha="left", va="bottom")
     _box(ax, 94, 23.5, 13, 6, SV, "SV loss")
     _arrow(ax, (94, 15.5), (94, 20.4), SV)
     ax.text(
