@@ -16,9 +16,11 @@ COPIED = (
     "CITATION.cff",
     "LICENSE",
     "docs/METHOD.md",
+    "docs/answers.md",
     "docs/app.md",
     "docs/extend.md",
     "docs/glossary.md",
+    "docs/references.md",
     "docs/researchers.md",
     "docs/results.md",
     "docs/scale.md",
@@ -108,8 +110,8 @@ def gallery(folder: Path) -> str:
     """Markdown of every figure with its caption, notebook by notebook."""
     lines, number = ["# Figures"], ""
     for path in sorted(folder.glob("*.json")):
-        if path.name[:2] != number:
-            number = path.name[:2]
+        if path.name.partition("_")[0] != number:
+            number = path.name.partition("_")[0]
             [notebook] = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
             lines.append(f"## [{notebook.stem}](notebooks/{notebook.name})")
         saved = json.loads(path.read_text())

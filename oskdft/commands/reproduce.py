@@ -141,14 +141,23 @@ def _watched(label: str, cells: int) -> Iterator[Callable]:
         stop.set()
 
 
+def number_of(name: str) -> str:
+    """The number of a notebook or figure, such as "02b".
+
+    >>> number_of("02b_how_teachers_learn.ipynb")
+    '02b'
+    """
+    return name.partition("_")[0]
+
+
 def select(only: list[str] | None) -> list[Path]:
     """The notebooks with these numbers, in order; None: all.
 
     Raises:
         ValueError: no notebook has that number.
     """
-    everything = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    numbers = {path.name[:2]: path for path in everything}
+    everything = sorted(NOTEBOOKS.glob("[0-9][0-9]*_*.ipynb"))
+    numbers = {number_of(path.name): path for path in everything}
     if not everything:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run this from a clone of the project")
     for number in only or []:
@@ -243,9 +252,9 @@ def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> dict[
     executed = out / "notebooks" / f"{name}.ipynb"
     with atomic(executed.with_suffix(".html")) as file:
         file.write(exporter.from_filename(str(executed))[0])
-    saved = out / "tables" / f"{name[:2]}.json"
+    saved = out / "tables" / f"{number_of(name)}.json"
     compared = read_json(saved) if saved.is_file() else None
-    figures = sorted((out / "figures").glob(f"{name[:2]}_*.json"))
+    figures = sorted((out / "figures").glob(f"{number_of(name)}_*.json"))
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     texts = [output.text for output in outputs if output.output_type == "stream"]

@@ -237,6 +237,18 @@ class Lesson:
                 config=recipe, seed=self.cfg.seed, replace=True, note=note,
             )  # fmt: skip
 
+    def happened(self, prediction: str, *sentences: str) -> None:
+        """Print what a student predicted, and below it what happened and why.
+
+        Args:
+            prediction: the student's words; empty: none was written.
+            sentences: with numbers of this run.
+        """
+        print(f"you predicted: {' '.join(str(prediction).split()) or '(nothing was written down)'}")
+        print("what happened:", *sentences)
+        if self.smoke:
+            print(f"({SMOKE})")
+
     def compare(self, rows: list[tuple[str, str, str, str]], seeds: int = 1) -> None:
         """Print published figures beside ours, and save the table for the report.
 

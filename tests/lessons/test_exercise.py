@@ -13,7 +13,9 @@ from oskdft.lessons import exercise as module
 from oskdft.lessons.exercise import Exercise, exercise, find, judge
 from oskdft.method.strategies import Stage
 
-NAMES = [f"{notebook:02}.{number}" for notebook in range(11) for number in range(1, 5)]
+NOTEBOOKS = [*(f"{number:02}" for number in range(11)), "02b", "03b"]
+NAMES = [f"{notebook}.{number}" for notebook in NOTEBOOKS for number in range(1, 5)]
+NAMES.remove("02b.4")
 REAL = Exercise(0.5, "think", fraction=True)
 
 

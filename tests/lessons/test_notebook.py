@@ -194,6 +194,15 @@ def test_figures_are_kept_on_request_only(tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
+def test_a_prediction_stands_beside_what_happened(lesson, capsys):
+    lesson.happened("the first\n  one", "It was the second.", "Because of 3.")
+    said = "you predicted: the first one\nwhat happened: It was the second. Because of 3.\n"
+    assert capsys.readouterr().out == f"{said}({SMOKE})\n"
+    Lesson("04", dataclasses.replace(lesson.cfg, name="desk"), lesson.out, False).happened("", "4.")
+    nothing = "you predicted: (nothing was written down)\nwhat happened: 4.\n"
+    assert capsys.readouterr().out == nothing
+
+
 def test_compare_under_smoke_compares_nothing(lesson, capsys):
     rows = [("EER", "0.98 %", "abstract", "12.00 %"), ("size", "-76.2 %", "abstract", "x")]
     lesson.compare(rows, seeds=2)

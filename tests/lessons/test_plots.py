@@ -48,6 +48,7 @@ EXAMPLES = {
     "heads": {"distances": [[10.0, 50.0], [100.0, 300.0]]},
     "trust": {"values": {"UMAP": [0.9, 0.8], "PCA": [0.7, 0.75]}, "k": [5, 10]},
     "method": {},
+    "margin": {"radians": 0.3},
     "paths": {
         "rows": [
             {"layer": n, "difference": n / 9, "distillation": 0.9, "verification": 0.5} for n in (1, 2)
@@ -135,6 +136,7 @@ def test_no_state_leaks():
         ("gradient_flow", {"norms": {"a": {"KD": 1}, "b": {"FT": 1}}}, "b has losses"),
         ("waves", {"clips": {}}, "clips"),
         ("histogram", {"labels": LABELS * 0}, "target"),
+        ("margin", {"radians": 2.0}, "0 to 1 rad"),
     ],
 )
 def test_bad_input_is_refused_by_name(name: str, change: dict, word: str):

@@ -28,7 +28,7 @@ POINTS = {"reason": 2, "predict": 2, "criticise": 2, "build": 4}
 
 def prose(notebook: Path) -> str:
     cells = nbformat.read(notebook, as_version=4).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
 def exercises(notebook: Path) -> dict[str, str]:
@@ -65,6 +65,25 @@ def test_each_word_of_the_glossary_is_linked_where_it_is_used():
         for link in re.findall(r"\]\(\.\./docs/glossary\.md#([\w-]+)\)", prose(path))
     }
     assert links == {anchor(word) for word in words}
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_each_prediction_and_each_question_for_class_has_an_answer(number):
+    page = (ROOT / "docs/answers.md").read_text()
+    text = prose(NOTEBOOKS[number])
+    predictions = re.findall(r"\*\*Predict:\*\*(.+?)(?=\n\n|\Z|\n#|\n- )", text, flags=re.DOTALL)
+    asked = text.partition("## Questions for class")[2].partition("\n## ")[0]
+    questions = re.findall(r"^\d\. (.+(?:\n(?!\d\. |\n).+)*)", asked, flags=re.MULTILINE)
+    assert len(predictions) >= 5 and len(questions) >= 3
+    for heading, wanted in (("Predictions", predictions), ("Questions for class", questions)):
+        part = page.partition(f"### {heading} {number}\n")[2].partition("\n#")[0]
+        answered = re.findall(r"^\d+\. (.+?)\*Answer\.\*(.+?)(?=^\d+\. |\Z)", part, re.M | re.S)
+        assert [flat(question) for question, _ in answered] == [flat(q) for q in wanted], number
+        assert all(len(flat(answer)) > 15 for _, answer in answered)
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS.values(), *PAGES], ids=lambda path: path.stem)

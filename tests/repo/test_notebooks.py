@@ -14,9 +14,10 @@ from oskdft.lessons.exercise import NOT_ATTEMPTED
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = (
-    "00_start_here", "01_scores_and_errors", "02_teacher_analysis", "03_student_two_paths",
-    "04_one_step_training", "05_strategies", "06_ablations", "07_evaluation_det",
-    "08_embeddings", "09_reading_the_released_code", "10_deployment",
+    "00_start_here", "01_scores_and_errors", "02_teacher_analysis", "02b_how_teachers_learn",
+    "03_student_two_paths", "03b_os_kdft_in_100_lines", "04_one_step_training", "05_strategies",
+    "06_ablations", "07_evaluation_det", "08_embeddings", "09_reading_the_released_code",
+    "10_deployment",
 )  # fmt: skip
 
 
@@ -30,7 +31,15 @@ COMMON = {
     "profile": '""', "seed": "0", "device": '"auto"', "data_root": '""', "output_dir": '""',
     "save_figures": "False",
 }  # fmt: skip
-TAGS = {"parameters", "setup", "check", "exercise", "feedback", "figure", "solution"}
+TAGS = {
+    "parameters", "setup", "check", "exercise", "feedback", "figure", "solution", "prediction",
+    "outcome",
+}  # fmt: skip
+UNCOUNTED = (
+    "feedback",
+    "prediction",
+    "outcome",
+)  # one call or one line each: no code to understand
 OPENING, CLOSING = ["You will learn"], ["Questions for class", "Summary", "Next"]
 CODE_CELLS, CODE_LINES, SETUP_LINES, OWN_PARAMETERS = 34, 25, 10, 4
 PLACES = re.compile(
@@ -125,7 +134,8 @@ def test_sections_in_order(name):
 @pytest.mark.parametrize("name", NAMES + SOLUTIONS)
 def test_cells_are_small(name):
     sources = code(name)
-    assert len(sources) - len(cells(name, "feedback")) <= CODE_CELLS
+    uncounted = sum(len(cells(name, tag)) for tag in UNCOUNTED)
+    assert len(sources) - uncounted <= CODE_CELLS
     for source in sources:
         assert len(source.splitlines()) <= CODE_LINES, f"{name}: {source.splitlines()[0]} ..."
 
@@ -138,6 +148,37 @@ def test_checks_teach(name):
     for tree in checks:
         asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
         assert asserts and all(node.msg for node in asserts), ast.unparse(tree)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_are_written_down_and_answered(name):
+    """Behind each "Predict" a cell to write in; behind the run what happened, with computed numbers."""
+    everything, number, asked = cells(name), 0, []
+    for before, cell in zip(everything, everything[1:], strict=False):
+        if "**Predict:**" in before.source:
+            assert before.source.count("**Predict:**") == 1, "one question, one cell to write in"
+            number += 1
+            stub = f'prediction_{number} = ""  # what do you expect? write it between the quotes'
+            assert cell.metadata.tags == ["prediction"] and cell.source == stub
+            asked.append(everything.index(cell))
+    assert number >= 5 and len(cells(name, "prediction")) == len(cells(name, "outcome")) == number
+    answered = {}
+    for place, cell in enumerate(everything):
+        if "outcome" in cell.metadata.get("tags", []):
+            calls = [
+                node
+                for node in ast.walk(ast.parse(cell.source))
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "lesson.happened"
+            ]
+            [call] = calls
+            which = int(call.args[0].id.removeprefix("prediction_"))
+            answered[which] = place
+            computed = [arg for arg in call.args[1:] if not isinstance(arg, ast.Constant)]
+            assert computed, f"{name}: what happened with prediction {which} is not computed"
+            ran = everything[asked[which - 1] + 1 : place]
+            kinds = [c.metadata.get("tags", []) for c in ran if c.cell_type == "code"]
+            assert any(set(tags) <= {"figure", "check"} for tags in kinds), "nothing ran between"
+    assert set(answered) == set(range(1, number + 1))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -209,7 +209,9 @@ def test_each_figure_of_a_notebook_is_committed():
         ]
         of_lesson = [call for call in calls if ast.unparse(call.func) == "lesson.show"]
         first = [call.args[0] for call in of_lesson]
-        shown |= {f"{path.name[:2]}_{n.value}" for n in first if isinstance(n, ast.Constant)}
+        shown |= {
+            f"{path.name.partition('_')[0]}_{n.value}" for n in first if isinstance(n, ast.Constant)
+        }
     assert len(shown) > 40
     absent = {name for name in shown if not (ROOT / f"figures/{name}_classroom.json").is_file()}
     assert not absent, "make reproduce, and copy its figures"

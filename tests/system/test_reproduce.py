@@ -76,8 +76,8 @@ def test_no_notebooks(folder):
 
 
 def test_the_series_is_chosen_by_number():
-    chosen = [path.name[:2] for path in reproduce.select(["07", "03"])]
-    assert chosen == ["03", "07"]
+    chosen = [reproduce.number_of(path.name) for path in reproduce.select(["07", "03b", "03"])]
+    assert chosen == ["03", "03b", "07"]
 
 
 def test_words_become_parameters():

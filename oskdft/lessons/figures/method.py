@@ -19,6 +19,7 @@ VERIFY_Y = 12.0
 LEFT = 30.0  # middle of the first layer
 STEP = 13.0  # from layer to layer
 Parts = defaultdict[str, list[Artist]]  # name of a part of the drawing -> its artists
+READS = "layers\n4, 8, 12\nin release R"  # that the KD loss compares
 
 
 @plot
@@ -96,6 +97,8 @@ def _student(ax: Axes, names: list[str], parts: Parts) -> None:
     ax.text(LEFT + 3.3, middle, "same weights", fontsize=11, color=COLOURS[0], va="center")
     parts["heads"] += _box(ax, 76, DISTIL_Y, 12, 7, KD, "KD heads")
     parts["backend"] += _box(ax, 76, VERIFY_Y, 12, 7, SV, "back-end")
+    reads = {"fontsize": 11, "ha": "center", "va": "top"}
+    parts["backend"].append(ax.text(76, VERIFY_Y - 4.2, "reads all states", **reads))
     parts["embedding"] += _box(ax, 94, VERIFY_Y, 13, 7, "white", "embedding", edge=SV)
     parts["embedding"] += _arrow(ax, (82, VERIFY_Y), (87.5, VERIFY_Y))
     clear = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # hides the dotted line behind
@@ -109,6 +112,7 @@ def _losses(ax: Axes, parts: Parts) -> None:
     parts["kd"] += _box(ax, 94, (TEACHER_Y + DISTIL_Y) / 2, 13, 6, KD, "KD loss")
     parts["kd"] += _arrow(ax, (94, TEACHER_Y), (94, 44.6), KD)
     parts["kd"] += _arrow(ax, (82, DISTIL_Y), (92, 38.4), KD)
+    parts["kd"].append(ax.text(101.5, 45.5, READS, fontsize=11, ha="left", va="bottom"))
     parts["sv"] += _box(ax, 94, 23.5, 13, 6, SV, "SV loss")
     parts["sv"] += _arrow(ax, (94, 15.5), (94, 20.4), SV)
     words = (
