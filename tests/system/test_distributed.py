@@ -48,17 +48,17 @@ model, seen, read = load("classroom").model, [], embedding.audio.read
 recipe = config.EvalConfig(crops=2, crop_s=0.5, batch_s=4.0)
 
 
-def unreadable(path):
+def unreadable(path, **_):
     raise OSError(f"{path} cannot be read")
 
 
-def stopping(path):
+def stopping(path, **_):
     signal.raise_signal(signal.SIGTERM)
 
 
 with Interrupts() as interrupts:
     share = partial(shared, interrupts=interrupts)
-    embedding.audio.read = lambda path: seen.append(path) or read(path)
+    embedding.audio.read = lambda path, **chosen: seen.append(path) or read(path, **chosen)
     both = embedding.embed_files(model, paths, recipe, share=share)
     ends = []
     for fault in (unreadable, stopping):
