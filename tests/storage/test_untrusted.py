@@ -148,7 +148,7 @@ def test_sizes_that_no_encoder_has(encoder_folder, speaker_folder, sizes, messag
 
 @pytest.mark.parametrize("setting", ["model.embedding", "model.adapter_units"])
 def test_sizes_in_model_json_must_be_those_of_the_weights(speaker_folder, setting):
-    described = config.to_dict(config.load("smoke").override({setting: 10**8}))
+    described = config.to_dict(config.load("smoke").override({setting: 16_000}))
     change(speaker_folder / "model.json", config=described)
     refused(model_folder.load_model, speaker_folder, "does not fit the model: of another shape")
 
