@@ -158,16 +158,17 @@ def test_settings_that_a_profile_changes_are_marked():
 
 
 def test_every_number_has_bounds_on_both_sides_and_they_are_checked():
-    for name, (f, kind) in config.SETTINGS.items():
+    for name, (f, setting_type) in config.SETTINGS.items():
         bounds = f.metadata["bounds"]
-        if kind in (int, float) or typing.get_origin(kind) is tuple:
+        if setting_type in (int, float) or typing.get_origin(setting_type) is tuple:
             assert bounds["above"] is not None or bounds["least"] is not None, name
             assert bounds["below"] is not None or bounds["most"] is not None, name
         for kind, outside in (("above", 0), ("least", -1), ("below", 1), ("most", 1)):
             bound = bounds.get(kind)
             if bound is not None:
                 value = bound + outside * max(1, abs(bound))
-                value = int(value) if isinstance(f.default, int) else float(value)
+                whole = int in (setting_type, *typing.get_args(setting_type))
+                value = int(value) if whole else float(value)
                 value = [value] * (len(f.default) or 1) if isinstance(f.default, tuple) else value
                 with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
                     config.Config().override({name: value})

@@ -14,11 +14,15 @@ from oskdft.speech import quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.protocol import Task
 
+# of the crops of a run; a step costs more than its reading, so less than 1 % of its time
+SHARE = 0.01
+
 
 def require_heard(cfg: Config, task: Task, full: bool = False) -> None:
-    """Decode what validation and calibration will embed, before the first step.
+    """Decode what validation will embed, and in a long run what calibration will, before the first step.
 
     Headers do not show every fault, and validation embeds whole recordings whatever ``eval.tta`` says.
+    The training recordings of the calibration are decoded where that is at most `SHARE` of the crops.
 
     Args:
         full: decode every recording of the run, noise and rooms too.
@@ -31,7 +35,10 @@ def require_heard(cfg: Config, task: Task, full: bool = False) -> None:
     channel = cfg.data.channel
     quality.require_files(paths, whole=True, listen=True, channel=channel)
     if not full:
-        quality.require_files(a_sample(task.train), whole=True, listen=True, channel=channel)
+        sample = a_sample(task.train)
+        per_epoch = cfg.train.steps_per_epoch * cfg.train.batch or len(task.train)
+        if len(sample) <= SHARE * cfg.train.epochs * per_epoch:
+            quality.require_files(sample, whole=True, listen=True, channel=channel)
         return
     for table in (task.train, task.kd):
         if table is not None:

@@ -46,8 +46,8 @@ FILES = {
     ("bench", "out"),
 }
 READS = {
-    ("config", "profile"), ("pretrain", "config"), ("train", "profile"), ("import", "source"),
-    ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"), ("evaluate", "root"),
+    ("config", "profile"), ("pretrain", "config"), ("train", "profile"), ("train", "init"),
+    ("import", "source"), ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"), ("evaluate", "root"),
     ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"),
     ("embed", "files"),
     ("embed", "root"), ("embed", "listed"), ("embed", "scp"), ("embed", "model"), ("verify", "a"),
@@ -59,7 +59,7 @@ READS = {
 NO_PATHS = {
     "strategy", "overrides", "resume", "dry_run", "as_json", "fix", "device", "groups", "no_tta", "on",
     "reference", "form", "rest", "only", "check", "to", "context", "name", "quick", "full", "codec", "kbit",
-    "shard_mb", "processes", "channel", "columns",
+    "shard_mb", "processes", "channel", "columns", "push",
 }  # fmt: skip
 PRECIOUS = b"a recording that nobody has twice"
 

@@ -41,6 +41,8 @@ def test_a_package_under_the_gpl_is_refused(tmp_path, monkeypatch):
         "Metadata-Version: 2.4\nName: carrier\nVersion: 1\nLicense: MIT\n"
     )
     (folder / "RECORD").write_text("carrier.libs/libx264-d6.so.165,,\n")
+    (tmp_path / "carrier.libs").mkdir()
+    (tmp_path / "carrier.libs/libx264-d6.so.165").write_bytes(b"")
     monkeypatch.syspath_prepend(tmp_path)
     assert licences(installed()["bad"]) == ["GPL-3.0-or-later"]
     assert refused(["bad", "odd", "carrier"]) == {

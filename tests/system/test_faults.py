@@ -108,14 +108,19 @@ def test_five_kills_and_a_full_disk_and_nothing_is_lost(runs):
 
 
 @pytest.mark.parametrize(
-    ("number", "stop"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+    ("number", "stop"),
+    [
+        (signal.SIGTERM, SystemExit),
+        (signal.SIGHUP, SystemExit),
+        (signal.SIGINT, KeyboardInterrupt),
+    ],
 )
 def test_a_signal_inside_a_step_saves_the_state_behind_it(smoke, whole, tmp_path, number, stop):
     """In the middle of an epoch and of a row of metrics.csv; the resumed run is the untouched one."""
     teacher = teacher_that(lambda: signal.raise_signal(number), 17)
     with pytest.raises(stop) as ended:
         train.train(smoke, tmp_path / "r", teacher=teacher)
-    assert stop is KeyboardInterrupt or ended.value.code == 143
+    assert stop is KeyboardInterrupt or ended.value.code == 128 + number
     assert harness.place_of(tmp_path / "r") == (0, 17)
     train.train(smoke, tmp_path / "r", resume=True)
     assert harness.differences(whole, tmp_path / "r") == []

@@ -49,8 +49,12 @@ FORBIDDEN_FILES = re.compile(r"(^|/)lib(x264|x265)")
 
 
 def installed() -> dict[str, metadata.Distribution]:
-    """Name in normal form -> distribution."""
-    return {normal(found.metadata["Name"]): found for found in metadata.distributions()}
+    """Name in normal form -> distribution; without what setuptools carries for itself."""
+    return {
+        normal(found.metadata["Name"]): found
+        for found in metadata.distributions()
+        if "_vendor" not in str(found.locate_file(""))
+    }
 
 
 def normal(name: str) -> str:

@@ -27,6 +27,14 @@ def end_of(*numbers: int) -> tuple[str, object]:
     raise AssertionError("the signal did nothing")
 
 
+@pytest.fixture(autouse=True)
+def hang_up_as_usual():
+    """A test run under nohup ignores SIGHUP, and so would the tests' own processes."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [
