@@ -47,7 +47,8 @@ FILES = {
 }
 READS = {
     ("config", "profile"), ("pretrain", "config"), ("train", "profile"), ("train", "init"),
-    ("import", "source"), ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"), ("evaluate", "root"),
+    ("import", "source"), ("import", "backend"), ("evaluate", "trials"), ("evaluate", "model"),
+    ("evaluate", "root"),
     ("evaluate", "embeddings"), ("evaluate", "enrol"), ("evaluate", "snorm"), ("score", "file"),
     ("embed", "files"),
     ("embed", "root"), ("embed", "listed"), ("embed", "scp"), ("embed", "model"), ("verify", "a"),
