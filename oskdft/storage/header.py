@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 MOST_BYTES = 8 << 20  # of the header; the largest published encoders need less than 1 MB
-# weights; counts of batches and steps; frame labels of a pre-training
-KINDS = ("F64", "F32", "F16", "BF16", "I64", "I16")
+# weights; counts of batches and steps, and the labels in the state of a pre-training
+KINDS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16")
 
 
 def check_header(path: str | Path) -> None:
