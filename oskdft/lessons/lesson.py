@@ -52,7 +52,7 @@ class Lesson:
     """One notebook at work; made by `setup`.
 
     Args:
-        number: of the notebook, "00" to "10". cfg: of the profile, with seed and device.
+        number: of the notebook, such as "02b". cfg: of the profile, with seed and device.
         out: folder for runs, speech and figures. save_figures: keep the figures of `show`.
         profile: preset or YAML file of ``cfg``; empty: its name.
         retrain: train again what is kept in the package.

@@ -45,7 +45,7 @@ EXAMPLES = {
     "gradient_flow": {"norms": {"adapters": {"KD": 0.0, "FT": 1.0}, "CNN": {"KD": 2.0, "FT": 1.0}}},
     "embedding_map": {"points": rng.normal(size=(24, 2)), "labels": [f"s{n % 12}" for n in range(24)]},
     "waves": {"clips": models.waves_data({"tone": WAVE, "half": WAVE / 2})},
-    "heads": {"distances": [[10.0, 50.0], [100.0, 300.0]]},
+    "heads": {"distances": [[10.0, 50.0], [100.0, 300.0]], "alike": 333.0},
     "trust": {"values": {"UMAP": [0.9, 0.8], "PCA": [0.7, 0.75]}, "k": [5, 10]},
     "method": {},
     "margin": {"radians": 0.3},

@@ -231,11 +231,12 @@ def mel_ticks(ax: Axes, rate: int) -> None:
 
 
 @plot
-def heads(ax: Axes, distances: list[list[float]]) -> str:
+def heads(ax: Axes, distances: list[list[float]], alike: float | None = None) -> str:
     """Mean distance between a frame and the frames it attends to, per layer and head, in ms.
 
     Args:
         distances: [L, heads], ms, layer 1 first.
+        alike: distance of a head that looks everywhere alike [ms]; drawn as a line.
 
     >>> heads([[20.0, 400.0], [100.0, 200.0]]).alt
     'Attention distance, 2 heads in each of 2 layers: lowest mean 150 ms in layer 2, highest 210 in layer 1.'
@@ -246,16 +247,21 @@ def heads(ax: Axes, distances: list[list[float]]) -> str:
     ax.plot(layers, values.ravel(), "o", ms=7, alpha=0.6, ls="", label="one head")
     means = values.mean(1)
     ax.plot(at, means, "D-", ms=9, color="black", label="mean of a layer")
+    sentence = ""
+    if alike is not None:
+        ax.axhline(alike, color="#7f7f7f", ls="--", label="everywhere alike")
+        sentence = f" Everywhere alike: {alike:.0f} ms."
     ax.set(
         xlabel="layer",
         ylabel="mean attention distance [ms]",
-        ylim=(0, 1.05 * values.max()),
+        ylim=(0, 1.05 * max(values.max(), alike or 0.0)),
         xticks=at,
     )
     low, high = int(means.argmin()), int(means.argmax())
     return (
         f"Attention distance, {values.shape[1]} heads in each of {len(values)} layers: lowest mean "
         f"{means[low]:.0f} ms in layer {low + 1}, highest {means[high]:.0f} in layer {high + 1}."
+        f"{sentence}"
     )
 
 
