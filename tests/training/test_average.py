@@ -32,6 +32,7 @@ class Killed(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_last_epochs_over_a_kill(tmp_path, monkeypatch):
     """Stopped behind the second of four epochs: the same mean of the last two."""
     cfg = smoke(train__epochs=4, train__average=2)
