@@ -119,7 +119,8 @@ def baseline_lines(
 
     Args:
         baselines: name -> {"mean": rate, "low": rate, "high": rate} (low and high may be missing), or the
-            rate alone; fractions. vertical: lines at a place of the x axis. minus: zero of the axis [%].
+            rate alone; fractions. vertical: lines at a place of the x axis. minus: zero of the axis [%]; an
+            interval is of the rate and not of the difference, so none is drawn then.
     Returns:
         Their sentence in the alternative text, with a blank before it; "" without baselines.
 
@@ -140,8 +141,8 @@ def baseline_lines(
         if rates.get("low") is not None:
             low, high = 100 * rates["low"], 100 * rates["high"]
             interval = f" ({low:.2f} to {high:.2f})"
-            if near:
-                span(low - minus, high - minus, alpha=0.12, lw=0, **look)
+            if near and not minus:
+                span(low, high, alpha=0.12, lw=0, **look)
         if near:
             line(mean - minus, label=label, **dashes, **look)
         else:
