@@ -29,6 +29,7 @@ COPIED = (
     "benchmarks/*.md",
     "benchmarks/results/*.json",
     "figures/*.png",
+    "figures/*.webp",
     "oskdft/assets/*/README.md",
 )
 APP = ROOT / "app" / "dist"  # of `make app`
