@@ -245,8 +245,10 @@ def test_same_speaker_hides_the_names_until_the_vote(app):
     app.open("Same speaker?")
     app.enter("New pair")
     names = app.list("First recording").locator("option:checked")
-    app.page.locator("canvas.mel").nth(1).wait_for()
-    assert names.inner_text() == "hidden until you vote"
+    app.eventually(
+        "() => document.querySelector('select option:checked').textContent === 'hidden until you vote'",
+        None,
+    )
     assert app.page.locator(".verdict").count() == 0
     app.enter("different speakers")
     app.hear("Truth: ")

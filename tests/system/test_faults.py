@@ -206,10 +206,18 @@ def test_a_second_writer_is_refused_and_a_dead_one_is_not_waited_for(smoke, whol
     refusal = rf"being written by process {first.pid} on .*wait for it"
     with pytest.raises(ValueError, match=refusal):
         train.train(smoke, tmp_path / "r", resume=True)
-    with pytest.raises(ValueError, match=refusal):
-        reproduce.reproduce("smoke", ["01"], str(tmp_path / "r"), resume=True)
     first.kill()
     first.communicate()
+    (tmp_path / "batch").mkdir()
+    command[-1] = str(tmp_path / "batch")
+    second = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert second.stdout.readline() == "locked\n"
+    with pytest.raises(
+        ValueError, match=rf"being written by process {second.pid} on .*wait for it"
+    ):
+        reproduce.reproduce("smoke", ["01"], str(tmp_path / "batch"), resume=True)
+    second.kill()
+    second.communicate()
     run_folder.Lock(tmp_path / "r").release()
 
 
