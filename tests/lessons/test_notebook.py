@@ -98,6 +98,8 @@ def test_kept_runs_are_shown_and_not_trained(lesson, run, packed, tmp_path_facto
         row["seeds"] for row in lesson.swept("pair")["rows"]
     ]
     found = other.train()
+    told = {name: row | {"eval.tta": "full"} for name, row in ROWS.items()}  # as the grid has it
+    assert other.sweep("pair", told)["seeds"] == shown["seeds"]
     assert not list(other.out.glob("sweeps/*")) and found.name == "os-kdft-kept"
     assert (found / "best/model.safetensors").read_bytes() == (
         run / "best/model.safetensors"
