@@ -143,7 +143,11 @@ class Lesson:
             ValueError: runs that failed, with their reasons.
         """
         grid, folder = self.kept_grid(name), kept.EVIDENCE / name
-        same = grid is not None and self._are_rows_of(grid, rows)
+        base = self.base(name)
+        same = grid is not None and (
+            {row: base.override(changes) for row, changes in grid.rows.items()}
+            == {row: base.override(changes) for row, changes in rows.items()}
+        )
         if self.retrain or not same:
             own = {"device": self.cfg.device, "data.root": self.cfg.data.root}
             common = (grid.changes if grid else {}) | own
@@ -158,13 +162,6 @@ class Lesson:
             if failed:
                 raise ValueError("; ".join(f"{run}: {reason}" for run, reason in failed.items()))
         return self._compared(folder)
-
-    def _are_rows_of(self, grid: Grid, rows: dict[str, dict[str, Any]]) -> bool:
-        """Whether rows have the names and the configurations of a grid's."""
-        base = self.cfg.override(grid.changes)
-        return grid.rows.keys() == rows.keys() and all(
-            base.override(grid.rows[row]) == base.override(rows[row]) for row in rows
-        )
 
     def swept(self, name: str) -> dict | None:
         """What `sweep` returned for a name, in this or another notebook; nothing is trained.

@@ -141,7 +141,7 @@ class Student(nn.Module):
         states = [hidden.clone()]
         for index in range(len(self.encoder.encoder.layers)):
             if index == 0 or not self._layer_dropped():
-                hidden, bias = self._layer(index, hidden, mask, bias, distilled_rows)
+                hidden, bias = self._layer(index, hidden, mask, bias, distilled_rows, False)
             states.append(hidden)
         return self._stacked(states)
 
@@ -163,31 +163,16 @@ class Student(nn.Module):
         for index in range(len(self.encoder.encoder.layers)):
             if index == 0 or not self._layer_dropped():
                 # the paths part in layer 0: from then on 2 B rows
-                hidden, bias = self._layer(index, hidden, None, bias, rows, parting=index == 0)
+                hidden, bias = self._layer(index, hidden, None, bias, rows, index == 0)
             states.append(hidden)
         stacked = self._stacked(states)
         return stacked[:, :rows], stacked[:, rows:]
 
-    def _layer(
-        self,
-        index: int,
-        hidden: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        distilled_rows: int,
-        parting: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Run a layer with its adapter: -> (hidden, position bias of WavLM or None).
-
-        Args:
-            parting: double the rows before the first adapter, for both paths.
-        """
+    def _layer(self, *given: object) -> tuple[Tensor, Tensor | None]:
+        """`_layer_itself`, computed again in the backward pass where ``checkpointed`` is set."""
         if self.checkpointed and self.training:
-            return checkpoint(
-                self._layer_itself, index, hidden, mask, bias, distilled_rows, parting,
-                use_reentrant=False,
-            )  # fmt: skip
-        return self._layer_itself(index, hidden, mask, bias, distilled_rows, parting)
+            return checkpoint(self._layer_itself, *given, use_reentrant=False)
+        return self._layer_itself(*given)
 
     def _layer_itself(
         self,
@@ -198,6 +183,11 @@ class Student(nn.Module):
         distilled_rows: int,
         parting: bool,
     ) -> tuple[Tensor, Tensor | None]:
+        """Run a layer with its adapter: -> (hidden, position bias of WavLM or None).
+
+        Args:
+            parting: double the rows before the first adapter, for both paths.
+        """
         layer, pre_norm = self.encoder.encoder.layers[index], is_pre_norm(self.encoder)
         hidden, bias = attend(layer, hidden, mask, bias, pre_norm)
         total = add_feed_forward(layer, hidden, pre_norm)

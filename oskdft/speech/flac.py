@@ -9,7 +9,6 @@ from typing import IO
 
 from oskdft.speech.mp3 import id3v2_end
 
-UNKNOWN = (1 << 63) - 1  # libsndfile's number of samples where the header does not say it
 HEAD = 42  # bytes: mark, header and content of STREAMINFO
 LARGEST = 1 << 29  # bytes of a file of unknown length
 LARGEST_FRAME = 1 << 17  # bytes looked at where STREAMINFO does not name the largest
