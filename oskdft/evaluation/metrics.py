@@ -40,7 +40,7 @@ def checked_trials(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"scores holds {scores[bad]} at trial {bad}; every score must be finite")
-    if np.abs(scores).max(initial=0) > LARGEST:
+    if float(np.abs(scores).max(initial=0)) > LARGEST:  # float32 cannot hold the limit
         bad = int(np.argmax(np.abs(scores)))
         raise ValueError(
             f"scores holds {scores[bad]} at trial {bad}; give scores of at most {LARGEST:g}"
