@@ -16,6 +16,7 @@ from oskdft.storage import tensors
 from oskdft.storage.tensors import load_strictly, save_tensors
 from oskdft.utils.console import say
 from oskdft.utils.files import (
+    PART,
     atomic,
     check_room,
     read_json,
@@ -73,7 +74,8 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
 def tidy(out: Path) -> None:
     """Remove the files that a kill inside a write has left."""
     for part in out.rglob(".*.part"):
-        part.unlink()
+        if PART.fullmatch(part.name):
+            part.unlink()
     for weights in (out / "checkpoints").glob("state-*.safetensors"):
         if not weights.with_suffix(".json").is_file():
             weights.unlink()

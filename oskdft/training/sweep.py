@@ -25,7 +25,7 @@ from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, require_new_folder, write_json
 from oskdft.utils.lock import Lock
-from oskdft.utils.process import keep_freed_memory
+from oskdft.utils.process import STOPPED, keep_freed_memory
 
 GRID = "grid.yaml"  # the grid of a sweep, in its folder
 CORES = 2  # of a run
@@ -158,14 +158,17 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
 
     def in_process(run: Run) -> str:
         for _ in range(ATTEMPTS):
-            if not hasattr(slots, "process"):
-                slots.process = ProcessPoolExecutor(
-                    1, get_context("spawn"), initializer=_begin_process
-                )
-                running.add(slots.process.submit(os.getpid).result())
             try:
+                if not hasattr(slots, "process"):
+                    slots.process = ProcessPoolExecutor(
+                        1, get_context("spawn"), initializer=_begin_process
+                    )
+                    running.add(slots.process.submit(os.getpid).result())
+                # `stopping` is set before the processes are ended: one that comes later ends here
+                if stopping.is_set():
+                    return "the sweep was stopped"
                 words = str(out / run.folder), to_dict(run.cfg), min(threads, CORES)
-                return slots.process.submit(attempt, *words).result()
+                return slots.process.submit(_work, *words).result()
             except (SystemExit, BrokenProcessPool) as end:
                 # SystemExit: a training has saved its state on SIGTERM
                 if stopping.is_set() or isinstance(end, SystemExit):
@@ -181,19 +184,33 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
                 yield futures[future], future.result()
         finally:  # also on Ctrl-C and SIGTERM: the runs save their state and end
             stopping.set()
-            for number in running:
+            for number in list(running):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(number, signal.SIGTERM)
             pool.shutdown(cancel_futures=True)
 
 
+_working = threading.Lock()  # of a process that runs runs
+
+
+def _work(*words: str | dict | int) -> str:
+    """`attempt`, which the process finishes before it ends with its sweep."""
+    with _working:
+        return attempt(*words)
+
+
 def _begin_process() -> None:
-    """End the process with the sweep, on SIGTERM, so that a run in training saves its state."""
+    """End the process with the sweep, on SIGTERM, so that a run in training saves its state.
+
+    The signal ends the training, but not the process: its pool would wait for work that nobody sends.
+    """
     parent = parent_process()
 
     def end() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        with _working:
+            os._exit(STOPPED)
 
     threading.Thread(target=end, daemon=True).start()
 

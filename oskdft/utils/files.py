@@ -1,6 +1,7 @@
 """Files that are never half-written, and JSON that is read with care."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -12,12 +13,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
+PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # names of the temporary files of `atomic`
 ASSETS = Path(__file__).parents[1] / "assets"  # shipped teachers and student
 
 
 @contextlib.contextmanager
 def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a temporary file beside ``path``; rename it to ``path`` when everything was written.
+
+    Temporary files of ``path`` that killed processes have left are removed.
 
     Args:
         path: the file; missing folders are created.
@@ -35,9 +39,8 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
     path, temporary = Path(path), ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-        )
+        remove_left(path)
+        handle, temporary = _temporary(path)
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
@@ -56,6 +59,38 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
             reason = f"{error.strerror}; free some space or write elsewhere"
             raise OSError(error.errno, reason, str(path)) from None
         raise
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    """A new temporary file of ``path``, open and locked: its lock tells it from what a kill has left."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # another process has removed it before it was locked
+
+
+def remove_left(path: Path) -> None:
+    """Remove the temporary files of ``path`` whose processes have ended, and no other file.
+
+    The system frees the lock of a file when its process ends, however it ends.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in (".a.txt.k1ll3d_x.part", ".b.txt.k1ll3d_x.part", ".mine.part"):
+    ...     (folder / name).touch()
+    >>> remove_left(folder / "a.txt")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['.b.txt.k1ll3d_x.part', '.mine.part']
+    """
+    named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.part")
+    with os.scandir(path.parent) as entries:
+        left = [entry.path for entry in entries if named.fullmatch(entry.name)]
+    for name in left:
+        with contextlib.suppress(OSError), open(name, "rb") as file:  # it is being written, or gone
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name)
 
 
 def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:

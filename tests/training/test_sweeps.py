@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from oskdft.evaluation import bootstrap, metrics, score_file
@@ -271,11 +272,42 @@ def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
     assert weights(cut) == weights(whole)
 
 
-def begun(grid: Path, out: Path) -> subprocess.Popen:
-    """The command in a process of its own, its first run begun."""
-    command = [sys.executable, "-m", "oskdft", "sweep", str(grid), "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+KERNEL = """
+import sys
+from oskdft.training.grid import read_grid
+from oskdft.training.sweep import sweep
+sweep(read_grid(sys.argv[1]), sys.argv[2], "local:1")
+"""  # a notebook's kernel sweeps in itself, and nothing in it turns SIGTERM into an exception
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("everyone", [False, True])
+def test_no_run_outlives_its_sweep(number, everyone, tmp_path):
+    """The sweep ends without a word, alone or with its whole group; the run in training ends too."""
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 4000")
+    grid, out = written(tmp_path / "grid.yaml", text), tmp_path / "out"
+    process = begun(grid, out, ["-c", KERNEL, str(grid), str(out)])
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert any("spawn_main" in " ".join(child.cmdline()) for child in family)
+    time.sleep(2)  # into the steps
+    (os.killpg if everyone else os.kill)(process.pid, number)
+    process.wait(timeout=60)
+    alive = psutil.wait_procs(family, timeout=30)[1]
+    for left in alive:
+        left.kill()
+    assert not alive
+    if not (everyone and number == signal.SIGKILL):
+        assert list((out / "os-kdft_0" / "checkpoints").glob("state-*.json"))
+
+
+def begun(grid: Path, out: Path, words: list[str] | None = None) -> subprocess.Popen:
+    """The command in a process group of its own, its first run begun."""
+    words = words or ["-m", "oskdft", "sweep", str(grid), "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 300
     while not (out / "os-kdft_0" / "config.yaml").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     return process

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -20,6 +22,42 @@ def test_failure_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+WRITING = """
+import sys
+from oskdft.utils import files
+with files.atomic(sys.argv[1]) as file:
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_next_write_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
+    """A process that is still writing the same file, another file's process, a user's own file."""
+    others = [tmp_path / ".mine.part", tmp_path / ".a.txt.mine.part"]
+    for path in others:
+        path.write_text("precious")
+    run = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITING, str(tmp_path / name)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name in ("a.txt", "a.txt", "b.txt")
+    ]  # fmt: skip
+    parts = []
+    for process in run:
+        assert process.stdout.readline() == "open\n"
+        parts += [path for path in tmp_path.glob(".*.part") if path not in [*others, *parts]]
+    killed, writing, elsewhere = parts
+    for place in (0, 2):
+        run[place].kill()
+        run[place].communicate()
+    with files.atomic(tmp_path / "a.txt") as file:
+        file.write("new")
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.txt", writing, elsewhere, *others}
+    run[1].communicate()  # it ends in its own way, and its write comes last
+    assert (tmp_path / "a.txt").read_text() == "" and not writing.exists() and not killed.exists()
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
