@@ -18,6 +18,7 @@ COPIED = (
     "docs/METHOD.md",
     "docs/answers.md",
     "docs/app.md",
+    "docs/evidence.md",
     "docs/extend.md",
     "docs/glossary.md",
     "docs/references.md",

@@ -1,5 +1,6 @@
 """The teacher's guide names things that exist, its sums are right; the site builds without a warning."""
 
+import doctest
 import importlib.util
 import json
 import re
@@ -13,8 +14,9 @@ from PIL import Image
 
 from oskdft import config
 from oskdft.commands.cli import app
+from oskdft.evaluation import metrics
 from oskdft.lessons import evidence
-from oskdft.lessons.kept import EVIDENCE
+from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "teaching.md").read_text()
@@ -94,13 +96,18 @@ def test_one_name_for_each_error(path):
     assert len(found) == (2 if path.stem == "glossary" else 0)
 
 
-@pytest.fixture(scope="module")
-def build():
-    """The module docs/build.py."""
-    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
+def loaded(name: str):
+    """A module of the folder docs/."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def build():
+    """The module docs/build.py."""
+    return loaded("build")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -244,9 +251,74 @@ def test_a_broken_link_anchor_or_image_fails_the_build(site):
         assert name in warnings
 
 
+@pytest.fixture(scope="module")
+def evidence_page():
+    """The module docs/evidence_page.py."""
+    return loaded("evidence_page")
+
+
+@pytest.fixture(scope="module")
+def made(evidence_page):
+    """What the kept runs come to, by marker."""
+    return evidence_page.blocks()
+
+
 def test_tables_of_the_results_are_those_of_the_kept_sweeps():
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     for name in ("strategies", "ablations"):
         result = evidence.gather(EVIDENCE / name)
         told = page.split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
         assert told == f"{evidence.markdown(result)}\n\n```\n{evidence.verdict(result)}\n```"
+
+
+@pytest.mark.parametrize("name", ["results", "evidence"])
+def test_tables_in_the_pages_are_what_the_kept_runs_say(name, evidence_page, made):
+    page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    assert page == evidence_page.filled(page, made), "run python docs/evidence_page.py"
+    used = set(re.findall(r"^<!-- (\w+) -->$", page, flags=re.MULTILINE)) - {"end"}
+    rest = {"strategies", "ablations"}
+    assert used == (rest if name == "results" else set(made) - rest)
+
+
+def test_a_claim_is_judged_by_its_own_scores(made):
+    """Difference of EER worked out from the kept scores; intervals across 0 show nothing."""
+    sweep = read(EVIDENCE / "strategies")
+    label = sweep.trials().label
+    rates = {}
+    for run in sweep.runs:
+        rates.setdefault(run.row, []).append(metrics.eer(run.scores["test"], label)[0])
+    rows = [line.strip("| ").split(" | ") for line in made["claims"].splitlines()]
+    judged = {row[3]: row[4:] for row in rows if len(row) == 6 and "wav2vec2" in row[2]}
+    assert {"student-ft", "precomp", "postcomp", "joint-no-adapter", "scratch"} <= set(judged)
+    for rival, (told, verdict) in judged.items():
+        points, low, high = map(float, re.findall(r"[+-][\d.]+", told))
+        ours, theirs = (sum(rates[row]) / len(rates[row]) for row in ("os-kdft", rival))
+        assert points == pytest.approx(100 * (theirs - ours), abs=0.02), rival
+        assert verdict == "not shown" or low * high > 0, rival
+
+
+def test_examples_of_the_page_hold(evidence_page):
+    found = doctest.testmod(evidence_page)
+    assert found.attempted >= 6 and not found.failed
+
+
+def test_a_marker_that_nothing_is_made_for_is_refused(evidence_page):
+    with pytest.raises(ValueError, match="nothing is made for <!-- lost -->"):
+        evidence_page.filled("<!-- lost -->\nx\n<!-- end -->", {})
+
+
+ABSTRACT = """\
+Several studies have simply compressed SSL models through knowledge distillation (KD) without
+considering the target task. Consequently, these methods could not extract SV-tailored features. We
+optimize a student model for SV during KD training to avert the distillation of inappropriate
+information for the SV. OS-KDFT could downsize Wav2Vec 2.0 based ECAPA-TDNN size by approximately
+76.2%, and reduce the SSL model's inference time by 79% while presenting an EER of 0.98%.
+"""  # arXiv 2305.17394
+
+
+def test_the_paper_is_quoted_word_for_word():
+    page = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    quoted = re.findall(r'"(.+?)"', page)
+    assert len(quoted) == 3 and all(words in flat(ABSTRACT) for words in quoted)
+    letters = set(re.findall(r"\(([a-z])\)", page.partition("<!-- claims")[2]))
+    assert letters == {"a", "b", "c"}
