@@ -244,6 +244,16 @@ def test_the_page_in_the_browser_opens_in_the_site(build, site, tmp_path):
     assert '<iframe src="../app/index.html"' in (tmp_path / "html" / "index.html").read_text()
 
 
+def test_the_slides_open_in_the_site(build, site, tmp_path):
+    assert site(build.slides(ROOT / "docs" / "slides").replace("docs/teaching.md", "other.md")) == (
+        0,
+        "",
+    )
+    page = (tmp_path / "html" / "index.html").read_text()
+    for name in ("lesson", "lab1", "lab2"):
+        assert f'<a href="slides/{name}.html">' in page
+
+
 def test_a_broken_link_anchor_or_image_fails_the_build(site):
     status, warnings = site("[x](lost.md) [x](other.md#astray) [x](#nowhere) ![x](gone.png)")
     assert status != 0
