@@ -1,7 +1,7 @@
-"""Build the slides of the lessons into build/slides: ``python docs/slides/build.py [FOLDER]``.
+"""Build slides and worksheet of the lessons: ``python docs/slides/build.py [FOLDER]``.
 
-A slide ends at a line ``---``. Lines that begin with ``>`` are the speaker's notes. A picture is a
-file of figures/; its text for people who cannot see it comes from the figure's JSON.
+They go to build/slides. A slide ends at a line ``---``. Lines that begin with ``>`` are the speaker's
+notes. A picture is a file of figures/; its text for people who cannot see it comes from its JSON.
 """
 
 import base64
@@ -89,8 +89,15 @@ def deck(text: str) -> str:
     return template.replace("TITLE", html.escape(title)).replace("SLIDES", "\n".join(sections))
 
 
+def sheet(text: str) -> str:
+    """The worksheet as an HTML page for A4."""
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    template = (HERE / "sheet.html").read_text(encoding="utf-8")
+    return template.replace("BODY", body)
+
+
 def printed(page: Path, program: str) -> Path:
-    """The page as PDF, one slide a sheet, printed by a headless browser."""
+    """The page as PDF, printed by a headless browser."""
     out = page.with_suffix(".pdf")
     with tempfile.TemporaryDirectory() as profile:
         quiet = ("--headless", "--disable-gpu", "--no-sandbox", f"--user-data-dir={profile}")
@@ -100,14 +107,15 @@ def printed(page: Path, program: str) -> Path:
 
 
 def main() -> None:
-    """Write the decks as HTML and, where a browser is found, as PDF; prints their paths."""
+    """Write decks and worksheet as HTML and, where a browser is found, as PDF; prints paths."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "slides"
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    for source in sorted(HERE.glob("*.md")):
+    for source in (*sorted(HERE.glob("*.md")), HERE.parent / "worksheet.md"):
         page = folder / f"{source.stem}.html"
-        page.write_text(deck(source.read_text(encoding="utf-8")), encoding="utf-8")
+        made = sheet if source.stem == "worksheet" else deck
+        page.write_text(made(source.read_text(encoding="utf-8")), encoding="utf-8")
         print(page)
         if program:
             print(printed(page, program))

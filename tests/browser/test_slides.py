@@ -31,7 +31,16 @@ def folder(tmp_path_factory, chromium) -> Path:
         page = made / f"{path.stem}.html"
         page.write_text(slides.deck(path.read_text(encoding="utf-8")), encoding="utf-8")
         slides.printed(page, PROGRAM)
+    page = made / "worksheet.html"
+    text = (ROOT / "docs" / "worksheet.md").read_text(encoding="utf-8")
+    page.write_text(slides.sheet(text), encoding="utf-8")
+    slides.printed(page, PROGRAM)
     return made
+
+
+def test_the_worksheet_has_two_pages(folder):
+    printed = (folder / "worksheet.pdf").read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 2
 
 
 @pytest.mark.parametrize("name", ["lesson", "lab1", "lab2"])

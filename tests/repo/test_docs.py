@@ -149,8 +149,67 @@ def test_sections_that_the_guide_names_exist():
 
 
 def test_exercises_that_the_guide_names_exist():
-    found = re.findall(r"(\d\d), exercise (\d)", GUIDE)
-    assert found and all(number in exercises(NOTEBOOKS[book]) for book, number in found)
+    sheet = (ROOT / "docs/worksheet.md").read_text(encoding="utf-8")
+    found = re.findall(r"[Ee]xercise (\d) of (?:notebook )?(\d\d)", GUIDE + sheet)
+    assert len(found) >= 4
+    assert all(number in exercises(NOTEBOOKS[book]) for number, book in found)
+
+
+def test_a_misconception_is_shown_by_a_cell_of_the_section_that_it_names():
+    page = (ROOT / "docs/misconceptions.md").read_text(encoding="utf-8")
+    ideas = page.split("\n### ")[1:]
+    assert len(ideas) >= 12
+    for idea in ideas:
+        [(book, section, name, line)] = re.findall(
+            r"^Shown by \[(\w+), section (\d+)\]\(\.\./notebooks/(\S+)\): `(.+)`$", idea, re.M
+        )
+        assert name == NOTEBOOKS[book].name
+        here, lines = 0, {}
+        for cell in nbformat.read(NOTEBOOKS[book], as_version=4).cells:
+            if cell.cell_type == "markdown":
+                here = int((re.findall(r"^## (\d+) ", cell.source, re.M) or [here])[-1])
+            else:
+                lines.setdefault(here, []).extend(map(str.strip, cell.source.splitlines()))
+        assert any(code.startswith(line) for code in lines[int(section)]), (
+            f"{book}, section {section}: {line}"
+        )
+        assert len(flat(idea)) > 150, "a reason"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_of_a_page_lead_somewhere(path):
+    """Files and headings; links into the web are left to ``make docs``'s linkcheck."""
+    links = re.findall(r"\]\(([^)\s]*)\)", re.sub(r"```.*?```", "", path.read_text(), flags=re.S))
+    for link in links:
+        file, _, heading = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (path.parent / file) if file else path
+        assert target.exists(), f"{path.name} links to {link}"
+        if heading and target.suffix == ".md":
+            there = re.findall(r"^#+ (.+)$", target.read_text(), flags=re.M)
+            known = {anchor(re.sub(r"\[(.+?)\]\(.+?\)", r"\1", title)) for title in there}
+            assert heading in known, f"{path.name} links to {link}"
+
+
+def test_the_worksheet_is_counted_right():
+    """Rows of part 2, counted from its scores; the answers say the same."""
+    sheet = (ROOT / "docs/worksheet.md").read_text(encoding="utf-8")
+    answers = (ROOT / "docs/answers.md").read_text(encoding="utf-8").partition("(worksheet.md)")[2]
+    table = dict(re.findall(r"^\| (score|same speaker\?) \|(.+)\|$", sheet, flags=re.M))
+    scores = [float(cell) for cell in table["score"].split("|")]
+    labels = [cell.strip() == "yes" for cell in table["same speaker?"].split("|")]
+    for threshold in ("0.25", "0.50", "0.75"):
+        pairs = list(zip(scores, labels, strict=True))
+        missed = sum(score < float(threshold) for score, same in pairs if same)
+        alarms = sum(score >= float(threshold) for score, same in pairs if not same)
+        said = flat(answers).partition(f"{threshold}: ")[2]
+        counts = re.match(r"(\d) miss\w* \((\d+) %\), (\d) false alarms? \((\d+) %\)", said)
+        assert list(map(int, counts.groups())) == [missed, 20 * missed, alarms, 20 * alarms]
+    assert metrics.eer(scores, labels)[0] == pytest.approx(0.2)
+    assert metrics.eer([score**2 for score in scores], labels)[0] == pytest.approx(0.2)
+    share = 0.001 * 0.98 / (0.001 * 0.98 + 0.999 * 0.02)
+    assert f"so {100 * share:.1f} %" in flat(answers)
 
 
 def test_marking_scheme_has_every_exercise_and_adds_up():

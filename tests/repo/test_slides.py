@@ -79,9 +79,9 @@ def test_without_a_browser_there_is_html_and_one_line(slides, tmp_path, monkeypa
     monkeypatch.setattr(slides.sys, "argv", ["build.py", str(tmp_path)])
     slides.main()
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == ["lab1.html", "lab2.html", "lesson.html"]
+    assert made == ["lab1.html", "lab2.html", "lesson.html", "worksheet.html"]
     *paths, last = capsys.readouterr().out.splitlines()
-    assert len(paths) == 3
+    assert len(paths) == 4
     assert last == "no PDF: none of chromium, chromium-browser, google-chrome is installed"
 
 
