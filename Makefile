@@ -12,7 +12,7 @@ LARGE := {'websocket_max_message_size': 200000000}# bytes; a recording of 100 MB
 LOCK := pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	--generate-hashes --no-emit-package torch --custom-compile-command "make lock"
 
-.PHONY: help setup reproduce app demo lab docs test test-fast test-long test-browser check format lock sbom clean
+.PHONY: help setup reproduce app demo lab docs slides test test-fast test-long test-browser check format lock sbom clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -35,6 +35,9 @@ lab: $(READY) ## open the notebooks in JupyterLab (PORT=8866, NOTEBOOKS=folder);
 docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quick one); prints its path
 	@$(VENV)/bin/oskdft reproduce --profile $(PROFILE) --resume
 	@$(PY) docs/build.py runs/$(PROFILE)
+
+slides: $(READY) ## build the slides of the three lessons into build/slides: HTML, and PDF where Chromium is found
+	@$(PY) docs/slides/build.py
 
 test: $(READY) ## run all tests, two at a time, on this machine's data only
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

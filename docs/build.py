@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,13 +19,16 @@ COPIED = (
     "docs/METHOD.md",
     "docs/answers.md",
     "docs/app.md",
+    "docs/evidence.md",
     "docs/extend.md",
     "docs/glossary.md",
+    "docs/misconceptions.md",
     "docs/references.md",
     "docs/researchers.md",
     "docs/results.md",
     "docs/scale.md",
     "docs/teaching.md",
+    "docs/worksheet.md",
     "docs/static/*.png",
     "benchmarks/*.md",
     "benchmarks/results/*.json",
@@ -38,6 +42,11 @@ OPENED = """
 <p><a href="../app/index.html">Open the page in the whole window</a></p>
 <iframe src="../app/index.html" title="Who speaks?" allow="microphone"></iframe>
 ```
+"""
+SLIDES = """# Slides
+
+One deck for each lesson of the [teacher's guide](docs/teaching.md). The arrow keys turn the slides,
+N shows the notes.
 """
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PRIVATE = ("output_dir", "save_figures")  # parameters that say nothing to a reader
@@ -53,11 +62,12 @@ def stage(run: Path, source: Path) -> None:
     """
     shutil.rmtree(source, ignore_errors=True)
     for path in (path for pattern in COPIED for path in sorted(ROOT.glob(pattern))):
-        text = _to_index(path.read_text()) if path.suffix == ".md" else None
+        text = _to_site(path.read_text()) if path.suffix == ".md" else None
         _write(source / path.relative_to(ROOT), path.read_bytes() if text is None else text)
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "index.md").read_text()
     _write(source / "index.md", readme)
     _write(source / "figures.md", gallery(ROOT / "figures"))
+    _write(source / "slides.md", slides(ROOT / "docs" / "slides"))
     if APP.is_dir():
         _write(source / "docs" / "app.md", (ROOT / "docs" / "app.md").read_text() + OPENED)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -121,9 +131,19 @@ def gallery(folder: Path) -> str:
     return "\n\n".join(lines)
 
 
-def _to_index(text: str) -> str:
-    """Links to the project's README lead to the page that is made of it."""
-    return re.sub(r"\]\(((?:\.\./)*)README\.md", r"](\1index.md", text)
+def slides(folder: Path) -> str:
+    """Markdown that links each deck of slides; the site holds them as they are."""
+    lines = [SLIDES]
+    for path in sorted(folder.glob("*.md")):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        lines.append(f'<p><a href="slides/{path.stem}.html">{title}</a></p>')
+    return "\n".join([lines[0], "```{raw} html", *lines[1:], "```\n"])
+
+
+def _to_site(text: str) -> str:
+    """Links to the project's README, and to a deck, lead to the pages that are made of them."""
+    text = re.sub(r"\]\(((?:\.\./)*)README\.md", r"](\1index.md", text)
+    return re.sub(r"\]\(slides/\w+\.md\)", "](../slides.md)", text)
 
 
 def _write(path: Path, content: str | bytes) -> None:
@@ -147,6 +167,8 @@ def main() -> None:
         sys.exit(f"docs: {error}")
     if status := sphinx(TARGET / "source", TARGET / builder, builder):
         sys.exit(status)
+    deck = [sys.executable, ROOT / "docs" / "slides" / "build.py", TARGET / builder / "slides"]
+    subprocess.run(deck, check=True)
     if APP.is_dir():
         shutil.copytree(APP, TARGET / builder / "app", ignore=shutil.ignore_patterns("*.gz"))
     else:

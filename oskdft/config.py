@@ -64,7 +64,7 @@ def switch(number: int, release: str, meaning: str, published: str, corrected: s
 class Switches:
     """Where the released code and the text of the paper differ; `mode` sets those not named.
 
-    The numbers are those of notebook 09. Surprises 12, 14 and 15 are faults of the released code
+    The numbers are those of notebooks 09, 09b. Surprises 12, 14 and 15 are faults of the released code
     (mixed checkpoints, crashes, labels in directory order) and are always repaired.
     """
 

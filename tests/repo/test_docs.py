@@ -1,5 +1,6 @@
 """The teacher's guide names things that exist, its sums are right; the site builds without a warning."""
 
+import doctest
 import importlib.util
 import json
 import re
@@ -13,8 +14,9 @@ from PIL import Image
 
 from oskdft import config
 from oskdft.commands.cli import app
+from oskdft.evaluation import metrics
 from oskdft.lessons import evidence
-from oskdft.lessons.kept import EVIDENCE
+from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "teaching.md").read_text()
@@ -94,13 +96,18 @@ def test_one_name_for_each_error(path):
     assert len(found) == (2 if path.stem == "glossary" else 0)
 
 
-@pytest.fixture(scope="module")
-def build():
-    """The module docs/build.py."""
-    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
+def loaded(name: str):
+    """A module of the folder docs/."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def build():
+    """The module docs/build.py."""
+    return loaded("build")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -142,8 +149,67 @@ def test_sections_that_the_guide_names_exist():
 
 
 def test_exercises_that_the_guide_names_exist():
-    found = re.findall(r"(\d\d), exercise (\d)", GUIDE)
-    assert found and all(number in exercises(NOTEBOOKS[book]) for book, number in found)
+    sheet = (ROOT / "docs/worksheet.md").read_text(encoding="utf-8")
+    found = re.findall(r"[Ee]xercise (\d) of (?:notebook )?(\d\d)", GUIDE + sheet)
+    assert len(found) >= 4
+    assert all(number in exercises(NOTEBOOKS[book]) for number, book in found)
+
+
+def test_a_misconception_is_shown_by_a_cell_of_the_section_that_it_names():
+    page = (ROOT / "docs/misconceptions.md").read_text(encoding="utf-8")
+    ideas = page.split("\n### ")[1:]
+    assert len(ideas) >= 12
+    for idea in ideas:
+        [(book, section, name, line)] = re.findall(
+            r"^Shown by \[(\w+), section (\d+)\]\(\.\./notebooks/(\S+)\): `(.+)`$", idea, re.M
+        )
+        assert name == NOTEBOOKS[book].name
+        here, lines = 0, {}
+        for cell in nbformat.read(NOTEBOOKS[book], as_version=4).cells:
+            if cell.cell_type == "markdown":
+                here = int((re.findall(r"^## (\d+) ", cell.source, re.M) or [here])[-1])
+            else:
+                lines.setdefault(here, []).extend(map(str.strip, cell.source.splitlines()))
+        assert any(code.startswith(line) for code in lines[int(section)]), (
+            f"{book}, section {section}: {line}"
+        )
+        assert len(flat(idea)) > 150, "a reason"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_of_a_page_lead_somewhere(path):
+    """Files and headings; links into the web are left to ``make docs``'s linkcheck."""
+    links = re.findall(r"\]\(([^)\s]*)\)", re.sub(r"```.*?```", "", path.read_text(), flags=re.S))
+    for link in links:
+        file, _, heading = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (path.parent / file) if file else path
+        assert target.exists(), f"{path.name} links to {link}"
+        if heading and target.suffix == ".md":
+            there = re.findall(r"^#+ (.+)$", target.read_text(), flags=re.M)
+            known = {anchor(re.sub(r"\[(.+?)\]\(.+?\)", r"\1", title)) for title in there}
+            assert heading in known, f"{path.name} links to {link}"
+
+
+def test_the_worksheet_is_counted_right():
+    """Rows of part 2, counted from its scores; the answers say the same."""
+    sheet = (ROOT / "docs/worksheet.md").read_text(encoding="utf-8")
+    answers = (ROOT / "docs/answers.md").read_text(encoding="utf-8").partition("(worksheet.md)")[2]
+    table = dict(re.findall(r"^\| (score|same speaker\?) \|(.+)\|$", sheet, flags=re.M))
+    scores = [float(cell) for cell in table["score"].split("|")]
+    labels = [cell.strip() == "yes" for cell in table["same speaker?"].split("|")]
+    for threshold in ("0.25", "0.50", "0.75"):
+        pairs = list(zip(scores, labels, strict=True))
+        missed = sum(score < float(threshold) for score, same in pairs if same)
+        alarms = sum(score >= float(threshold) for score, same in pairs if not same)
+        said = flat(answers).partition(f"{threshold}: ")[2]
+        counts = re.match(r"(\d) miss\w* \((\d+) %\), (\d) false alarms? \((\d+) %\)", said)
+        assert list(map(int, counts.groups())) == [missed, 20 * missed, alarms, 20 * alarms]
+    assert metrics.eer(scores, labels)[0] == pytest.approx(0.2)
+    assert metrics.eer([score**2 for score in scores], labels)[0] == pytest.approx(0.2)
+    share = 0.001 * 0.98 / (0.001 * 0.98 + 0.999 * 0.02)
+    assert f"so {100 * share:.1f} %" in flat(answers)
 
 
 def test_marking_scheme_has_every_exercise_and_adds_up():
@@ -237,11 +303,33 @@ def test_the_page_in_the_browser_opens_in_the_site(build, site, tmp_path):
     assert '<iframe src="../app/index.html"' in (tmp_path / "html" / "index.html").read_text()
 
 
+def test_the_slides_open_in_the_site(build, site, tmp_path):
+    assert site(build.slides(ROOT / "docs" / "slides").replace("docs/teaching.md", "other.md")) == (
+        0,
+        "",
+    )
+    page = (tmp_path / "html" / "index.html").read_text()
+    for name in ("lesson", "lab1", "lab2"):
+        assert f'<a href="slides/{name}.html">' in page
+
+
 def test_a_broken_link_anchor_or_image_fails_the_build(site):
     status, warnings = site("[x](lost.md) [x](other.md#astray) [x](#nowhere) ![x](gone.png)")
     assert status != 0
     for name in ("lost.md", "astray", "nowhere", "gone.png"):
         assert name in warnings
+
+
+@pytest.fixture(scope="module")
+def evidence_page():
+    """The module docs/evidence_page.py."""
+    return loaded("evidence_page")
+
+
+@pytest.fixture(scope="module")
+def made(evidence_page):
+    """What the kept runs come to, by marker."""
+    return evidence_page.blocks()
 
 
 def test_tables_of_the_results_are_those_of_the_kept_sweeps():
@@ -250,3 +338,56 @@ def test_tables_of_the_results_are_those_of_the_kept_sweeps():
         result = evidence.gather(EVIDENCE / name)
         told = page.split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
         assert told == f"{evidence.markdown(result)}\n\n```\n{evidence.verdict(result)}\n```"
+
+
+@pytest.mark.parametrize("name", ["results", "evidence"])
+def test_tables_in_the_pages_are_what_the_kept_runs_say(name, evidence_page, made):
+    page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    assert page == evidence_page.filled(page, made), "run python docs/evidence_page.py"
+    used = set(re.findall(r"^<!-- (\w+) -->$", page, flags=re.MULTILINE)) - {"end"}
+    rest = {"strategies", "ablations"}
+    assert used == (rest if name == "results" else set(made) - rest)
+
+
+def test_a_claim_is_judged_by_its_own_scores(made):
+    """Difference of EER worked out from the kept scores; intervals across 0 show nothing."""
+    sweep = read(EVIDENCE / "strategies")
+    label = sweep.trials().label
+    rates = {}
+    for run in sweep.runs:
+        rates.setdefault(run.row, []).append(metrics.eer(run.scores["test"], label)[0])
+    rows = [line.strip("| ").split(" | ") for line in made["claims"].splitlines()]
+    judged = {row[3]: row[4:] for row in rows if len(row) == 6 and "wav2vec2" in row[2]}
+    assert {"student-ft", "precomp", "postcomp", "joint-no-adapter", "scratch"} <= set(judged)
+    for rival, (told, verdict) in judged.items():
+        points, low, high = map(float, re.findall(r"[+-][\d.]+", told))
+        ours, theirs = (sum(rates[row]) / len(rates[row]) for row in ("os-kdft", rival))
+        assert points == pytest.approx(100 * (theirs - ours), abs=0.02), rival
+        assert verdict == "not shown" or low * high > 0, rival
+
+
+def test_examples_of_the_page_hold(evidence_page):
+    found = doctest.testmod(evidence_page)
+    assert found.attempted >= 6 and not found.failed
+
+
+def test_a_marker_that_nothing_is_made_for_is_refused(evidence_page):
+    with pytest.raises(ValueError, match="nothing is made for <!-- lost -->"):
+        evidence_page.filled("<!-- lost -->\nx\n<!-- end -->", {})
+
+
+ABSTRACT = """\
+Several studies have simply compressed SSL models through knowledge distillation (KD) without
+considering the target task. Consequently, these methods could not extract SV-tailored features. We
+optimize a student model for SV during KD training to avert the distillation of inappropriate
+information for the SV. OS-KDFT could downsize Wav2Vec 2.0 based ECAPA-TDNN size by approximately
+76.2%, and reduce the SSL model's inference time by 79% while presenting an EER of 0.98%.
+"""  # arXiv 2305.17394
+
+
+def test_the_paper_is_quoted_word_for_word():
+    page = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    quoted = re.findall(r'"(.+?)"', page)
+    assert len(quoted) == 3 and all(words in flat(ABSTRACT) for words in quoted)
+    letters = set(re.findall(r"\(([a-z])\)", page.partition("<!-- claims")[2]))
+    assert letters == {"a", "b", "c"}

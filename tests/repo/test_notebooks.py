@@ -17,7 +17,7 @@ NAMES = (
     "00_start_here", "01_scores_and_errors", "02_teacher_analysis", "02b_how_teachers_learn",
     "03_student_two_paths", "03b_os_kdft_in_100_lines", "04_one_step_training", "05_strategies",
     "06_ablations", "07_evaluation_det", "08_embeddings", "09_reading_the_released_code",
-    "10_deployment",
+    "09b_choosing_and_reporting", "10_deployment",
 )  # fmt: skip
 
 

@@ -8,21 +8,14 @@ from oskdft.method.encoder import architecture, frame_count
 frames = [frame_count(architecture("tiny-random-hubert"), s * 16_000) for s in (2, 3, 5)]
 
 
-def reported_gap(dev: np.ndarray, test: np.ndarray) -> float:
-    """Test EER at the development choice minus the lowest test EER, mean over runs."""
-    return (test[np.arange(len(test)), dev.argmin(1)] - test.min(1)).mean()
+def first_step(gradient: np.ndarray, rate: float) -> np.ndarray:
+    """Change of the weights by Adam's first step."""
+    return -rate * gradient / (np.abs(gradient) + 1e-8)
 
 
-def gaps(dev: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """The same of each run."""
-    return test[np.arange(len(test)), dev.argmin(1)] - test.min(1)
-
-
-def logs(rng: np.random.Generator) -> tuple:
-    """EERs [runs, epochs] on development and on test trials, related but not equal."""
-    shape = tuple(rng.integers(4, 9, 2))
-    quality = rng.uniform(0.03, 0.1, shape)
-    return quality + rng.normal(0, 0.01, shape), quality + rng.normal(0, 0.01, shape)
+def gradients(rng: np.random.Generator) -> tuple:
+    """A gradient and a learning rate."""
+    return rng.normal(0, 10.0 ** rng.uniform(-4, 1), 7), float(10.0 ** rng.uniform(-4, -1))
 
 
 EXERCISES = {
@@ -49,20 +42,22 @@ EXERCISES = {
         ),
     ),
     "4": Exercise(
-        reported_gap,
-        "choose an epoch per run; then look up what the test EER of that epoch is",
+        first_step,
+        "divide the corrected first moment by the root of the second; mind the sign",
         (
             (
-                lambda dev, test: (dev.min(1) - test.min(1)).mean(),
-                "this compares two lowest numbers of different trials",
+                lambda gradient, rate: -rate * gradient,
+                "this step shrinks with the gradient; Adam divides by the root of the second moment",
             ),
-            (lambda dev, test: gaps(dev, test)[0], "this is the first run; a mean is asked for"),
             (
-                lambda dev, test: gaps(dev, test).max(),
-                "this is the largest gap; a mean is asked for",
+                lambda gradient, rate: -first_step(gradient, rate),
+                "the weights move against the gradient",
             ),
-            (lambda dev, test: -reported_gap(dev, test), "the number is never negative"),
+            (
+                lambda gradient, rate: 0.1 * first_step(gradient, rate),
+                "the bias correction undoes the factor 1 - beta of the first moment",
+            ),
         ),
-        draw=logs,
+        draw=gradients,
     ),
 }
