@@ -21,7 +21,7 @@ from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation import bootstrap, calibration, metrics, probes, scoring
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.lessons import costs, demo, kept
-from oskdft.lessons.widgets import recorder, uploads, who
+from oskdft.lessons.widgets import recorder, side, uploads
 from oskdft.method.encoder import architecture
 from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Adapter
@@ -110,7 +110,7 @@ def _limits() -> dict[str, float]:
         "UPLOAD_LIMIT_S": uploads.UPLOAD_LIMIT_S,
         "USED_S": uploads.USED_S,
         "RECORD_S": recorder.LIMIT_S,
-        "ECHO_DB": who.ECHO_DB,
+        "ECHO_DB": side.ECHO_DB,
     }
 
 

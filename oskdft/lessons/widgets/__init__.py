@@ -1,6 +1,7 @@
 """Interactive widgets; without a live front end each shows a still of its first state.
 
-- `who_is_it`: two recordings, their picture, score, probability and decision; noise and room.
+- `who_is_it`: vote on two recordings, then truth, score and decision of a judge; noise and room on
+  either; own recordings and voices by name, which can be forgotten.
 - `det_explorer`: the operating point on DET curve, histogram and counts together; costs.
 - `embedding_map`: hover names a clip, a click plays it; neighbours in the embedding space.
 - `two_paths`: one utterance along both paths of a student, layer by layer.
