@@ -480,6 +480,7 @@ def test_the_still_is_the_first_state(kind, who, systems):
         assert VOTE_FIRST in who_is_it(who.judges, {"0-0": who.sides[0].wave}).still()["text/plain"]
     line = widget.result if kind == "who" else widget.status
     assert line.text in still["text/plain"] and line.text.splitlines()[0] in still["text/plain"]
+    assert "text/plain" in widget._repr_mimebundle_(), "a live front end asks for this"
     assert f"still-{widget.model_id}" in still["text/html"]
     assert f".still-{widget.model_id} {{display: none}}" in widget.children[0].value
 

@@ -279,9 +279,9 @@ class WhoIsIt(Panel):
         self.line.set_xdata([threshold, threshold])
         self.mark.set_xdata([np.clip(score, *SCORES)])
         self.mark.set_color(COLOURS[0 if same else 1])
-        self._compare()
+        self._list_judges()
 
-    def _compare(self) -> None:
+    def _list_judges(self) -> None:
         """List the judges that were asked on these very sounds, and who is fooled."""
         lines = []
         for name, score in self.scores.items():
