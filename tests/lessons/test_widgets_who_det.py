@@ -14,10 +14,20 @@ import pytest
 import soundfile
 from bad_inputs import lecture
 
-from oskdft.evaluation import metrics, probes, verifier
+from oskdft.evaluation import bootstrap, metrics, probes, verifier
 from oskdft.lessons import demo, judges
 from oskdft.lessons.widgets import uploads
-from oskdft.lessons.widgets.det import COSTS, PRIORS, det_explorer, effective_prior
+from oskdft.lessons.widgets.det import (
+    BAND,
+    COSTS,
+    OF_CALLERS,
+    PRIORS,
+    band,
+    det_explorer,
+    draws_of_speakers,
+    effective_prior,
+    gaussian_explorer,
+)
 from oskdft.lessons.widgets.side import NOISES, ROOMS, disturb
 from oskdft.lessons.widgets.voices import MOST
 from oskdft.lessons.widgets.who import VOTE_FIRST, who_is_it
@@ -470,6 +480,79 @@ def test_pictures_follow_every_control(systems):
     assert widget.shown["poor"].value and widget.shown["poor"].disabled
 
 
+def test_a_thousand_callers_are_counted_by_the_share_of_genuine_ones(systems):
+    widget = det_explorer(systems)
+    widget.prior.value, widget.threshold.value = 0.1, 0.7
+    scores, labels = systems["good"]
+    miss = np.mean(scores[labels == 1] < 0.7)
+    alarm = np.mean(scores[labels == 0] >= 0.7)
+    before = png_of(widget)
+    widget.count.value = OF_CALLERS
+    shown = [text.get_text() for text in widget.moving[4:]]
+    people = (100 * (1 - miss), 100 * miss, 900 * alarm, 900 * (1 - alarm))
+    assert shown == [f"{count:.0f}" for count in people] and png_of(widget) != before
+    assert widget.axes[2].get_title() == "1,000 callers"
+    words = f"Of 1,000 callers, 100 are who they say: {100 * miss:.0f} of them are turned away"
+    assert words in widget.status.text
+    widget.to_eer.click()
+    assert widget.threshold.value == pytest.approx(metrics.eer(scores, labels)[1])
+
+
+def test_the_band_of_the_chosen_curve_comes_from_draws_of_speakers(systems):
+    """Its ends are the quantiles of the miss rates that draws of speakers give."""
+    rng = np.random.default_rng(1)
+    speakers = rng.integers(12, size=(200, 2))
+    speakers[:40, 1] = speakers[:40, 0]
+    widget = det_explorer(systems, speakers=speakers)
+    first = widget.band
+    assert det_explorer(systems).band is None, "speakers are not known"
+    scores, labels = systems["good"]
+    low, high = band(draws_of_speakers(scores, labels, speakers))
+    assert np.all(low <= high)
+    place = int(np.argmin(abs(BAND - 0.05)))
+    drawn = []
+    for weight in bootstrap.weights(labels == 1, speakers, 300):
+        target, other = (weight * (labels == kind) for kind in (1, 0))
+        if not target.sum() or not other.sum():
+            continue
+        alarms = [np.sum(other * (scores >= t)) / other.sum() for t in np.sort(scores)[::-1]]
+        misses = [1 - np.sum(target * (scores >= t)) / target.sum() for t in np.sort(scores)[::-1]]
+        drawn.append(np.interp(BAND[place], alarms, misses))
+    assert (low[place], high[place]) == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=1e-6)
+    widget.system.value = "poor"
+    assert widget.band is not first and not widget.status.bad
+
+
+def test_two_gaussians_follow_distance_and_spread():
+    """The formula of notebook 01: the EER is Phi(-d / (1 + spread)), at d / (1 + spread)."""
+    widget = gaussian_explorer()
+    for distance, wide in ((3.0, 1.0), (1.0, 1.0), (4.0, 2.0), (0.0, 1.0)):
+        before = png_of(widget)
+        widget.distance.value, widget.spread.value = distance, wide
+        rate = 0.5 * math.erfc(distance / (1 + wide) / math.sqrt(2))
+        assert not widget.status.bad, widget.status.text
+        assert widget.threshold.value == pytest.approx(distance / (1 + wide), abs=0.05)
+        found = float(re.search(r"([\d.]+) % misses", widget.status.text).group(1)) / 100
+        assert found == pytest.approx(rate, abs=0.004)
+        assert widget.band is not None
+        assert png_of(widget) != before or (distance, wide) == (3.0, 1.0)
+    before = png_of(widget)
+    widget.threshold.value = 1.0
+    assert "threshold 1.000: 84.20 % misses, 15.80 %" in widget.status.text
+    assert png_of(widget) != before
+
+
+def test_the_band_of_two_gaussians_holds_95_per_cent_of_new_tests():
+    low, high = band(gaussian_explorer(2.0)._draws())
+    rng = np.random.default_rng(7)
+    place, inside = int(np.argmin(abs(BAND - 0.1))), 0
+    for _ in range(400):
+        other, target = rng.normal(size=500), rng.normal(2.0, 1.0, 500)
+        threshold = np.quantile(other, 1 - BAND[place])
+        inside += low[place] - 0.002 <= np.mean(target < threshold) <= high[place] + 0.002
+    assert 0.90 <= inside / 400 <= 0.99
+
+
 @pytest.mark.parametrize("kind", ["who", "det"])
 def test_the_still_is_the_first_state(kind, who, systems):
     widget = who if kind == "who" else det_explorer(systems, "drawn at random")
@@ -493,7 +576,9 @@ def test_every_control_has_a_name(who, systems):
     controls += [who.own, who.forget, who.forget_all, who.voices.name, who.voices.enrol]
     controls += [who.voices.voice, who.voices.forget, who.voices.forget_all]
     controls += [*det.shown.values(), det.system, det.threshold, det.prior]
-    controls += [det.miss_cost, det.false_alarm_cost]
+    controls += [det.miss_cost, det.false_alarm_cost, det.count, det.to_eer]
+    toy = gaussian_explorer()
+    controls += [toy.distance, toy.spread]
     assert all(control.description for control in controls)
     assert all(side.player.tooltip for side in who.sides)
     assert [side.recorder.name for side in who.sides] == [
