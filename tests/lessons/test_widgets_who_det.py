@@ -331,6 +331,16 @@ def test_names_that_matplotlib_could_take_for_formulas(who, systems):
     assert len(shown) == 2 and all(text.count(r"\$") == 2 for text in shown)
 
 
+def test_recorder_hands_consent_line_and_limit_to_the_browser(who):
+    """The browser draws the level and the clock; what it needs is in the state that it is sent."""
+    for side in who.sides:
+        state = side.recorder.get_state()
+        assert state["consent"].startswith("Record yourself, or someone who agrees.")
+        assert state["longest_s"] == 10
+        for word in ("consent", "longest_s", "name"):
+            assert f'model.get("{word}")' in state["_esm"]
+
+
 def test_recording_goes_the_way_of_an_upload(who, clips):
     heard = encoded(SPEECH, 48_000)
     who.sides[1].recorder._handle_custom_msg({}, [memoryview(heard)])  # what the front end sends
