@@ -12,7 +12,6 @@ import onnx
 import soundfile
 import torch
 from onnx import helper, numpy_helper
-from scipy.special import ndtr, ndtri
 from sklearn.decomposition import PCA
 from torch import nn
 
@@ -21,7 +20,7 @@ from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation import bootstrap, calibration, metrics, probes, scoring
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.lessons import costs, demo, kept
-from oskdft.lessons.widgets import recorder, uploads, who
+from oskdft.lessons.widgets import det, recorder, side, uploads
 from oskdft.method.encoder import architecture
 from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Adapter
@@ -38,8 +37,6 @@ EACH = 2  # recordings of a speaker to choose from
 CLASS_TRIALS = 10  # of one speaker, and as many of two
 MAP_EACH = 3  # recordings of a test speaker on the map
 NEIGHBOURS = 15  # of UMAP, as in notebook 08
-DRAWS = 300  # of speakers, for the bands of the DET curves
-BAND = 60  # points of a band
 SHORT_S = 1.0  # [s] beginning of a recording, for a second curve of the shipped student
 STUDENT = "classroom"
 KNOWN = {  # name on the page -> (architecture of the teacher, layers of its student)
@@ -110,7 +107,7 @@ def _limits() -> dict[str, float]:
         "UPLOAD_LIMIT_S": uploads.UPLOAD_LIMIT_S,
         "USED_S": uploads.USED_S,
         "RECORD_S": recorder.LIMIT_S,
-        "ECHO_DB": who.ECHO_DB,
+        "ECHO_DB": side.ECHO_DB,
     }
 
 
@@ -292,16 +289,9 @@ def _curves(out: Path, own: dict[str, tuple[np.ndarray, Utterances]]) -> dict:
 
 def _band(scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray) -> dict[str, list[float]]:
     """95 % of the miss rates of drawn speakers at fixed false-alarm rates, both as fractions."""
-    order = np.argsort(-scores)
-    target = labels[order] == 1
-    rates = ndtr(np.linspace(ndtri(0.0005), ndtri(0.95), BAND))
-    misses = []
-    for weight in bootstrap.weights(target, speakers[order], DRAWS):
-        hits, alarms = np.cumsum(weight * target), np.cumsum(weight * ~target)
-        if hits[-1] and alarms[-1]:
-            misses.append(np.interp(rates, alarms / alarms[-1], 1 - hits / hits[-1]))
-    low, high = np.quantile(misses, bootstrap.INTERVAL, axis=0)
-    return {key: np.round(x, 5).tolist() for key, x in (("x", rates), ("low", low), ("high", high))}
+    low, high = det.band(det.draws_of_speakers(scores, labels, speakers))
+    rows = {"x": det.BAND, "low": low, "high": high}
+    return {key: np.round(x, 5).tolist() for key, x in rows.items()}
 
 
 def _map(out: Path, everyone: Utterances, table: np.ndarray) -> dict:

@@ -65,13 +65,14 @@ def two_paths(wave: np.ndarray) -> TwoPaths:
 
 def moves(who: WhoIsIt, waves: list[np.ndarray], quick: bool) -> dict[str, measure.Work]:
     """One control of each kind: name -> work that ends with a new picture."""
+    who.votes[True].click()  # without a vote no judge answers
     rng = np.random.default_rng(0)
     labels = np.repeat([1, 0], [500, 2_000])
     det = det_explorer({n: (rng.normal(labels * 2.0), labels) for n in ("a", "b", "c")})
     drawn, paths = embedding_map(waves, 20 if quick else 120), two_paths(waves[0])
     return {
-        "who, noise": set_to(who.noise, (20.0, 10.0, 0.0)),
-        "who, echoes": set_to(who.room, (0.2, 0.4, 0.8)),
+        "who, noise": set_to(who.sides[1].noise, (20.0, 10.0, 0.0)),
+        "who, echoes": set_to(who.sides[1].room, (0.2, 0.4, 0.8)),
         "who, threshold": set_to(who.threshold, (0.2, 0.4, 0.6)),
         "DET, threshold": set_to(det.threshold, (0.5, 1.0, 1.5)),
         "DET, prior": set_to(det.prior, (0.01, 0.1, 0.5)),
@@ -81,12 +82,13 @@ def moves(who: WhoIsIt, waves: list[np.ndarray], quick: bool) -> dict[str, measu
 
 
 def first_score(who: WhoIsIt) -> measure.Work:
-    """Another first clip whose embedding is not known yet: picture, score, probability."""
-    choose = set_to(who.choices[0], who.choices[0].options[::-1])
+    """Another first clip, then a vote: picture, score, probability."""
+    choice = who.sides[0].choice
+    choose = set_to(choice, choice.options[::-1])
 
     def work() -> None:
-        who.embeddings.clear()
         choose()
+        who.votes[True].click()
 
     return work
 

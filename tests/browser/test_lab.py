@@ -77,16 +77,35 @@ def test_keyboard_reaches_everything(name, request):
     assert notebook.errors == []
 
 
+def vote(start) -> None:
+    """A judge answers after the vote only."""
+    start.widget.get_by_role("button", name="same speaker", exact=True).press("Enter")
+    start.page.get_by_text("You voted: same speaker.").first.wait_for()
+
+
+def test_who_answers_after_the_vote_and_another_judge_is_asked(start):
+    start.page.get_by_text("The machine answers after your vote.").first.wait_for()
+    vote(start)
+    before = start.says("Score")
+    start.choose("Judge", "MFCC, no model")
+    start.changes("Score", before)
+    start.page.get_by_text("MFCC, no model: ").first.wait_for()
+    start.choose("Judge", "student")
+    start.picture("voted")
+    assert start.errors == []
+
+
 def test_who_changes_with_noise_by_keyboard_and_threshold_by_mouse(start):
+    vote(start)
     before, picture = start.says("Score"), start.image()
     start.press("noise in second", "End")
     start.changes("Score", before)
     start.redraws(picture)
     assert start.readout("noise in second") == "-5 dB"
     start.drag("threshold", 1.0)
-    start.page.get_by_text("< threshold 1.000: different speakers.").wait_for()
+    start.page.get_by_text("< threshold 1.000.").wait_for()
     start.drag("threshold", 0.0)
-    start.page.get_by_text("≥ threshold -1.000: same speaker.").wait_for()
+    start.page.get_by_text("≥ threshold -1.000.").wait_for()
     start.picture("threshold")
     assert start.errors == []
 
@@ -111,15 +130,14 @@ def test_who_takes_a_large_upload(start, tmp_path):
     assert 14e6 < path.stat().st_size < 16e6
     start.upload("upload the second", path)
     start.page.get_by_text("large.wav: loaded").wait_for()
+    vote(start)
     assert "Score" in start.says("Score") and start.errors == []
 
 
 def test_who_records_and_stops_by_itself(start):
     """Two seconds by keyboard, then as long as there is; both go the way of an upload."""
-    before = start.says("Score")
     start.record("first", 2)
     start.page.get_by_text("recording.wav: loaded").wait_for()
-    start.changes("Score", before)
     assert 1 < start.plays("play the first") <= USED_S
     start.picture("recorded")
     start.widget.get_by_title("record the second").press("Enter")
@@ -168,6 +186,7 @@ def test_who_answers_bad_and_odd_uploads(start, tmp_path, name, content, said):
     start.page.get_by_text(said).first.wait_for()
     start.picture(f"upload {path.stem}")
     assert "Traceback" not in start.widget.inner_text()
+    vote(start)
     before = start.says("Score")
     start.press("threshold", "ArrowRight", 3)
     start.changes("Score", before)

@@ -7,7 +7,7 @@ import oskdft
 from oskdft.evaluation import scoring
 from oskdft.evaluation.embedding import embed_files, scores_by_policy
 from oskdft.lessons import demo
-from oskdft.lessons.widgets.who import disturb
+from oskdft.lessons.widgets.side import disturb
 from oskdft.speech.corpora.catalogue import SPEECHBOX
 from oskdft.speech.corpora.trials import read_trials
 from oskdft.speech.protocol import TEST_LISTS

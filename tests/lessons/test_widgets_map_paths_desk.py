@@ -81,7 +81,7 @@ def test_map_neighbours_are_those_of_the_space(drawn):
 
 def test_map_buttons_lie_on_their_points(drawn):
     before = drawn.rules.value
-    figure, points = drawn.screen.figure, drawn.maps["one"]
+    figure, points = drawn.screen.figure, drawn.maps["UMAP", "one", 0]
     x, y = figure.axes[0].transData.transform(points[2]) / figure.bbox.size * 100
     assert f":nth-child(4) {{left: {x:.2f}%; top: {100 - y:.2f}%}}" in before
     drawn.system.value = "two"
@@ -93,7 +93,43 @@ def test_map_colour_changes_the_picture(drawn):
     drawn.colour.value = "gender"
     assert drawn.screen.image.value != before and "in 2 groups" in drawn.screen.alt
     chosen = drawn.screen.moving[-1].get_xydata()
-    assert np.allclose(chosen, drawn.maps["one"][[0]])
+    assert np.allclose(chosen, drawn.maps["UMAP", "one", 0][[0]])
+
+
+def test_map_of_pca_is_the_shadow_and_keeps_the_true_neighbours(drawn):
+    """By hand: the two right singular vectors of the centred space, whatever their signs."""
+    before, hint = drawn.screen.image.value, drawn.hint.text
+    near = drawn.status.text.splitlines()[2:7]
+    drawn.kind.value = "PCA"
+    assert not drawn.status.bad and drawn.screen.image.value != before and drawn.hint.text != hint
+    centred = drawn.spaces["one"] - drawn.spaces["one"].mean(0)
+    places = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    chosen = drawn.screen.moving[-1].get_xydata()
+    assert np.allclose(abs(chosen), abs(places[[0]]), atol=1e-6)
+    assert drawn.status.text.splitlines()[2:7] == near, "the space is the same"
+    assert drawn.seed.disabled, "a shadow has no seed"
+
+
+def test_map_is_drawn_again_with_another_seed_once():
+    asked = []
+
+    def draw(points, seed):
+        asked.append(seed)
+        return np.random.default_rng(seed).normal(size=(len(points), 2))
+
+    space = {"one": np.random.default_rng(0).normal(size=(6, 8))}
+    maps = {"one": draw(space["one"], 3)}
+    widget = embedding_map(maps, space, [np.zeros(160)] * 6, LABELS, NAMES, draw, 3)
+    assert widget.seed.value == 3 and not widget.seed.disabled
+    near = widget.status.text.splitlines()[2:7]
+    for seed in (4, 3, 4):
+        before = widget.screen.image.value
+        widget.seed.value = seed
+        assert not widget.status.bad and widget.screen.image.value != before
+        chosen = widget.screen.moving[-1].get_xydata()
+        wanted = np.random.default_rng(seed).normal(size=(6, 2))[[0]]
+        assert np.allclose(chosen, wanted) and widget.status.text.splitlines()[2:7] == near
+    assert asked == [3, 4]
 
 
 def test_map_says_that_a_clip_is_missing_and_goes_on(drawn, tmp_path):

@@ -51,10 +51,10 @@ EXERCISES = {
     ),
     "4": Exercise(
         "B",
-        "what did section 3 need before it could name a probability?",
+        "what does section 4 need before it can name a probability?",
         (
             ("A", "another system may give 0.6 to nearly all pairs of strangers"),
-            ("C", "nothing says that 0.5 is the threshold: look at the one of section 3"),
+            ("C", "nothing says that 0.5 is the threshold: look at the one of section 4"),
         ),
     ),
 }

@@ -1,15 +1,17 @@
 """Embedding map: hover names a clip, a click plays it; neighbours are found in the embedding space.
 
 Each point is a transparent button over the picture: the browser supplies the name on hovering, the
-click, and the name for screen readers. The list of clips serves the keyboard.
+click, and the name for screen readers. The list of clips serves the keyboard. Beside the drawing that
+is given (UMAP, with a seed) there is PCA of the same space.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from ipywidgets import HTML, Box, Button, ButtonStyle, Dropdown, HBox, Layout, VBox
+from ipywidgets import HTML, BoundedIntText, Box, Button, ButtonStyle, Dropdown, HBox, Layout, VBox
 from matplotlib.artist import Artist
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from oskdft.lessons.figures import store
@@ -20,6 +22,12 @@ from oskdft.speech import audio
 NEAR = 5  # neighbours that are listed
 MOST = 400  # points; each is a button
 GROUPS = 20  # labels that a legend can hold
+HIGHEST_SEED = 9999
+SHADOW, DRAWING = "PCA", "UMAP"
+HINTS = {
+    DRAWING: "UMAP keeps neighbourhoods and gives up distances: gaps between groups mean little.",
+    SHADOW: "PCA is a shadow: distances only shrink, so far points are far, near points may not be.",
+}
 STYLE = """
 FIELD {position: relative; max-width: 100%}
 FIELD > button {position: absolute; width: 18px; height: 18px; min-width: 0; margin: -9px 0 0 -9px;
@@ -53,20 +61,30 @@ class EmbeddingMap(Panel):
         clips: Sequence[np.ndarray | str | Path],
         labels: dict[str, Sequence[str]],
         names: Sequence[str],
+        draw: Callable[[np.ndarray, int], np.ndarray] | None,
+        seed: int,
     ) -> None:
         _check(maps, spaces, clips, labels, names)
-        self.maps = {name: np.asarray(points, dtype=float) for name, points in maps.items()}
+        self.draw = draw
+        # by kind, system and seed; PCA has no seed
+        self.maps = {(DRAWING, name, seed): np.asarray(p, dtype=float) for name, p in maps.items()}
+        for name, points in spaces.items():
+            self.maps[SHADOW, name, None] = PCA(2, random_state=0).fit_transform(points)
         self.spaces, self.clips, self.labels, self.names = spaces, clips, labels, list(names)
-        self._make_controls()
-        self.screen, self.status = Screen(*self._figure()), Status()
+        self._make_controls(list(maps), seed)
+        self.screen, self.status, self.hint = Screen(*self._figure()), Status(), Status()
         self._place_points()
         self._show_chosen()
         self.status.guard(self._load)(self.clip.value)
         super().__init__([self._arranged()], [self.screen], [self.status])
         self._listen()
 
-    def _make_controls(self) -> None:
-        self.system = Dropdown(options=list(self.maps), description="system", **wide("98%"))
+    def _make_controls(self, systems: list[str], seed: int) -> None:
+        self.system = Dropdown(options=systems, description="system", **wide("98%"))
+        self.kind = Dropdown(options=(DRAWING, SHADOW), description="map", **wide("150px"))
+        self.seed = BoundedIntText(
+            seed, 0, HIGHEST_SEED, description="seed", disabled=self.draw is None, **wide("120px")
+        )
         self.colour = Dropdown(options=list(self.labels), description="colour", **wide("98%"))
         choices = [(name, index) for index, name in enumerate(self.names)]
         self.clip = Dropdown(options=choices, value=0, description="clip", **wide("98%"))
@@ -87,13 +105,15 @@ class EmbeddingMap(Panel):
         self.field.add_class(f"map-{self.rules.model_id}")
         self.player.layout = Layout(width="98%")
         hear = HBox([Status("Hear:"), *self.plays])
-        side = [self.system, self.colour, self.clip, self.player, self.status, hear]
+        drawing = HBox([self.kind, self.seed])
+        side = [self.system, drawing, self.colour, self.clip, self.player]
+        side += [self.status, hear, self.hint]
         right = VBox(side, layout=Layout(width="350px"))
         return HBox([self.field, right], layout=Layout(flex_flow="row wrap"))
 
     def _listen(self) -> None:
         """Connect the controls; an error in a callback becomes a line in the widget."""
-        for control in (self.system, self.colour):
+        for control in (self.system, self.colour, self.kind, self.seed):
             control.observe(self.status.guard(self._change_picture), "value")
         self.clip.observe(self.status.guard(self._change_clip), "value")
         for index, point in enumerate(self.points):
@@ -111,7 +131,16 @@ class EmbeddingMap(Panel):
         self._show_chosen()
         self.hear(self.clip.value)
 
+    def _points(self) -> np.ndarray:
+        """[n, 2] of the present map; drawn now where this seed is new."""
+        kind, system, seed = self.kind.value, self.system.value, self.seed.value
+        place = (kind, system, seed if kind == DRAWING else None)
+        if place not in self.maps:
+            self.maps[place] = np.asarray(self.draw(self.spaces[system], seed), dtype=float)
+        return self.maps[place]
+
     def _change_picture(self, _: dict) -> None:
+        self.seed.disabled = self.draw is None or self.kind.value == SHADOW
         self.screen.show(*self._figure())
         self._place_points()
         self._show_chosen()
@@ -133,7 +162,8 @@ class EmbeddingMap(Panel):
         """The map, and the moving artists: lines to neighbours, neighbours, chosen clip."""
         system, kind = self.system.value, self.colour.value
         labels = [str(label) for label in self.labels[kind]]
-        data = {"points": self.maps[system], "labels": labels, "title": f"{system}: {kind}"}
+        title = f"{self.kind.value}, {system}: {kind}"
+        data = {"points": self._points(), "labels": labels, "title": title}
         data["legend"] = len(set(labels)) <= GROUPS
         figure = store.draw("embedding_map", data)
         ax, ring = figure.axes[0], {"marker": "o", "ls": "", "mfc": "none", "mec": "black"}
@@ -145,7 +175,7 @@ class EmbeddingMap(Panel):
     def _place_points(self) -> None:
         """Lay each button over its point, in per cent of the picture."""
         self.screen.refresh(self.screen.figure.alt)
-        figure, points = self.screen.figure, self.maps[self.system.value]
+        figure, points = self.screen.figure, self._points()
         x, y = (figure.axes[0].transData.transform(points) / figure.bbox.size).T * 100
         field = f".map-{self.rules.model_id}"
         rules = [
@@ -158,7 +188,7 @@ class EmbeddingMap(Panel):
         """Mark the chosen clip and its neighbours, and list them."""
         chosen_row = self.clip.value
         system = self.system.value
-        points = self.maps[system]
+        points = self._points()
         distances, rows = neighbours(self.spaces[system], len(self.plays))
         cosines, self.near = 1 - distances[chosen_row], rows[chosen_row]
         on_map = neighbours(points, len(self.plays), "euclidean")[1][chosen_row]
@@ -180,6 +210,7 @@ class EmbeddingMap(Panel):
         count = len(self.near)
         text.append(f"{both} of these {count} are among the {count} nearest on the map.")
         self.status.say("\n".join(text))
+        self.hint.say(HINTS[self.kind.value])
         self.screen.draw(
             f"{self.screen.figure.alt} Marked: {self.names[chosen_row]} and its neighbours."
         )
@@ -208,13 +239,16 @@ def embedding_map(
     clips: Sequence[np.ndarray | str | Path],
     labels: dict[str, Sequence[str]],
     names: Sequence[str],
+    draw: Callable[[np.ndarray, int], np.ndarray] | None = None,
+    seed: int = 0,
 ) -> EmbeddingMap:
     """A map of embeddings to hover over and hear, with the neighbours in the embedding space.
 
     Args:
-        maps: system -> [n, 2]. spaces: system -> [n, E], the embeddings behind the map.
+        maps: system -> [n, 2], of UMAP. spaces: system -> [n, E], the embeddings behind the map.
         clips: [n] waves at 16 kHz, or files. labels: kind -> [n], such as the speakers.
-        names: [n] of the clips.
+        names: [n] of the clips. draw: (space, seed) -> [n, 2], for maps of other seeds; None: the seed
+            is fixed. seed: of ``maps``, 0 to 9999.
     Returns:
         The widget; its last value in a cell shows it, without a front end as a still.
     Raises:
@@ -226,4 +260,4 @@ def embedding_map(
     >>> widget.status.text.splitlines()[2]
     '1. 0.994 a2 (ann)'
     """
-    return EmbeddingMap(maps, spaces, clips, labels, names)
+    return EmbeddingMap(maps, spaces, clips, labels, names, draw, seed)

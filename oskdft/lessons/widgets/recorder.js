@@ -1,4 +1,5 @@
 // A button that records speech: microphone -> Web Audio -> 16-bit WAV -> the kernel. No build step.
+// Beside it stands the consent line; while it records, the level of the microphone and a clock.
 const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {
   process([[samples]]) { if (samples) this.port.postMessage(samples.slice()); return true; }
 });`;
@@ -34,7 +35,19 @@ function wav(blocks, rate) {
 function render({ model, el }) {
   const looks = { className: "jupyter-widgets jupyter-button widget-button", title: model.get("name") };
   const button = Object.assign(document.createElement("button"), looks);
+  const meter = Object.assign(document.createElement("meter"), { min: 0, max: 1, high: 0.95, optimum: 0.5 });
+  meter.setAttribute("aria-label", "Level of the microphone");
+  const about = document.createElement("span");
+  about.style.cssText = "font-size:13px;margin-left:6px;white-space:normal;line-height:1.2";
+  const longest = model.get("longest_s");
   let running = null, timer = 0, blocks = [];
+  const heard = (block) => {
+    blocks.push(block);
+    meter.value = block.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const seconds = blocks.reduce((sum, one) => sum + one.length, 0) / (running ? running.rate : Infinity);
+    about.textContent = `${seconds.toFixed(1)} s of at most ${longest} s.`;
+  };
+  const rest = () => { meter.hidden = true; meter.value = 0; about.textContent = model.get("consent"); };
   const label = (text) => { button.textContent = text; button.disabled = text === "wait"; };
   const stop = () => {
     clearTimeout(timer);
@@ -42,19 +55,23 @@ function render({ model, el }) {
     model.send({}, undefined, [wav(blocks, running.rate)]);
     [running, blocks] = [null, []];
     label("record");
+    rest();
   };
   const start = async () => {
     label("wait"); // the browser may ask for permission
     try {
-      running = await listen((block) => blocks.push(block));
-      timer = setTimeout(stop, 1000 * model.get("longest_s"));
+      running = await listen(heard);
+      meter.hidden = false;
+      timer = setTimeout(stop, 1000 * longest);
     } catch (error) { model.send({ problem: error.message }); }
     label(running ? "stop" : "record");
     button.focus(); // a disabled button loses it
   };
   label("record");
   button.onclick = () => (running ? stop() : start());
-  el.appendChild(button);
+  rest();
+  el.style.cssText = "display:flex;align-items:center;max-width:430px";
+  el.append(button, meter, about);
   return () => { clearTimeout(timer); if (running) running.stop(); };
 }
 export default { render };

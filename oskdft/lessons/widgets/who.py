@@ -1,12 +1,9 @@
-"""Who is it? Two recordings with picture, score, probability and decision; noise and room to add."""
+"""Same speaker? Vote on two recordings, then see what a judge says; noise and room to add to either."""
 
-import math
-from functools import partial
 from pathlib import PurePath
 
 import numpy as np
-import torch
-from ipywidgets import Dropdown, FileUpload, HBox, Layout, SelectionSlider, VBox
+from ipywidgets import Button, Dropdown, HBox, Layout, VBox
 from matplotlib.axes import Axes
 
 from oskdft.config import SAMPLE_RATE
@@ -14,59 +11,21 @@ from oskdft.evaluation import scoring
 from oskdft.evaluation.verifier import Verifier
 from oskdft.lessons.figures.models import MELS, mel_ticks, wave_axes, waves_data
 from oskdft.lessons.figures.style import COLOURS, Picture, needed, new, plain, styled
-from oskdft.lessons.widgets.parts import Panel, Screen, Status, player, slider, spread, wav, wide
-from oskdft.lessons.widgets.recorder import LIMIT_S, Recorder
+from oskdft.lessons.widgets.parts import Panel, Screen, Status, slider, spread, wide
+from oskdft.lessons.widgets.recorder import LIMIT_S
+from oskdft.lessons.widgets.side import Side
 from oskdft.lessons.widgets.uploads import MOST_BYTES, UPLOAD_LIMIT_S, USED_S, Clip, read_upload
-from oskdft.speech.augment import add_noise, reverberate
-from oskdft.speech.quality import doubts
+from oskdft.lessons.widgets.voices import Voices
 
-NOISES = [("none", math.inf), *((f"{db} dB", float(db)) for db in (30, 25, 20, 15, 10, 5, 0, -5))]
-ROOMS = [("none", 0.0), *((f"{s} s", s) for s in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5))]
-ECHO_DB = -3.0  # energy of a room's echoes relative to the direct sound (our choice)
 SCORES = (-0.25, 1.0)  # ends of the scale of scores in the picture
 LEVELS_DB = 80.0  # between the darkest and the brightest level of the mel picture
+SAME = {True: "same speaker", False: "different speakers"}
+TRUTH = {True: " Truth: one speaker.", False: " Truth: two speakers.", None: ""}
+VOTE_FIRST = "One speaker or two? The machine answers after your vote."
 HINT = (
     f"Your own voice: record it here, at most {LIMIT_S:g} s, or upload WAV, FLAC, OGG or MP3, at "
     f"most {UPLOAD_LIMIT_S / 60:.0f} minutes and {MOST_BYTES >> 20} MB; the first {USED_S:g} s are used."
 )
-
-
-def echoes(seconds: float) -> np.ndarray:
-    """Impulse response of a simulated room [N]: the direct sound, then decaying noise.
-
-    Args:
-        seconds: until the echoes are 60 dB down, above 0.
-
-    >>> room = echoes(0.5)
-    >>> len(room), float(room[0]), round(float((room[1:] ** 2).sum()), 3)
-    (8000, 1.0, 0.501)
-    """
-    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    response = np.random.default_rng(0).normal(size=len(time)) * 10 ** (-3 * time / seconds)
-    response[time < 0.002] = 0  # the first echo comes from the nearest wall
-    response *= 10 ** (ECHO_DB / 20) / np.sqrt((response**2).sum())
-    response[0] = 1
-    return response.astype(np.float32)
-
-
-def disturb(wave: np.ndarray, snr_db: float = math.inf, echo_s: float = 0.0) -> np.ndarray:
-    """The wave with the echoes of a room and with white noise; lowered where it would clip.
-
-    Args:
-        wave: [N]. snr_db: signal-to-noise ratio, inf: no noise. echo_s: of `echoes`, 0: no room.
-            The same values give the same noise and the same room.
-
-    >>> wave = np.sin(np.arange(16000, dtype=np.float32))
-    >>> np.array_equal(disturb(wave), wave), np.array_equal(disturb(wave, 10.0, 0.4), wave)
-    (True, False)
-    """
-    row = torch.from_numpy(wave)[None]
-    if echo_s:
-        row = reverberate(row, torch.from_numpy(echoes(echo_s))[None])
-    if math.isfinite(snr_db):
-        noise = np.random.default_rng(1).standard_normal(len(wave), dtype=np.float32)
-        row = add_noise(row, torch.from_numpy(noise)[None], snr_db)
-    return (row / row.abs().max().clamp(min=1.0))[0].numpy()
 
 
 @styled
@@ -89,111 +48,134 @@ def _figure() -> tuple[Picture, np.ndarray, Axes]:
 class WhoIsIt(Panel):
     """The widget that `who_is_it` makes; its controls are attributes."""
 
-    def __init__(self, verifier: Verifier, clips: dict[str, np.ndarray], note: str) -> None:
+    def __init__(
+        self,
+        judges: dict[str, Verifier],
+        clips: dict[str, np.ndarray],
+        note: str,
+        speakers: dict[str, str],
+    ) -> None:
         needed(clips, "clips")
-        if verifier.threshold is None:
-            raise ValueError("this model has no threshold; train it with development speakers")
-        self.verifier = verifier
+        for name, judge in judges.items():
+            if judge.threshold is None:
+                raise ValueError(
+                    f"{name}: this model has no threshold; train it with development speakers"
+                )
+        self.judges, self.speakers = judges, speakers
         self.clips = {name: Clip(wave) for name, wave in clips.items()}
-        self.embeddings = {}  # of clips as they are
-        self._make_controls()
+        self.given = tuple(clips)  # all others are the user's own
+        self.thresholds = {name: judge.threshold for name, judge in judges.items()}
         self.result, self.warnings, self.message = Status(), Status(), Status()
+        self.compared, self.tally_line = Status(), Status()
         self.result.layout.width = "520px"  # fixed, so that text does not move the sliders
+        self.right = {"trials": 0, "you": 0, "machine": 0}
+        self._make_controls()
         self._draw_first()
-        above, *rest = self._arranged()  # the message about an upload stands beside its button
-        below = [self.warnings, Status(HINT), Status(note)]
-        lines = [self.result, self.message, *below]
-        super().__init__([above, self.message, *rest, *below], [self.screen], lines)
+        lines = [self.result, self.compared, self.tally_line, self.message, self.warnings]
+        lines += [Status(HINT), Status(note)]
+        super().__init__(self._arranged(lines[-2:]), [self.screen], lines)
         self._listen()
 
     def _make_controls(self) -> None:
         names = list(self.clips)
-        self.choices = [
-            Dropdown(options=names, value=name, description=which, **wide("190px"))
+        self.sides = [
+            Side(which, self.clips, name, self._take)
             for which, name in (("first", names[0]), ("second", names[:2][-1]))
         ]
-        self.uploads = [
-            FileUpload(
-                accept=".wav,.flac,.ogg,.mp3", description="upload", tooltip=f"upload the {which}",
-                layout=Layout(width="96px"),
-            )
-            for which in ("first", "second")
-        ]  # fmt: skip
-        self.recorders = [
-            Recorder(f"record the {which}", partial(self._take, side, "recording.wav"))
-            for side, which in enumerate(("first", "second"))
-        ]
-        self.noise = SelectionSlider(options=NOISES, description="noise in second", **wide("320px"))
-        self.room = SelectionSlider(options=ROOMS, description="echoes in second", **wide("320px"))
-        self.threshold = slider("threshold", self.verifier.threshold, -1, 1, 0.005, ".3f")
+        self.votes = {
+            same: Button(description=words, layout=Layout(width="160px"))
+            for same, words in SAME.items()
+        }
+        self.judge = Dropdown(options=list(self.judges), description="Judge", **wide("260px"))
+        self.own = Dropdown(description="your recordings", **wide("300px"))
+        self.forget = Button(description="Forget", layout=Layout(width="90px"))
+        self.forget_all = Button(description="Forget all recordings", layout=Layout(width="170px"))
+        first = next(iter(self.judges))
+        self.threshold = slider("threshold", self.thresholds[first], -1, 1, 0.005, ".3f")
         self.prior = slider("prior of same speaker", 0.5, 0.01, 0.99, 0.01)
+        self.voices = Voices(
+            *(lambda side=side: side.embed(first, self.judges[first]) for side in self.sides),
+            self.judges[first].threshold,
+            self.message,
+        )
 
-    def _arranged(self) -> list:
-        """Recordings on top, then the picture, then the controls that change it."""
-        self.players = [
-            player(wave, f"play the {choice.description}")
-            for wave, choice in zip(self.waves, self.choices, strict=True)
+    def _arranged(self, notes: list[Status]) -> list:
+        """Recordings on top, the vote, the picture, what changes the answer; own voices below."""
+        wrapped = Layout(flex_flow="row wrap")
+        forgetting = HBox([self.own, self.forget, self.forget_all], layout=wrapped)
+        controls = VBox([self.threshold, self.prior])
+        return [
+            spread([side.arranged() for side in self.sides]),
+            self.message,  # beside the buttons of uploads
+            HBox([*self.votes.values(), self.judge], layout=wrapped),
+            self.screen.image,
+            spread([controls, self.result, VBox([self.compared, self.tally_line])]),
+            self.warnings,
+            forgetting,
+            self.voices,
+            *notes,
         ]
-        pairs = zip(self.uploads, self.recorders, strict=True)
-        sources = [VBox(list(pair), layout=Layout(overflow="visible")) for pair in pairs]
-        rows = zip(self.choices, sources, self.players, strict=True)
-        sides = [HBox(list(row), layout=Layout(align_items="center")) for row in rows]
-        columns = [[self.noise, self.room], [self.threshold, self.prior], [self.result]]
-        return [spread(sides), self.screen.image, spread([VBox(column) for column in columns])]
 
     def _listen(self) -> None:
         """Connect the controls; an error in a callback becomes a line in the widget."""
         self.listening = True
         guard = self.message.guard
-        for choice in self.choices:
-            choice.observe(guard(self._choose), "value")
-        for control in (self.noise, self.room):
-            control.observe(guard(self._disturb), "value")
+        for side in self.sides:
+            side.choice.observe(guard(self._choose), "value")
+            for control in (side.noise, side.room):
+                control.observe(guard(lambda _, side=side: self._disturb(side)), "value")
+            side.upload.observe(guard(lambda _, side=side: self._upload(side)), "value")
+            side.recorder.on_msg(guard(side.recorder.answer))
+        for same, button in self.votes.items():
+            button.on_click(guard(lambda _, same=same: self._vote(same)))
         for control in (self.threshold, self.prior):
-            control.observe(guard(self._judge), "value")
-        for side, upload in enumerate(self.uploads):
-            upload.observe(guard(lambda change, side=side: self._upload(side)), "value")
-        for recorder in self.recorders:
-            recorder.on_msg(guard(recorder.answer))
+            control.observe(guard(self._move), "value")
+        self.judge.observe(guard(self._change_judge), "value")
+        self.forget.on_click(guard(lambda _: self._forget([self.own.value])))
+        self.forget_all.on_click(guard(lambda _: self._forget(list(self.own.options))))
+
+    @property
+    def truth(self) -> bool | None:
+        """Whether both recordings are of one speaker; None where that is not known."""
+        speakers = [self.speakers.get(side.choice.value) for side in self.sides]
+        return None if None in speakers else speakers[0] == speakers[1]
 
     @styled
     def _draw_first(self) -> None:
-        """Draw the picture in its first state."""
+        """Draw the picture in its first state, before a vote."""
         figure, self.axes, scale = _figure()
-        self.waves = [self.clips[choice.value].wave for choice in self.choices]
         self.drawn = [
-            wave_axes(*self.axes[:, side], "", self._data(side), (-LEVELS_DB, 0.0))
-            for side in range(2)
+            wave_axes(*axes, "", waves_data({"": side.wave})[""], (-LEVELS_DB, 0.0))
+            for axes, side in zip(self.axes.T, self.sides, strict=True)
         ]
         mel_ticks(self.axes[1, 0], SAMPLE_RATE)
         figure.colorbar(self.drawn[1][1], ax=self.axes[1].tolist(), label="level [dB]")
         self.line = scale.axvline(0, color="black", lw=2.4, ls="-")
         (self.mark,) = scale.plot(0, 0.5, "D", ms=13, zorder=3, clip_on=False)
         self._set_columns()
+        self.active = self.sides[1]  # its picture moves, that of the other side is background
         self.screen = Screen(figure, [*self.drawn[1], self.line, self.mark])
-        self._score()
-
-    def _data(self, side: int) -> dict:
-        return waves_data({"": self.waves[side]})[""]
+        self._list_own()
+        self._forget_vote()
 
     @styled
     def _set_columns(self) -> None:
         """Set names, lengths and colours of both clips, which belong to the background of the picture."""
-        columns = [self._set_wave(side) for side in range(2)]
+        columns = [self._set_wave(place) for place in range(2)]
         levels = np.concatenate([np.ravel(data["mel"]) for data in columns])
-        for (top, bottom), (_, picture), choice, data in zip(
-            self.axes.T, self.drawn, self.choices, columns, strict=True
+        for (top, bottom), (_, picture), side, data in zip(
+            self.axes.T, self.drawn, self.sides, columns, strict=True
         ):
-            top.set_title(plain(f"{choice.description}: {choice.value:.40}"))
+            top.set_title(plain(f"{side.which}: {side.choice.value:.40}"))
             for ax in (top, bottom):
                 ax.set_xlim(0, data["seconds"])
             picture.set_extent((0, data["seconds"], 0, MELS))
             picture.set_clim(levels.min(), levels.max())
 
-    def _set_wave(self, side: int) -> dict:
+    def _set_wave(self, place: int) -> dict:
         """Put the wave of a side into its waveform and its mel picture."""
-        band, picture = self.drawn[side]
-        data = self._data(side)
+        band, picture = self.drawn[place]
+        data = waves_data({"": self.sides[place].wave})[""]
         time = np.linspace(0, data["seconds"], len(data["low"]))
         there, back = np.stack([time, data["low"]], 1), np.stack([time, data["high"]], 1)
         band.set_verts([np.concatenate([there, back[::-1]])])
@@ -201,107 +183,184 @@ class WhoIsIt(Panel):
         return data
 
     def _choose(self, *_: object) -> None:
-        """Show other clips: everything changes."""
+        """Show other clips: everything changes, and the vote is open again."""
         if not self.listening:
             return
-        first, second = (self.clips[choice.value].wave for choice in self.choices)
-        self.waves = [first, disturb(second, self.noise.value, self.room.value)]
+        for side in self.sides:
+            side.hear()
         self._set_columns()
         self.screen.refresh()
-        self.players[0].value = wav(first)
-        self._sound()
-
-    def _disturb(self, *_: object) -> None:
-        """Apply other noise or another room to the second clip."""
-        clean = self.clips[self.choices[1].value].wave
-        self.waves[1] = disturb(clean, self.noise.value, self.room.value)
-        self._set_wave(1)
-        self._sound()
-
-    def _sound(self) -> None:
-        self._score()
-        self.players[1].value = wav(self.waves[1])
-
-    def _score(self) -> None:
-        """Score the two waves and show warnings, decision and probability."""
-        name, second = self.choices[0].value, self.waves[1]
-        if name not in self.embeddings:
-            self.embeddings[name] = self.verifier.embed(self.waves[0])
-        embeddings = [self.embeddings[name], self.verifier.embed(second)]
-        left, right = scoring.normalise(np.stack(embeddings))
-        self.score = float(left @ right)
-        self.unlike = []  # reasons why the calibration may not hold
-        for choice, wave, embedding in zip(self.choices, self.waves, embeddings, strict=True):
-            self.unlike += doubts(choice.description, wave, self.clips[choice.value].rate)
-            self.unlike += self.verifier.outside(choice.description, embedding)
-        text = "; ".join(self.unlike) + ": the calibration was not checked on such speech"
-        self.warnings.say(text if self.unlike else "", bad=True)
         self.message.say("")
+        self.voices.identify()
+        self._forget_vote()
+
+    def _disturb(self, side: Side) -> None:
+        """Apply other noise or another room to one side; the vote stays."""
+        side.hear()
+        place = self.sides.index(side)
+        self._set_wave(place)
+        if side is not self.active:
+            self.active = side
+            self.screen.lift([*self.drawn[place], self.line, self.mark])
+        self.scores = {}
+        self.message.say("")
+        self.voices.identify()
         self._judge()
 
-    def _judge(self, *_: object) -> None:
-        """Show decision and probability of the present score."""
-        threshold, prior = self.threshold.value, self.prior.value
-        same = self.score >= threshold
-        if self.unlike:
-            chance = "No probability: outside what this model knows."
-        else:
-            probability = 100 * self.verifier.probability(self.score, prior)
-            chance = (
-                f"Calibrated probability of the same speaker: {probability:.1f} % "
-                f"(prior {100 * prior:.0f} %)."
-            )
-        self.result.say(
-            f"Score {self.score:.3f} {'≥' if same else '<'} threshold {threshold:.3f}: "
-            f"{'same speaker' if same else 'different speakers'}.\n{chance}"
+    def _forget_vote(self) -> None:
+        self.vote, self.scores, self.counted = None, {}, False
+        self._judge()
+
+    def _vote(self, same: bool) -> None:
+        """Take the vote; only now the judge answers. The first vote on a pair counts."""
+        self.vote = same
+        self._judge()
+        if self.counted or self.truth is None:
+            return
+        self.counted = True
+        self.right["trials"] += 1
+        self.right["you"] += same == self.truth
+        self.right["machine"] += self._accepts(self.judge.value) == self.truth
+        self.tally_line.say(
+            f"So far: you {self.right['you']} of {self.right['trials']} right, "
+            f"the machine {self.right['machine']}."
         )
-        self.line.set_xdata([threshold, threshold])
-        self.mark.set_xdata([np.clip(self.score, *SCORES)])
-        self.mark.set_color(COLOURS[0 if same else 1])
-        names = " and ".join(choice.value for choice in self.choices)
+
+    def _change_judge(self, _: object) -> None:
+        self.listening = False
+        self.threshold.value = self.thresholds[self.judge.value]
+        self.listening = True
+        self._judge()
+
+    def _move(self, _: object) -> None:
+        """Another threshold for the present judge, or another prior."""
+        if self.listening:
+            self.thresholds[self.judge.value] = self.threshold.value
+            self._judge()
+
+    def _accepts(self, name: str) -> bool:
+        return self.scores[name] >= self.thresholds[name]
+
+    def _judge(self) -> None:
+        """Show what the present judge says, or nothing before the vote."""
+        for same, button in self.votes.items():
+            button.button_style = "info" if self.vote == same else ""
+        for artist in (self.line, self.mark):
+            artist.set_visible(self.vote is not None)
+        if self.vote is None:
+            for status in (self.compared, self.warnings):
+                status.say("")
+            self.result.say(VOTE_FIRST)
+        else:
+            self._reveal()
+        names = " and ".join(side.choice.value for side in self.sides)
         self.screen.draw(f"Waveforms and mel pictures of {names}. {self.result.text}")
 
-    def _upload(self, side: int) -> None:
-        """Take an uploaded file as the clip of a side; the earlier clips stay in the list."""
-        files = self.uploads[side].value
-        self.uploads[side].value = ()  # calls back with no file
-        for file in files:
-            self._take(side, file["name"], bytes(file["content"]))
+    def _reveal(self) -> None:
+        """Truth, score, probability and decision of the present judge."""
+        name = self.judge.value
+        judge = self.judges[name]
+        pair = scoring.normalise(np.stack([side.embed(name, judge) for side in self.sides]))
+        score = self.scores[name] = float(pair[0] @ pair[1])
+        unlike = [reason for side in self.sides for reason in side.doubts(name, judge)]
+        text = "; ".join(unlike) + ": the calibration was not checked on such speech"
+        self.warnings.say(text if unlike else "", bad=True)
+        threshold, prior = self.thresholds[name], self.prior.value
+        same = self._accepts(name)
+        chance = "Outside what this model knows, so there is no probability."
+        if not unlike:
+            probability = 100 * judge.probability(score, prior)
+            chance = f"Probability of one speaker: {probability:.1f} % (prior {100 * prior:.0f} %)."
+        self.result.say(
+            f"You voted: {SAME[self.vote]}.{TRUTH[self.truth]}\n"
+            f"The machine says: {SAME[same]}.\n"
+            f"Score {score:.3f} {'≥' if same else '<'} threshold {threshold:.3f}. {chance}"
+        )
+        self.line.set_xdata([threshold, threshold])
+        self.mark.set_xdata([np.clip(score, *SCORES)])
+        self.mark.set_color(COLOURS[0 if same else 1])
+        self._list_judges()
 
-    def _take(self, side: int, name: str, content: bytes) -> None:
+    def _list_judges(self) -> None:
+        """List the judges that were asked on these very sounds, and who is fooled."""
+        lines = []
+        for name, score in self.scores.items():
+            said = f"{name}: {SAME[self._accepts(name)]} ({score:.3f}, {self.thresholds[name]:.3f})"
+            fooled = self.truth is not None and self._accepts(name) != self.truth
+            lines.append(said + (", is fooled" if fooled else ""))
+        waiting = len(self.judges) - len(lines)
+        lines += ["Choose another judge to ask it about the same pair."] if waiting else []
+        self.compared.say("\n".join(lines) if len(self.judges) > 1 else "")
+
+    def _upload(self, side: Side) -> None:
+        """Take an uploaded file as the clip of a side; the earlier clips stay in the list."""
+        files = side.upload.value
+        side.upload.value = ()  # calls back with no file
+        for file in files:
+            self._take(side.which, file["name"], bytes(file["content"]))
+
+    def _take(self, which: str, name: str, content: bytes) -> None:
         """Choose the clip of a file on one side, under a unique name."""
         clip = read_upload(name, content)
         while name in self.clips:
             name = f"{PurePath(name).stem}+{PurePath(name).suffix}"
         self.clips[name] = clip
-        chosen = [choice.value for choice in self.choices]
-        chosen[side] = name
-        self.listening = False  # new options select the first of them for a moment
-        for choice, value in zip(self.choices, chosen, strict=True):
-            choice.options = list(self.clips)
-            choice.value = value
-        self.listening = True
-        self._choose()
+        self._show_clips({which: name})
         self.message.say(f"{name}: loaded{', ' if clip.note else ''}{clip.note}.")
 
+    def _forget(self, names: list[str]) -> None:
+        """Delete own recordings; a side that showed one shows the first clip of the package."""
+        for name in names:
+            del self.clips[name]
+        first = next(iter(self.clips))
+        gone = {side.which: first for side in self.sides if side.choice.value in names}
+        self._show_clips(gone)
+        self.message.say(f"Forgotten: {', '.join(names)}.")
 
-def who_is_it(verifier: Verifier, clips: dict[str, np.ndarray], note: str = "") -> WhoIsIt:
-    """Two clips to choose, upload or record; their picture, score, probability and decision.
+    def _show_clips(self, chosen: dict[str, str]) -> None:
+        """Offer the present clips; ``chosen``: side -> another clip to show there."""
+        self.listening = False  # new options select the first of them for a moment
+        for side in self.sides:
+            value = chosen.get(side.which, side.choice.value)
+            side.choice.options = list(self.clips)
+            side.choice.value = value
+        self.listening = True
+        self._list_own()
+        self._choose()
+
+    def _list_own(self) -> None:
+        """List what was uploaded or recorded, so that it can be forgotten."""
+        self.own.options = [name for name in self.clips if name not in self.given]
+        for control in (self.own, self.forget, self.forget_all):
+            control.disabled = not self.own.options
+
+
+def who_is_it(
+    judges: Verifier | dict[str, Verifier],
+    clips: dict[str, np.ndarray],
+    note: str = "",
+    speakers: dict[str, str] | None = None,
+) -> WhoIsIt:
+    """Two clips to choose, upload or record; vote, then truth, score, probability and decision.
 
     Args:
-        verifier: of `oskdft.load`, with a threshold. clips: name -> [N] float32 at 16 kHz.
-        note: where the clips come from.
+        judges: name -> verifier of `oskdft.load` or `judges.judges`, with thresholds, the one to begin
+            with first; or one verifier. clips: name -> [N] float32 at 16 kHz. note: where the clips
+            come from. speakers: name of a clip -> its speaker, where that is known.
     Returns:
         The widget; its last value in a cell shows it, without a front end as a still.
     Raises:
-        ValueError: no clip, or a model without a threshold.
+        ValueError: no clip, no judge, or one without a threshold.
 
     >>> import oskdft
     >>> hum = np.sin(np.arange(16000, dtype=np.float32) * 0.05)
     >>> widget = who_is_it(oskdft.load("classroom", "cpu"), {"hum": 0.3 * hum, "again": 0.2 * hum})
-    >>> before = widget.score
-    >>> widget.noise.value = 0.0
-    >>> widget.score < before
+    >>> widget.result.text == VOTE_FIRST
     True
+    >>> widget.votes[True].click()
+    >>> widget.result.text.splitlines()[1]
+    'The machine says: same speaker.'
     """
-    return WhoIsIt(verifier, clips, note)
+    judges = {"student": judges} if isinstance(judges, Verifier) else judges
+    needed(judges, "judges")
+    return WhoIsIt(judges, clips, note, speakers or {})
