@@ -11,7 +11,7 @@ PLOTS = {
     for plot in (
         scores.det, scores.histogram, scores.trade_off, scores.calibration, scores.intervals,
         scores.ablation, results.curves, results.published_logs, results.schedule, results.bars,
-        results.pareto, results.growth, results.layers, results.trust, models.matrix,
+        results.stacked, results.pareto, results.growth, results.layers, results.trust, models.matrix,
         models.gradient_flow, models.embedding_map, models.waves, models.heads, models.paths,
         method.method, margin.margin,
     )
