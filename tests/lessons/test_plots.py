@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from oskdft.commands import cli
 from oskdft.evaluation import metrics
-from oskdft.lessons.figures import models, plots, results, scores, store
+from oskdft.lessons.figures import method, models, plots, results, scores, store
 from oskdft.lessons.figures.scores import det_data
+from oskdft.lessons.figures.style import new
 
 rng = np.random.default_rng(0)
 LABELS = np.repeat([1, 0], [100, 400])
@@ -142,6 +143,7 @@ def test_no_state_leaks():
         ("stacked", {"parts": {"a": {"CNN": -1.0}}}, "negative"),
         ("curves", {"bands": {"kd": ["low", "high"]}}, "'low'"),
         ("margin", {"radians": 2.0}, "0 to 1 rad"),
+        ("method", {"teacher_layers": 6}, r"KD layers \[4, 8, 12\]; give layers from 1 to 6"),
     ],
 )
 def test_bad_input_is_refused_by_name(name: str, change: dict, word: str):
@@ -211,6 +213,16 @@ def test_shares_end_at_the_whole_with_their_numbers_inside():
     ax = results.bars({"a": 77.4, "b": 3.0}, "%", whole=100.0).axes[0]
     assert ax.get_xlim() == (0, 100)
     assert [text.xy[0] for text in ax.texts] == [0, 3.0], "a short bar has room beside it"
+
+
+def test_the_method_shows_what_kd_reads_and_what_the_back_end_sums():
+    figure = method.method(12, 2, [4, 8, 12])
+    ax = figure.axes[0]
+    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    drops = [line.get_xdata()[0] for line in ax.lines if list(line.get_ydata()) == [47.5, 43.2]]
+    assert drops == pytest.approx([places[layer] for layer in ("4", "8", "12")])
+    assert "back-end:\nweighted sum\nof all states" in places
+    assert len(method.drawing(new()[1])["gradients"]) == 8, "of both losses, back to the CNN"
 
 
 def test_a_name_stands_in_its_circle():
