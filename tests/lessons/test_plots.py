@@ -51,6 +51,7 @@ EXAMPLES = {
     "trust": {"values": {"UMAP": [0.9, 0.8], "PCA": [0.7, 0.75]}, "k": [5, 10]},
     "method": {},
     "margin": {"radians": 0.3},
+    "history": {"steps": [{"year": 2000, "name": "GMM", "words": "densities"}]},
     "paths": {
         "rows": [
             {"layer": n, "difference": n / 9, "distillation": 0.9, "verification": 0.5} for n in (1, 2)
@@ -86,6 +87,7 @@ ODDLY_NAMED = {
     "embedding_map": {"points": np.eye(5)[:, :2], "labels": ODD, "title": ODD[1]},
     "waves": {"clips": dict.fromkeys(ODD, models.waves_data({"tone": WAVE})["tone"])},
     "trust": {"values": dict.fromkeys(ODD, [0.9, 0.8]), "k": [5, 10]},
+    "history": {"steps": [{"year": 2000, "name": odd, "words": "new"} for odd in ODD]},
 }  # fmt: skip
 
 
@@ -143,6 +145,7 @@ def test_no_state_leaks():
         ("stacked", {"parts": {"a": {"CNN": -1.0}}}, "negative"),
         ("curves", {"bands": {"kd": ["low", "high"]}}, "'low'"),
         ("margin", {"radians": 2.0}, "0 to 1 rad"),
+        ("history", {"steps": [{"year": 1, "name": "b"}, {"year": 0, "name": "a"}]}, "order"),
         ("method", {"teacher_layers": 6}, r"KD layers \[4, 8, 12\]; give layers from 1 to 6"),
     ],
 )
