@@ -262,7 +262,7 @@ def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, 
 
 def _name_rows(ax: Axes, names: list[str], extra: float) -> None:
     """Set one named row per system, the first on top."""
-    ax.figure.set_figheight(extra + 0.6 * len(names))
+    ax.figure.set_figheight(extra + max(1.2, 0.6 * len(names)))
     ax.set_yticks(range(len(names)), [*map(plain, names)])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
