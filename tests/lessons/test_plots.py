@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from oskdft.commands import cli
 from oskdft.evaluation import metrics
-from oskdft.lessons.figures import models, plots, results, scores, store
+from oskdft.lessons.figures import method, models, plots, results, scores, store
 from oskdft.lessons.figures.scores import det_data
+from oskdft.lessons.figures.style import new
 
 rng = np.random.default_rng(0)
 LABELS = np.repeat([1, 0], [100, 400])
@@ -36,6 +37,7 @@ EXAMPLES = {
     "published_logs": {"ours": {"epochs": [1, 2], "eer": [0.3, 0.2]}},
     "schedule": {"rates": {"student": [0.0, 1e-4], "teacher": [0.0, 0.0]}},
     "bars": {"values": {"a": 3.0, "b": 2.0}, "unit": "s", "reference": {"b": 1.0}},
+    "stacked": {"parts": {"a": {"CNN": 1.0, "layers": 3.0}, "b": {"CNN": 1.0}}, "unit": "s"},
     "intervals": {"results": RESULTS},
     "ablation": {"results": RESULTS, "baseline": "os-kdft"},
     "pareto": {"points": {"a": {"x": 1, "y": 2}}, "xlabel": "x", "ylabel": "y"},
@@ -49,6 +51,7 @@ EXAMPLES = {
     "trust": {"values": {"UMAP": [0.9, 0.8], "PCA": [0.7, 0.75]}, "k": [5, 10]},
     "method": {},
     "margin": {"radians": 0.3},
+    "history": {"steps": [{"year": 2000, "name": "GMM", "words": "densities"}]},
     "paths": {
         "rows": [
             {"layer": n, "difference": n / 9, "distillation": 0.9, "verification": 0.5} for n in (1, 2)
@@ -75,6 +78,7 @@ ODDLY_NAMED = {
     "det": {"systems": dict.fromkeys(ODD, scores.det_data(SCORES, LABELS))},
     "curves": {"rows": [{"step": 1, "kd": 2.0}], "y": ["kd"] * len(ODD), "labels": ODD},
     "bars": {"values": dict.fromkeys(ODD, 1.0), "unit": "s"},
+    "stacked": {"parts": dict.fromkeys(ODD, dict.fromkeys(ODD, 1.0)), "unit": "s"},
     "intervals": {"results": dict.fromkeys(ODD, RESULTS["scratch"])},
     "ablation": {"results": dict.fromkeys(ODD, RESULTS["scratch"]), "baseline": ODD[1]},
     "pareto": {"points": dict.fromkeys(ODD, {"x": 1, "y": 2}), "xlabel": "x", "ylabel": "y"},
@@ -83,6 +87,7 @@ ODDLY_NAMED = {
     "embedding_map": {"points": np.eye(5)[:, :2], "labels": ODD, "title": ODD[1]},
     "waves": {"clips": dict.fromkeys(ODD, models.waves_data({"tone": WAVE})["tone"])},
     "trust": {"values": dict.fromkeys(ODD, [0.9, 0.8]), "k": [5, 10]},
+    "history": {"steps": [{"year": 2000, "name": odd, "words": "new"} for odd in ODD]},
 }  # fmt: skip
 
 
@@ -136,7 +141,12 @@ def test_no_state_leaks():
         ("gradient_flow", {"norms": {"a": {"KD": 1}, "b": {"FT": 1}}}, "b has losses"),
         ("waves", {"clips": {}}, "clips"),
         ("histogram", {"labels": LABELS * 0}, "target"),
+        ("bars", {"whole": 2.5}, "a bar of 3 is above the whole, 2.5"),
+        ("stacked", {"parts": {"a": {"CNN": -1.0}}}, "negative"),
+        ("curves", {"bands": {"kd": ["low", "high"]}}, "'low'"),
         ("margin", {"radians": 2.0}, "0 to 1 rad"),
+        ("history", {"steps": [{"year": 1, "name": "b"}, {"year": 0, "name": "a"}]}, "order"),
+        ("method", {"teacher_layers": 6}, r"KD layers \[4, 8, 12\]; give layers from 1 to 6"),
     ],
 )
 def test_bad_input_is_refused_by_name(name: str, change: dict, word: str):
@@ -163,6 +173,85 @@ def test_baselines_are_drawn_and_named():
     assert figure.alt.endswith("MFCC 31.00 % (25.00 to 40.00) and chance 50.00 %.")
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels[1:] == ["MFCC: 31.0 %", "chance: 50.0 %, off the chart"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_legend_outside_the_axes_is_small(name: str):
+    figure = store.draw(name, EXAMPLES[name])
+    pixels(figure)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.width * box.height < 0.25 * figure.bbox.width * figure.bbox.height
+
+
+def test_differences_have_a_zero_line_and_points():
+    change = {"b": {"mean": -0.01, "low": -0.02, "high": 0.005}}
+    figure = scores.intervals(change, "EER minus that of a", difference=True)
+    ax = figure.axes[0]
+    assert "[percentage points]" in ax.get_xlabel()
+    assert [0, 0] in [list(line.get_xdata()) for line in ax.lines]
+    assert figure.alt.endswith("b -1.00 points (-2.00 to +0.50).")
+    [texts] = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    assert texts == ["95 % interval over speakers", "point estimate"]
+
+
+def test_an_ablation_shows_the_interval_of_each_difference():
+    results = {"full": {"mean": 0.1, "seeds": [0.1]}, "less": {"mean": 0.12, "seeds": [0.12]}}
+    results["less"]["minus"] = {"low": -0.01, "high": 0.05}
+    figure = scores.ablation(results, "full")
+    spans = [line.get_xdata() for line in figure.axes[0].lines if "interval" in line.get_label()]
+    assert len(spans) == 1 and spans[0] == pytest.approx([-1.0, 5.0])
+    assert figure.alt == "EER against full (10.00 %): less +2.00 points (-1.00 to +5.00)."
+
+
+def test_parts_of_a_bar_follow_each_other():
+    figure = results.stacked({"a": {"CNN": 1.0, "layers": 3.0}, "b": {"CNN": 1.0}}, "s")
+    bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
+    assert bars == [(0.0, 1.0), (1.0, 3.0), (0.0, 1.0)]
+    colours = [bar.get_facecolor() for bar in figure.axes[0].patches]
+    assert colours[0] == colours[2] != colours[1], "a part has one colour in all bars"
+
+
+def test_shares_end_at_the_whole_with_their_numbers_inside():
+    ax = results.bars({"a": 77.4, "b": 3.0}, "%", whole=100.0).axes[0]
+    assert ax.get_xlim() == (0, 100)
+    assert [text.xy[0] for text in ax.texts] == [0, 3.0], "a short bar has room beside it"
+
+
+def test_the_method_shows_what_kd_reads_and_what_the_back_end_sums():
+    figure = method.method(12, 2, [4, 8, 12])
+    ax = figure.axes[0]
+    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    drops = [line.get_xdata()[0] for line in ax.lines if list(line.get_ydata()) == [47.5, 43.2]]
+    assert drops == pytest.approx([places[layer] for layer in ("4", "8", "12")])
+    assert "back-end:\nweighted sum\nof all states" in places
+    assert len(method.drawing(new()[1])["gradients"]) == 8, "of both losses, back to the CNN"
+
+
+def test_a_name_stands_in_its_circle():
+    ax = results.pareto({"0": {"x": 1, "y": 2}, "1": {"x": 1.1, "y": 2.1}}, "x", "y").axes[0]
+    assert {text.get_text(): text.get_position() for text in ax.texts} == {
+        "0": (1, 2),
+        "1": (1.1, 2.1),
+    }
+
+
+def test_bands_span_their_ends():
+    rows = [{"step": n, "rate": 5.0, "low": 5.0 - n, "high": 5.0 + n} for n in (1, 2)]
+    bands = {"bands": {"rate": ["low", "high"]}, "band": "95 % interval"}
+    figure = results.curves(rows, ["rate"], **bands, baselines={"chance": 0.02})
+    [band] = figure.axes[0].collections
+    assert {tuple(point) for point in band.get_paths()[0].vertices} >= {
+        (1, 4),
+        (2, 3),
+        (1, 6),
+        (2, 7),
+    }
+    assert figure.alt.endswith(" Bands: 95 % interval. Without training: chance 2.00 %.")
+    spans = {"bands": {"a": [[0.1, 0.3], [0.2, 0.4]]}, "band": "95 % interval"}
+    [band] = results.layers({"a": [0.2, 0.3]}, "EER", **spans).axes[0].collections
+    ends = {(round(x), round(y)) for x, y in band.get_paths()[0].vertices}
+    assert ends == {(0, 10), (0, 30), (1, 20), (1, 40)}
 
 
 def test_alternative_text_names_the_lowest_curve():

@@ -42,7 +42,7 @@ ACTS = (
     Act(
         "1  The teacher hears the clean crop. It is frozen: nothing ever changes its weights.",
         ("teacher",),
-        ((10.5, TEACHER_Y), (94, TEACHER_Y)),
+        ((10.5, TEACHER_Y), (84, TEACHER_Y)),
     ),
     Act(
         "2  The student hears the same crop, with noise. Distillation path: shared layers, no adapters.",
@@ -111,9 +111,9 @@ class Story:
             self.picture: Picture = new()[0]
             ax = self.picture.axes[0]
             self.parts = drawing(ax, teacher_layers, student_layers)
-            for words in self.parts.pop("words"):
-                words.remove()
-            self.words = ax.text(2, 0.6, "", fontsize=14, weight="bold")
+            for artist in self.parts.pop("words") + self.parts.pop("gradients"):
+                artist.remove()
+            self.words = ax.text(2, -2.2, "", fontsize=14, weight="bold")
             (self.dot,) = ax.plot([], [], "o", ms=15, mec="white", mew=2, zorder=9, clip_on=False)
         # an artist's own look, to which the acts return
         self.edges = {

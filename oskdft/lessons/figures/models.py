@@ -14,7 +14,6 @@ from oskdft.lessons.figures.style import (
     MARKERS,
     Picture,
     joined,
-    legend,
     new,
     plain,
     plot,
@@ -293,7 +292,7 @@ def paths(rows: list[dict]) -> Picture:
     lowest = min(0.9, *(row[key] for row in rows for key in ("distillation", "verification")))
     span = (lowest - 0.02, 1.02)  # so that rounding near 1 is not blown up
     right.set(xlabel="layer", ylabel="similarity to the teacher", xticks=at, ylim=span)
-    legend(figure, right)
+    right.legend(loc="lower left")
     first, last = rows[0], rows[-1]
     figure.alt = (
         f"Two paths over layers {at[0]} to {at[-1]}: relative difference from "

@@ -12,11 +12,18 @@ from oskdft.lessons.figures.style import (
     Picture,
     baseline_lines,
     joined,
+    legend,
+    legend_above,
     new,
     plain,
+    plain_log,
     plot,
     styled,
 )
+
+HATCHES = ("", "//", "", "..", "", "xx")  # of `stacked`, so that parts differ without colour
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}  # behind a number
+WIDE = 0.07  # share of the longest bar that a part of `stacked` needs to hold its number
 
 # Validation EER [%] of the released students on Vox1-O (cleaned), at the epochs of LOG_EPOCHS.
 LOG_SOURCE = "training logs of the released code: VoxCeleb1, Vox1-O cleaned"
@@ -30,7 +37,8 @@ LOGS = {
 @plot
 def curves(
     ax: Axes, rows: list[dict], y: list[str], x: str = "step", labels: list[str] | None = None,
-    ylabel: str = "", log: bool = False, xlabel: str = "",
+    ylabel: str = "", log: bool = False, xlabel: str = "", bands: dict[str, list[str]] | None = None,
+    band: str = "", baselines: dict[str, dict] | None = None,
 ) -> str:  # fmt: skip
     """Columns of a log as lines.
 
@@ -38,26 +46,37 @@ def curves(
         rows: of metrics.csv; a row may lack a column. y: columns to draw.
         x: column of the x axis.
         labels: one per column. ylabel: with its unit. log: logarithmic y axis.
+        bands: column of y -> the two columns of its lower and upper end. band: what the bands are.
+        baselines: for a y axis in per cent, see `style.baseline_lines`.
     Raises:
-        ValueError: a column of y is missing.
+        ValueError: a column is missing.
 
     >>> curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], ["loss"]).alt
     'Lines over step: loss from 2 to 1.'
     """
     table = pd.DataFrame(rows)
-    if missing := [name for name in (x, *y) if name not in table]:
+    ends = [name for pair in (bands or {}).values() for name in pair]
+    if missing := [name for name in (x, *y, *ends) if name not in table]:
         raise ValueError(f"no column {missing[0]!r}; there are {', '.join(table)}")
     phrases = []
     for name, label in zip(y, labels or y, strict=True):
         points = table[[x, name]].dropna()
         values = points[name].to_numpy()
         marker = "o" if len(values) < 15 else None
-        ax.plot(points[x], values, label=plain(label), marker=marker, ms=6)
+        (line,) = ax.plot(points[x], values, label=plain(label), marker=marker, ms=6)
+        if name in (bands or {}):
+            low, high = (table[end] for end in bands[name])
+            title = band if name == next(iter(bands)) else None
+            ax.fill_between(
+                table[x], low, high, color=line.get_color(), alpha=0.18, lw=0, label=title
+            )
         phrases.append(f"{label} from {values[0]:.3g} to {values[-1]:.3g}")
+    sentence = f" Bands: {band}." if bands else ""
+    sentence += baseline_lines(ax, baselines)
     ax.set(xlabel=xlabel or x, ylabel=ylabel or (y[0] if len(y) == 1 else ""))
     if log:
-        ax.set_yscale("log")
-    return f"Lines over {xlabel or x}: {joined(phrases)}."
+        plain_log(ax)
+    return f"Lines over {xlabel or x}: {joined(phrases)}.{sentence}"
 
 
 @plot
@@ -92,18 +111,25 @@ def schedule(ax: Axes, rates: dict[str, list[float]]) -> str:
 
 @plot
 def bars(
-    ax: Axes, values: dict[str, float], unit: str, reference: dict | None = None, xlabel: str = ""
-) -> str:
+    ax: Axes, values: dict[str, float], unit: str, reference: dict | None = None, xlabel: str = "",
+    whole: float = 0.0,
+) -> str:  # fmt: skip
     """Horizontal bars with their numbers: sizes, times, reductions.
 
     Args:
         values: name -> number, drawn in this order. unit: of all of them, shown on the axis.
         reference: name -> the published figure, drawn as a black stroke over the bar.
+        whole: what no value can exceed, such as 100 %: the axis ends there, and the numbers stand in the
+            bars; 0: there is no such value.
+    Raises:
+        ValueError: a value above ``whole``.
 
     >>> bars({"teacher": 94.4, "student": 23.7}, "million parameters").alt
     'Bars in million parameters: teacher 94.4 and student 23.7.'
     """
     reference = {name: value for name, value in (reference or {}).items() if name in values}
+    if whole and max(values.values()) > whole:
+        raise ValueError(f"a bar of {max(values.values()):.4g} is above the whole, {whole:.4g}")
     ax.figure.set_figheight(1.3 + 0.55 * len(values))
     names, texts, ends = list(values), [], []
     ax.barh([*map(plain, names)], list(values.values()), height=0.62, color=COLOURS[0])
@@ -114,18 +140,65 @@ def bars(
         suffix = f" (published {other:.4g})" if name in reference else ""
         texts.append(f"{value:.4g}{suffix}")
         ends.append(max(value, other, key=abs))
+        inside = value > whole / 2 > 0  # else there is room beside the bar
+        place = 0 if inside else ends[-1]
         ax.annotate(
-            texts[-1], (ends[-1], row), xytext=(6 if ends[-1] >= 0 else -6, 0), va="center",
-            textcoords="offset points", ha="left" if ends[-1] >= 0 else "right",
+            texts[-1], (place, row), xytext=(6 if place >= 0 else -6, 0), va="center",
+            textcoords="offset points", ha="left" if place >= 0 else "right",
+            color="white" if inside else None,
         )  # fmt: skip
     # a letter takes about 0.11 of the 9 inches that names, bars and texts share
     text, drawn = max(map(len, texts)) * 0.11 + 0.15, 9 - max(map(len, names)) * 0.11
     room = text / max(drawn - text, 1.0) * (max(*ends, 0) - min(*ends, 0) or 1.0)
-    ax.set_xlim(min(*ends, 0) - room * (min(ends) < 0), max(*ends, 0) + room * (max(ends) > 0))
+    highest = max(*ends, 0) + room * (max(ends) > 0)
+    ax.set_xlim(min(*ends, 0) - room * (min(ends) < 0), whole or highest)
     ax.set_xlabel(f"{xlabel} [{unit}]" if xlabel else unit)
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     return f"Bars in {unit}: {joined(f'{n} {t}' for n, t in zip(names, texts, strict=True))}."
+
+
+@plot
+def stacked(ax: Axes, parts: dict[str, dict[str, float]], unit: str) -> str:
+    """Horizontal bars of parts that add up: where a cost lies.
+
+    Args:
+        parts: bar -> {part: number}, not negative, drawn from left to right; a part has one colour in all bars.
+        unit: of the numbers.
+    Raises:
+        ValueError: a negative number.
+
+    >>> stacked({"teacher": {"CNN": 1.0, "layers": 3.0}, "student": {"CNN": 1.0, "layers": 1.0}}, "ms").alt
+    'Parts in ms: teacher 4 (CNN 25 %, layers 75 %) and student 2 (CNN 50 %, layers 50 %).'
+    """
+    kinds = list(dict.fromkeys(part for bar in parts.values() for part in bar))
+    if any(value < 0 for bar in parts.values() for value in bar.values()):
+        raise ValueError("a part is negative; parts that add up to a bar are 0 or more")
+    longest = max(sum(bar.values()) for bar in parts.values())
+    phrases, shown = [], set()
+    for row, (name, bar) in enumerate(parts.items()):
+        start, total = 0.0, sum(bar.values())
+        for part, value in bar.items():
+            kind = kinds.index(part)
+            look = {"color": COLOURS[kind % len(COLOURS)], "hatch": HATCHES[kind % len(HATCHES)]}
+            label = None if part in shown else plain(part)
+            ax.barh(row, value, left=start, height=0.6, edgecolor="white", label=label, **look)
+            if value > WIDE * longest:
+                text = ax.text(start + value / 2, row, f"{100 * value / total:.0f} %")
+                text.set(ha="center", va="center", bbox=CLEAR)
+            start += value
+            shown.add(part)
+        ax.annotate(
+            f"{total:.4g}", (start, row), xytext=(6, 0), textcoords="offset points", va="center"
+        )
+        shares = ", ".join(f"{part} {100 * value / total:.0f} %" for part, value in bar.items())
+        phrases.append(f"{name} {total:.4g} ({shares})")
+    ax.figure.set_figheight(1.2 + 0.8 * len(parts))
+    legend_above(ax, columns=min(len(kinds), 4))
+    ax.set_yticks(range(len(parts)), [*map(plain, parts)])
+    ax.set(xlabel=unit, xlim=(0, 1.1 * longest), ylim=(len(parts) - 0.5, -0.5))
+    ax.grid(False, axis="y")
+    return f"Parts in {unit}: {joined(phrases)}."
 
 
 @styled
@@ -182,10 +255,11 @@ def published_logs(
 def pareto(
     ax: Axes, points: dict[str, dict], xlabel: str, ylabel: str, baselines: dict | None = None
 ) -> str:
-    """Cost against error: a point per system, and a line through the systems that no other beats on both.
+    """Cost against error: a circle per system, and a line through those that no other beats on both.
 
     Args:
-        points: name -> {"x": number, "y": number}, y in per cent.
+        points: name -> {"x": number, "y": number}, y in per cent. A name stands in its circle: three
+            letters fit. Filled: nothing is better on both.
         baselines: see `layers`.
 
     >>> points = {"small": {"x": 1, "y": 9}, "large": {"x": 5, "y": 5}, "bad": {"x": 6, "y": 8}}
@@ -198,12 +272,10 @@ def pareto(
             best.append(name)
     front = np.array([[points[n]["x"], points[n]["y"]] for n in best])
     ax.step(*front.T, where="post", color="grey", lw=1.2, ls=":")
-    for index, (name, p) in enumerate(points.items()):
-        look = {"color": COLOURS[index % len(COLOURS)], "mec": "black" if name in best else "white"}
-        ax.plot(p["x"], p["y"], MARKERS[index % len(MARKERS)], ms=11, ls="", **look)
-        above = -24 if index % 2 else 10  # alternating: names of neighbours would overlap
-        at = {"xytext": (0, above), "textcoords": "offset points", "ha": "center", "size": 11}
-        ax.annotate(plain(name), (p["x"], p["y"]), **at)
+    for name, p in points.items():
+        fill, ink = (COLOURS[0], "white") if name in best else ("white", "black")
+        ax.plot(p["x"], p["y"], "o", ms=21, mfc=fill, mec=COLOURS[0], mew=1.6)
+        ax.text(p["x"], p["y"], plain(name), color=ink, ha="center", va="center", size=11)
     sentence = baseline_lines(ax, baselines)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(0.1)
@@ -234,7 +306,7 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
         ax.plot(x, y, label=plain(f"{name}  (slope {slope})"), **look)
         phrases.append(f"{name} has slope {slope}")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
-    figure.legend(loc="outside right upper")
+    legend(ax)
     figure.alt = f"{ylabel} against {xlabel}, both logarithmic: {joined(phrases)}."
     return figure
 
@@ -245,7 +317,8 @@ RINGS = {"max": "; ring = highest", "min": "; ring = lowest", "": ""}  # of `lay
 @plot
 def layers(
     ax: Axes, probes: dict[str, list[float]], ylabel: str, best: str = "max",
-    baselines: dict | None = None, log: bool = False,
+    baselines: dict | None = None, log: bool = False, bands: dict[str, list] | None = None,
+    band: str = "",
 ) -> str:  # fmt: skip
     """One line per probe over the hidden states, in per cent; the best state of each is ringed.
 
@@ -253,6 +326,7 @@ def layers(
         probes: name -> a fraction per state 0..L; 0 is the input of layer 1. ylabel: the quantity.
         best: "max" or "min", the better end; "": neither is better, and nothing is ringed.
         log: logarithmic axis of the quantity.
+        bands: name -> [L + 1] pairs, the lower and upper end of each fraction. band: what they are.
         baselines: systems without training, see `style.baseline_lines`; drawn as horizontal lines.
 
     >>> layers({"speaker": [0.2, 0.6, 0.4]}, "accuracy", baselines={"guessing": 0.1}).alt
@@ -264,6 +338,11 @@ def layers(
     for index, (name, values) in enumerate(probes.items()):
         values = 100 * np.asarray(values, dtype=float)
         (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
+        if name in (bands or {}):
+            ends = 100 * np.asarray(bands[name], dtype=float).T  # [2, L + 1]
+            label = band if name == next(iter(bands)) else None
+            fill = {"color": line.get_color(), "alpha": 0.18, "lw": 0, "label": label}
+            ax.fill_between(np.arange(len(values)), *ends, **fill)
         if not best:
             phrases.append(f"{name} from {values.min():.2g} to {values.max():.2g} %")
             continue
@@ -271,10 +350,12 @@ def layers(
         colour = line.get_color()
         ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
         phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
-    sentence = baseline_lines(ax, baselines)
+    sentence = f" Bands: {band}." if bands else ""
+    sentence += baseline_lines(ax, baselines)
     last = max(len(values) for values in probes.values()) - 1
     ax.set(xlabel=f"layer (0 = input of layer 1{RINGS[best]})", ylabel=f"{ylabel} [%]")
-    ax.set_yscale("log" if log else "linear")
+    if log:
+        plain_log(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
     return f"{ylabel} over layers 0 to {last}: {joined(phrases)}.{sentence}"
 

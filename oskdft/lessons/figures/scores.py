@@ -14,6 +14,7 @@ from oskdft.lessons.figures.style import (
     Picture,
     baseline_lines,
     joined,
+    legend_above,
     needed,
     new,
     plain,
@@ -22,6 +23,7 @@ from oskdft.lessons.figures.style import (
 )
 
 DET_POINTS = 400  # operating points that are stored of a curve
+SPEAKERS = "95 % interval over speakers"  # name of an interval in a legend
 PROBIT_TICKS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)  # per cent
 
 
@@ -63,10 +65,10 @@ def det(systems: dict[str, dict], baselines: dict[str, dict] | None = None) -> P
     >>> det({"ours": curve}).alt
     'DET curves of 1 system. Lowest EER: ours, 50.00 %.'
     """
-    figure, ax = new(width=9.6, height=6.0)
+    figure, ax = new(width=7.2, height=6.8)
     det_axes(ax, systems, baselines or {})
     figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # the engine for square axes
-    figure.legend(loc="outside right upper", title="system  (EER)", alignment="left")
+    ax.legend(loc="best", title="system  (EER)", alignment="left")
     best = min(systems, key=lambda name: systems[name]["eer"])
     figure.alt = (
         f"DET curves of {len(systems)} system{'s' * (len(systems) > 1)}. "
@@ -234,6 +236,7 @@ def calibration(
         across = ax.get_yaxis_transform()
         ax.text(side, text_height, words, transform=across, ha=align, va="center")
     ax.axhline(0, color="grey", lw=1, ls=":")
+    ax.legend(loc="center left")
     ax.set(xlabel="score", ylabel="log-likelihood ratio [nat]", ylim=(bottom - room, top + room))
     return (
         f"Log-likelihood ratio against score: PAV steps and the line {scale:.3g} x score "
@@ -246,17 +249,20 @@ def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, 
     first = row == 0  # the legend needs each sign once
     ax.plot(
         line, [row] * len(line), color=COLOURS[0], lw=5, ls="-", alpha=0.45,
-        solid_capstyle="butt", label=ci if first else None,
+        solid_capstyle="butt", label=ci if first and len(line) else None,
     )  # fmt: skip
-    below = np.full(len(seeds), row + 0.24)
-    label = "one seed" if first and len(seeds) else None
-    ax.plot(seeds, below, "o", ls="", color=COLOURS[1], ms=6, label=label)
-    ax.plot(mean, row, "D", ms=9, color="black", ls="", label="mean" if first else None)
+    several = len(seeds) > 1  # one seed is the point estimate itself
+    if several:
+        below = np.full(len(seeds), row + 0.24)
+        label = "one seed" if first else None
+        ax.plot(seeds, below, "o", ls="", color=COLOURS[1], ms=6, label=label)
+    label = "mean of the seeds" if several else "point estimate"
+    ax.plot(mean, row, "D", ms=9, color="black", ls="", label=label if first else None)
 
 
 def _name_rows(ax: Axes, names: list[str], extra: float) -> None:
     """Set one named row per system, the first on top."""
-    ax.figure.set_figheight(extra + 0.6 * len(names))
+    ax.figure.set_figheight(extra + max(1.2, 0.6 * len(names)))
     ax.set_yticks(range(len(names)), [*map(plain, names)])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
@@ -264,8 +270,8 @@ def _name_rows(ax: Axes, names: list[str], extra: float) -> None:
 
 @plot
 def intervals(
-    ax: Axes, results: dict[str, dict], xlabel: str = "EER", ci: str = "95 % interval over speakers",
-    baselines: dict[str, dict] | None = None,
+    ax: Axes, results: dict[str, dict], xlabel: str = "EER", ci: str = SPEAKERS,
+    baselines: dict[str, dict] | None = None, difference: bool = False,
 ) -> str:  # fmt: skip
     """Error rates with interval and seeds, best first, in per cent.
 
@@ -273,13 +279,19 @@ def intervals(
         results: name -> {"mean": rate, "low": rate, "high": rate, "seeds": [rates]}, fractions;
             low and high, or seeds, may be missing. ci: name of the interval in the legend.
         baselines: the same of systems without training, drawn as vertical lines with their interval.
+        difference: the rates are differences: percentage points with signs, and a line at zero.
 
     >>> one = {"mean": 0.05, "low": 0.04, "high": 0.06, "seeds": [0.049, 0.051]}
     >>> intervals({"worse": one | {"mean": 0.08}, "better": one}).alt
     'EER, lowest first: better 5.00 % (4.00 to 6.00) and worse 8.00 % (4.00 to 6.00).'
+    >>> intervals({"b": one}, "EER minus that of a", difference=True).alt
+    'EER minus that of a, lowest first: b +5.00 points (+4.00 to +6.00).'
     """
+    sign, unit = ("+", "points") if difference else ("", "%")
+    if difference:
+        ax.axvline(0, color="grey", lw=1.5, ls="-")
     order = sorted(results, key=lambda name: results[name]["mean"])
-    _name_rows(ax, order, extra=1.7)
+    _name_rows(ax, order, extra=1.0)
     phrases = []
     for row, name in enumerate(order):
         ends = [results[name].get("low"), results[name].get("high")]
@@ -287,10 +299,11 @@ def intervals(
         mean = 100 * results[name]["mean"]
         seeds = 100 * np.asarray(results[name].get("seeds", []))
         _row(ax, row, line, seeds, mean, ci)
-        interval = f" ({line[0]:.2f} to {line[1]:.2f})" if line else ""
-        phrases.append(f"{name} {mean:.2f} %{interval}")
+        interval = f" ({line[0]:{sign}.2f} to {line[1]:{sign}.2f})" if line else ""
+        phrases.append(f"{name} {mean:{sign}.2f} {unit}{interval}")
     sentence = baseline_lines(ax, baselines, vertical=True)
-    ax.set_xlabel(f"{xlabel} [%]")
+    legend_above(ax, columns=2)
+    ax.set_xlabel(f"{xlabel} [{'percentage points' if difference else '%'}]")
     return f"{xlabel}, lowest first: {joined(phrases)}.{sentence}"
 
 
@@ -298,11 +311,13 @@ def intervals(
 def ablation(
     ax: Axes, results: dict[str, dict], baseline: str, untrained: dict[str, dict] | None = None
 ) -> str:
-    """Effect of each change: difference from the baseline, with the spread of the seeds.
+    """Effect of each change: difference from the baseline, with its interval or the spread of the seeds.
 
     Args:
-        results: as for `intervals`; the same seeds in the same order for every entry, so that
-            differences are taken seed by seed; without that, from the baseline's mean.
+        results: name -> {"mean": rate, "seeds": [rates], "minus": {"low": rate, "high": rate}}, fractions.
+            The same seeds in the same order for every entry, so that differences are taken seed by
+            seed; without that, from the baseline's mean. minus: 95 % interval of the difference; may be
+            missing or None, and then the line spans the seeds.
         baseline: one of the names.
         untrained: systems without training as for `intervals`, drawn as vertical lines.
     Returns:
@@ -318,21 +333,26 @@ def ablation(
     own = 100 * np.asarray(results[baseline].get("seeds") or [results[baseline]["mean"]])
     others = sorted((n for n in results if n != baseline), key=lambda n: results[n]["mean"])
     needed(others, "results without the baseline")
-    _name_rows(ax, others, extra=1.9)
+    _name_rows(ax, others, extra=1.0)
     low, high = own.min() - centre, own.max() - centre
-    ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
+    if len(own) > 1:
+        ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
     ax.axvline(0, color="grey", lw=1.5)
     phrases = []
     for row, name in enumerate(others):
         seeds = 100 * np.asarray(results[name].get("seeds", []), dtype=float)
         differences = seeds - (own if len(seeds) == len(own) else centre)
-        span = [differences.min(), differences.max()] if len(differences) else []
+        minus, said = results[name].get("minus"), ""
+        if minus:
+            span = [100 * minus[end] for end in ("low", "high")]
+            said = f" ({span[0]:+.2f} to {span[1]:+.2f})"
+        else:
+            span = [differences.min(), differences.max()] if len(differences) > 1 else []
         change = 100 * results[name]["mean"] - centre
-        _row(ax, row, span, differences, change, "its seeds")
-        phrases.append(f"{name} {change:+.2f} points")
+        _row(ax, row, span, differences, change, SPEAKERS if minus else "its seeds")
+        phrases.append(f"{name} {change:+.2f} points{said}")
     sentence = baseline_lines(ax, untrained, vertical=True, minus=centre)
+    legend_above(ax, columns=2)
     ax.set_xlabel(f"EER minus that of {plain(baseline)} [percentage points]")
-    return (
-        f"EER against {baseline} ({centre:.2f} %, seeds within {low:+.2f} to {high:+.2f} "
-        f"points): {joined(phrases)}.{sentence}"
-    )
+    spread = f", seeds within {low:+.2f} to {high:+.2f} points" if len(own) > 1 else ""
+    return f"EER against {baseline} ({centre:.2f} %{spread}): {joined(phrases)}.{sentence}"

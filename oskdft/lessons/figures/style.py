@@ -1,4 +1,4 @@
-"""One style for every figure: colours, sizes, legend outside, an alternative text with the picture."""
+"""One style for every figure: colours, sizes, legend inside, an alternative text with the picture."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLOURS = sns.color_palette("colorblind", 10).as_hex()
 MARKERS = "osD^vPXp<>"
@@ -27,7 +28,8 @@ STYLE = {
     "xtick.labelsize": 12,
     "ytick.labelsize": 12,
     "legend.fontsize": 12,
-    "legend.frameon": False,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "axes.grid": True,
     "grid.color": "#e4e4e4",
     "axes.spines.top": False,
@@ -77,19 +79,33 @@ def new(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def legend(figure: Picture, ax: Axes) -> None:
-    """Put the legend of ``ax`` right of the figure; none for fewer than two entries."""
+def legend(ax: Axes) -> None:
+    """Put the legend inside ``ax``, where it hides least; none for fewer than two entries."""
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.legend(loc="best")
+
+
+def legend_above(ax: Axes, columns: int) -> None:
+    """Put the legend of ``ax`` above it, for plots without free room; the figure grows by its rows."""
     handles, labels = ax.get_legend_handles_labels()
-    if len(labels) > 1:
-        columns = 1 + (len(labels) - 1) // 18
-        figure.legend(handles, labels, loc="outside right upper", ncols=columns)
+    rows = -(-len(labels) // columns)
+    ax.figure.set_figheight(ax.figure.get_figheight() + 0.27 * rows)
+    ax.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+
+
+def plain_log(ax: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def plot(function: Callable[..., str]) -> Callable[..., Picture]:
     """Make a plot of a function that draws into axes and returns the alternative text.
 
     The plot takes the arguments of the function without the axes. It is drawn in the project's style
-    and has a legend when there are several labels.
+    and has a legend when there are several labels and the function made none.
 
     >>> @plot
     ... def dots(ax, values):
@@ -104,7 +120,8 @@ def plot(function: Callable[..., str]) -> Callable[..., Picture]:
     def run(*args, **kwargs) -> Picture:
         figure, ax = new()
         figure.alt = function(ax, *args, **kwargs)
-        legend(figure, ax)
+        if not figure.legends and ax.get_legend() is None:
+            legend(ax)
         return figure
 
     return run
