@@ -20,7 +20,7 @@ from traitlets.config import Config as TraitletsConfig
 
 from oskdft import config
 from oskdft.lessons.lesson import ROOT
-from oskdft.utils import provenance
+from oskdft.utils import memory, provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock
@@ -34,6 +34,9 @@ MADE = (  # in the folder of a batch, by it and by its notebooks
     "figures", "notebooks", "runs", "sweeps", "tables", "reproduce.json", "report.html", "untrained-*",
     "voices-*", ".lock",
 )  # fmt: skip
+NEED = (
+    2_400_000_000  # bytes: 1.95 GB at most in a notebook (04, classroom), and the batch beside it
+)
 LOG_S = 60.0  # between two progress lines in a log
 OWN = {"profile": "--profile", "output_dir": "--out"}  # parameters that the batch sets itself
 
@@ -56,7 +59,7 @@ def reproduce(
         the report, report.html.
     Raises:
         ValueError: unknown profile, notebook or parameter; the folder holds a batch already, or
-            another process writes to it; a notebook failed (its executed copy is kept).
+            another process writes to it; memory is short; a notebook failed (its executed copy is kept).
     """
     config.load(profile)
     chosen = select(only)
@@ -74,7 +77,9 @@ def reproduce(
             raise ValueError(
                 f"no notebook has the parameter {name!r}; known: {', '.join(everything)}"
             )
-    with Lock(require_own_folder(out, MADE)):
+    require_own_folder(out, MADE)
+    memory.require(NEED, "the notebooks need", "close other programs, or take a larger machine")
+    with Lock(out):
         return write_report(out, profile, _run_chosen(known, values, out, resume))
 
 

@@ -1,5 +1,6 @@
 """A training run: the run folder, the accelerator, the task and the teacher, shared by all stages."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,12 +26,16 @@ from oskdft.training import run_folder, tracker
 from oskdft.training.meter import Meter
 from oskdft.training.start import find, load_start
 from oskdft.training.validation import require_heard
+from oskdft.utils import memory
 from oskdft.utils.distributed import means_over_processes, shared
 from oskdft.utils.process import Interrupts
 
 # A process waits for the others at most that long. The longest work between two exchanges is a share of a
 # validation, at most VoxCeleb1 as a whole (352 hours of speech). Launchers end the others when one dies.
 PATIENCE = timedelta(hours=3)
+
+WORKER_BYTES = 253_000_000  # resident in a data worker of profile classroom (measured)
+READ_AHEAD = 2  # batches that a worker keeps ready (torch's own number)
 
 
 class Run:
@@ -83,6 +88,7 @@ class Run:
         self.teacher = teacher or Teacher(load_encoder(cfg.model.teacher))
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
         _check_crops(cfg, self.teacher.encoder.config)
+        require_room_for_workers(cfg)
         require_heard(cfg, self.task, full_check)
         self.start = load_start(cfg, stages(cfg), self.teacher.encoder.config)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
@@ -175,6 +181,24 @@ def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
         raise ValueError(
             f"train.freeze_cnn would leave the CNN of strategy {cfg.strategy} random; set it to false"
         )
+
+
+def require_room_for_workers(cfg: Config) -> None:
+    """Refuse more data workers than fit into the memory that is left, before they start.
+
+    Raises:
+        ValueError: they do not fit; names the number that does.
+    """
+    crop = cfg.data.crop_s * SAMPLE_RATE * 4  # bytes of a crop in float32
+    ahead = READ_AHEAD * 2 * cfg.train.batch * crop  # teacher's and student's crops
+    worker = round(WORKER_BYTES + ahead)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, on this machine
+    free = memory.available() or 0
+    memory.require(
+        processes * cfg.data.workers * worker,
+        f"data.workers={cfg.data.workers} need",
+        f"set data.workers={free // (processes * worker)}, or free memory",
+    )
 
 
 def require_compiler(device: torch.device) -> None:

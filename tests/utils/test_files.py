@@ -38,16 +38,13 @@ def test_the_next_write_removes_what_a_killed_one_left_and_nothing_else(tmp_path
     others = [tmp_path / ".mine.part", tmp_path / ".a.txt.mine.part"]
     for path in others:
         path.write_text("precious")
-    run = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITING, str(tmp_path / name)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    run, parts = [], []
+    for name in ("a.txt", "a.txt", "b.txt"):  # one after the other, to know whose file is whose
+        words = [sys.executable, "-c", WRITING, str(tmp_path / name)]
+        run.append(
+            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
-        for name in ("a.txt", "a.txt", "b.txt")
-    ]  # fmt: skip
-    parts = []
-    for process in run:
-        assert process.stdout.readline() == "open\n"
+        assert run[-1].stdout.readline() == "open\n"
         parts += [path for path in tmp_path.glob(".*.part") if path not in [*others, *parts]]
     killed, writing, elsewhere = parts
     for place in (0, 2):
