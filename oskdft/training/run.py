@@ -1,5 +1,6 @@
 """A training run: the run folder, the accelerator, the task and the teacher, shared by all stages."""
 
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +35,8 @@ from oskdft.utils.process import Interrupts
 # validation, at most VoxCeleb1 as a whole (352 hours of speech). Launchers end the others when one dies.
 PATIENCE = timedelta(hours=3)
 
-WORKER_BYTES = 253_000_000  # resident in a data worker of profile classroom (measured)
+# A data worker's own memory, profile classroom (measured): a forked one shares that of the training.
+FORKED_BYTES, SPAWNED_BYTES = 30_000_000, 181_000_000
 READ_AHEAD = 2  # batches that a worker keeps ready (torch's own number)
 
 
@@ -191,7 +193,8 @@ def require_room_for_workers(cfg: Config) -> None:
     """
     crop = cfg.data.crop_s * SAMPLE_RATE * 4  # bytes of a crop in float32
     ahead = READ_AHEAD * 2 * cfg.train.batch * crop  # teacher's and student's crops
-    worker = round(WORKER_BYTES + ahead)
+    own = FORKED_BYTES if multiprocessing.get_start_method() == "fork" else SPAWNED_BYTES
+    worker = round(own + ahead)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, on this machine
     free = memory.available() or 0
     memory.require(

@@ -1,5 +1,7 @@
 """Work that does not fit into memory is refused before it starts."""
 
+import multiprocessing
+
 import pytest
 
 from oskdft import config
@@ -29,18 +31,23 @@ def test_the_smaller_of_machine_and_container_counts(tmp_path, monkeypatch, limi
     memory.require(1 << 60, "all needs", "nothing is refused where nothing is known")
 
 
-def test_data_workers_that_do_not_fit_are_refused_with_the_number_that_does(tmp_path, monkeypatch):
-    """Smoke: 253 MB a worker, and two batches ahead of little more than nothing."""
-    machine(tmp_path, monkeypatch, 1_100_000_000)
-    cfg = config.load("smoke").override({"data.workers": 8, "device": "cpu"})
-    message = r"1\.1 GB of memory are free, data\.workers=8 need 2\.\d GB; set data\.workers=4,"
+@pytest.mark.parametrize(("start", "own"), [("fork", 30_000_000), ("forkserver", 181_000_000)])
+def test_data_workers_that_do_not_fit_are_refused_with_the_number_that_does(
+    start, own, tmp_path, monkeypatch
+):
+    """Room for five and a half workers, whose batches read ahead are small in profile smoke."""
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: start)
+    machine(tmp_path, monkeypatch, round(5.5 * own))
+    cfg = config.load("smoke").override({"data.workers": 16, "device": "cpu"})
+    ahead = 2 * 2 * cfg.train.batch * cfg.data.crop_s * 16_000 * 4  # bytes
+    fit = int(5.5 * own / (own + ahead))
+    message = rf"GB of memory are free, data\.workers=16 need .*; set data\.workers={fit},"
     with pytest.raises(ValueError, match=message):
         train.train(cfg, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    with monkeypatch.context() as patch:
-        patch.setenv("LOCAL_WORLD_SIZE", "2")  # each process has its own workers
-        with pytest.raises(ValueError, match=r"set data\.workers=2,"):
-            train.train(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists() and fit >= 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each process has its own workers
+    with pytest.raises(ValueError, match=rf"set data\.workers={fit // 2},"):
+        train.train(cfg, tmp_path / "run")
 
 
 def test_a_batch_of_notebooks_says_at_once_that_memory_is_short(tmp_path, monkeypatch):
