@@ -25,8 +25,8 @@ REST_MS = 400  # until a picture counts as the last of several drawings
 PANEL = ".widget-vbox:has(> .widget-html style)"  # `oskdft.lessons.widgets.parts.Panel`
 LINES = "[role=status], [role=alert]"
 CONTROLS = (
-    "select, button:not([tabindex='-1']):not([disabled]), input[type=checkbox]:not([disabled]), "
-    ".noUi-handle, audio"
+    "select:not([disabled]), button:not([tabindex='-1']):not([disabled]), "
+    "input[type=checkbox]:not([disabled]), .noUi-handle, audio"
 )
 MEASURES = """panel => {
   const shown = e => e.offsetParent !== null;

@@ -4,10 +4,12 @@ import re
 
 
 def test_start_here(ran):
-    """From the menu; then a slider and the microphone, by keyboard."""
+    """From the menu; then a vote, a slider and the microphone, by keyboard."""
     notebook = ran("00_start_here", alone=True)
     assert notebook.tracebacks() == []
     notebook.widget.scroll_into_view_if_needed()
+    notebook.widget.get_by_role("button", name="same speaker", exact=True).press("Enter")
+    notebook.page.get_by_text("You voted: same speaker.").first.wait_for()
     before, picture = notebook.says("Score"), notebook.image()
     notebook.press("noise in second", "End")
     notebook.changes("Score", before)
