@@ -80,16 +80,16 @@ def test_keyboard_reaches_everything(name, request):
 def vote(start) -> None:
     """A judge answers after the vote only."""
     start.widget.get_by_role("button", name="same speaker", exact=True).press("Enter")
-    start.page.get_by_text("You voted: same speaker.").first.wait_for()
+    start.widget.get_by_text("You voted: same speaker.").first.wait_for()
 
 
 def test_who_answers_after_the_vote_and_another_judge_is_asked(start):
-    start.page.get_by_text("The machine answers after your vote.").first.wait_for()
+    start.widget.get_by_text("The machine answers after your vote.").first.wait_for()
     vote(start)
     before = start.says("Score")
     start.choose("Judge", "MFCC, no model")
     start.changes("Score", before)
-    start.page.get_by_text("MFCC, no model: ").first.wait_for()
+    start.widget.get_by_text("MFCC, no model: ").first.wait_for()
     start.choose("Judge", "student")
     start.picture("voted")
     assert start.errors == []

@@ -9,7 +9,7 @@ def test_start_here(ran):
     assert notebook.tracebacks() == []
     notebook.widget.scroll_into_view_if_needed()
     notebook.widget.get_by_role("button", name="same speaker", exact=True).press("Enter")
-    notebook.page.get_by_text("You voted: same speaker.").first.wait_for()
+    notebook.widget.get_by_text("You voted: same speaker.").first.wait_for()
     before, picture = notebook.says("Score"), notebook.image()
     notebook.press("noise in second", "End")
     notebook.changes("Score", before)
