@@ -90,7 +90,7 @@ def test_who_answers_after_the_vote_and_another_judge_is_asked(start):
     start.choose("Judge", "MFCC, no model")
     start.changes("Score", before)
     start.widget.get_by_text("MFCC, no model: ").first.wait_for()
-    start.choose("Judge", "student")
+    start.page.get_by_label("Judge", exact=True).select_option(label="student")
     start.picture("voted")
     assert start.errors == []
 
