@@ -1,0 +1,86 @@
+"""`oskdft evaluate` by two processes of torchrun, against one: the whole command, start-up included.
+
+    python benchmarks/processes.py [--json] [--quick]
+
+The recordings are of the train part of speechbox, whole and in crops. Each process has one thread, as
+torchrun gives it; the row with all threads is what the command does without torchrun. Each run is a
+new process, and files are in the system's cache.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import measure
+import torch
+
+from oskdft import config
+from oskdft.speech.corpora.tables import load_corpus
+from oskdft.storage.model_folder import annotate, save_model
+
+ONE = [sys.executable, "-m", "oskdft"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# what a row embeds: enough that one process needs a minute on a core of today
+COUNTS = {"shipped size": 2_500, "base/2": 250}
+TURNS = 3
+
+
+def write_list(file: Path, count: int) -> str:
+    """Write trials that name ``count`` recordings, each with the next; returns their folder."""
+    corpus = load_corpus("speechbox", split="train")
+    names = list(corpus.names())[:count]
+    lines = [f"{i % 2} {a} {b}\n" for i, (a, b) in enumerate(zip(names, names[1:], strict=False))]
+    file.write_text("".join(lines), encoding="utf-8")
+    return str(corpus.root)
+
+
+def write_model(folder: Path, name: str) -> str:
+    """Write a student with random weights; a short one is of the size of the released base student."""
+    changes = measure.CLASSROOM if name == "shipped size" else {}
+    model = measure.random_student(measure.BASE, 2, "linear", **changes).cpu()
+    cfg = config.load("classroom").override({"model.adapter_units": 64})
+    save_model(folder, model, cfg, [], {})
+    annotate(folder, {"calibration": {"full": {"threshold": 0.5}}})
+    return str(folder)
+
+
+def command(arguments: list[str], threads: int) -> measure.Work:
+    """A run of the command in an environment with so many threads."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    return lambda: subprocess.run(arguments, check=True, capture_output=True, env=environment)
+
+
+def run(quick: bool) -> dict:
+    """All rows and comparisons."""
+    rows, comparisons = [], []
+    for name, count in COUNTS.items():
+        count = 8 if quick else count
+        with tempfile.TemporaryDirectory() as made:
+            trials = Path(made, "trials.txt")
+            root, model = write_list(trials, count), write_model(Path(made, "model"), name)
+            work = ["evaluate", "--model", model, "--trials", str(trials), "--root", root]
+            work += ["--device", "cpu", "--json"]
+            runs = {
+                "one process": command([*ONE, *work], 1),
+                "two processes": command([*TWO, "-m", "oskdft", *work], 1),
+                "one process, all threads": command([*ONE, *work], torch.get_num_threads()),
+            }
+            taken = measure.interleaved(runs, 1 if quick else TURNS)
+        one, two, threads = taken.values()
+        rows += [
+            measure.row(f"{name}, {count} recordings, {key}", seconds, per_s=count / min(seconds))
+            for key, seconds in taken.items()
+        ]
+        comparisons += [
+            measure.comparison(f"{name}, two processes", one, two, "at least 1.7"),
+            measure.comparison(
+                f"{name}, two processes against one of all threads", threads, two, "reported"
+            ),
+        ]
+    return {"rows": rows, "comparisons": comparisons}
+
+
+if __name__ == "__main__":
+    measure.main("processes", __doc__, run)
