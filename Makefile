@@ -46,7 +46,7 @@ test-fast: $(READY) ## run what is not marked slow, for the daily loop: under tw
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-long: $(READY) ## run the long versions of the fault and rubbish tests; writes benchmarks/reliability.md
-	@HF_HUB_OFFLINE=1 $(PY) -m tests.system.faults.harness
+	@HF_HUB_OFFLINE=1 $(PY) -m tests.system.faults.campaign
 
 test-browser: $(READY) ## use notebooks, widgets and app in headless Chromium; screenshots in runs/browser
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest tests/browser -rP

@@ -102,9 +102,9 @@ def teacher_that(act, call: int) -> Teacher:
 
 def test_five_kills_and_a_full_disk_and_nothing_is_lost(runs):
     runs.campaign(SHORT)
-    assert {kind: o.injected for kind, o in runs.outcomes.items()} == dict.fromkeys(SHORT, 1)
-    assert [line for o in runs.outcomes.values() for line in o.lost] == []
-    assert all(o.survived == 1 for o in runs.outcomes.values())
+    assert sorted(outcome.fault for outcome in runs.outcomes) == sorted(SHORT)
+    assert [line for outcome in runs.outcomes for line in outcome.lost] == []
+    assert all(outcome.survived for outcome in runs.outcomes)
 
 
 @pytest.mark.parametrize(

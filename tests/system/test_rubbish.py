@@ -1,9 +1,12 @@
-"""Whatever is in a file: a result or one of the documented errors. OSKDFT_LONG=1 tries 13,500 cases."""
+"""Whatever is in a file: a result or one of the documented errors. OSKDFT_LONG=1 tries 21,000 cases."""
 
 import contextlib
+import io
 import json
 import os
 import signal
+import tarfile
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import peak_memory
 import pytest
 import soundfile
+import torch
 import yaml
 from bad_inputs import BAD, wav
 from hypothesis import HealthCheck, given, settings
@@ -22,12 +26,13 @@ from oskdft.evaluation import metrics, score_file
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.method import model
 from oskdft.speech import audio
-from oskdft.speech.corpora import layouts, people, trials
-from oskdft.storage import model_folder, onnx_model, pretrained, tensors
+from oskdft.speech.corpora import layouts, people, shards, trials
+from oskdft.storage import foreign, model_folder, onnx_model, pretrained, tensors
+from oskdft.training.grid import read_grid
 
 pytestmark = pytest.mark.slow
 
-CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 9 properties
+CASES = 1_500 if os.environ.get("OSKDFT_LONG") else 40  # for each of 14 properties
 MEMORY = 1 << 30  # bytes
 PATIENCE_S = 20.0  # a case that takes longer hangs; far more than any needs
 cases = settings(max_examples=CASES, suppress_health_check=list(HealthCheck))
@@ -74,6 +79,14 @@ SUFFIX = {"audio": ".flac", "headerless audio": ".raw"}
 @pytest.fixture(autouse=True, scope="module")
 def little_memory():
     with peak_memory.at_most(MEMORY):
+        yield
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """Indices of shards go into a cache that ends with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
@@ -236,12 +249,121 @@ def changed(original: bytes, changes: list[tuple[int, int]], keep: int) -> bytes
 
 
 edits = st.lists(st.tuples(st.integers(0, 120) | st.integers(0), st.integers(0, 255)), max_size=8)
+spots = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4)
 
 
 @cases
 @given(original=st.sampled_from(sounds), changes=edits, keep=st.integers(0, 200))
 def test_any_audio_header(tmp_path_factory, original, changes, keep):
     survives(tmp_path_factory.getbasetemp(), "audio", changed(original, changes, keep))
+
+
+streams = [wav(3_200, form=form, kind=kind) for form, kind in (
+    ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
+)]  # fmt: skip
+
+
+@cases
+@given(
+    parts=st.lists(st.tuples(st.sampled_from(streams), st.floats(0, 1)), min_size=1, max_size=3),
+    changes=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=3),
+    rubbish=st.binary(max_size=100),
+)
+def test_any_stream(tmp_path_factory, parts, changes, rubbish):
+    """Streams in a row, each cut somewhere, with a few other bytes, and something behind them."""
+    content = b"".join(stream[: round(len(stream) * share)] for stream, share in parts) + rubbish
+    if content:
+        survives(tmp_path_factory.getbasetemp(), "audio", changed(content, changes, 0))
+
+
+member_names = st.sampled_from(
+    ["a.wav", "b.flac", "../c.wav", "/d.wav", "a.wav/e.wav", "", "f.txt"]
+)
+kinds = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, b"7"])
+
+
+def archive(members: list[tuple[str, bytes, bytes]]) -> bytes:
+    """A tar of members (name, type, content); a link points to the first name."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as made:
+        for name, kind, data in members:
+            header = tarfile.TarInfo(name)
+            header.type, header.size, header.linkname = kind, len(data), members[0][0]
+            made.addfile(header, io.BytesIO(data))
+    return content.getvalue()
+
+
+@cases
+@given(
+    members=st.lists(
+        st.tuples(
+            member_names | st.text(max_size=20), kinds, st.sampled_from(sounds) | st.binary()
+        ),
+        max_size=4,
+    ),
+    changes=edits,
+    keep=st.just(0) | st.integers(0, 20_000),
+)
+def test_any_shard_of_a_corpus(own_cache, members, changes, keep):
+    with (
+        contextlib.suppress(ValueError, OSError),
+        warnings.catch_warnings(action="ignore"),
+        tempfile.TemporaryDirectory() as root,
+        in_time((members, changes, keep)),
+    ):
+        Path(root, "x.tar").write_bytes(changed(archive(members), changes, keep))
+        for name in shards.shards_of(root).names():
+            with contextlib.suppress(ValueError):
+                audio.read(Path(root, name))
+
+
+@pytest.fixture(scope="module")
+def pickled(tmp_path_factory):
+    """A small checkpoint as torch writes it."""
+    path = tmp_path_factory.mktemp("pickled") / "x.pt"
+    encoder = pretrained.load_encoder(config.load("smoke").model.teacher)
+    torch.save({"cfg": {"model": {"encoder_layers": 2}}, "model": encoder.state_dict()}, path)
+    return path
+
+
+@cases
+@given(changes=edits | spots, keep=st.just(0) | st.integers(0, 5_000))
+def test_any_bytes_of_a_foreign_checkpoint(pickled, changes, keep):
+    sound = pickled.read_bytes()
+    try:
+        pickled.write_bytes(changed(sound, changes, keep))
+        with contextlib.suppress(ValueError, OSError), in_time((changes, keep)):
+            foreign.convert(foreign.load_pickle(pickled), str(pickled))
+    finally:
+        pickled.write_bytes(sound)
+
+
+@cases
+@given(
+    st.dictionaries(
+        st.sampled_from(["profile", "changes", "rows", "seeds", "reference", "x"]),
+        trees | st.dictionaries(names, trees, max_size=3) | st.just("smoke"),
+        max_size=5,
+    )
+)
+def test_any_grid(tmp_path_factory, tree):
+    path = tmp_path_factory.getbasetemp() / "grid.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with contextlib.suppress(ValueError), in_time(tree):
+        read_grid(path).runs()
+
+
+@cases
+@given(
+    content=lines | st.binary(max_size=200),
+    columns=st.lists(st.sampled_from(["id", "label", "score", "", "ignored", "Score"]), max_size=6),
+)
+def test_any_columns_of_a_score_file(tmp_path_factory, content, columns):
+    path = tmp_path_factory.getbasetemp() / "scores with columns"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+    with contextlib.suppress(ValueError), in_time((content, columns)):
+        result = score_file.score_file(path, columns)
+        assert 0 <= result["eer"] <= 1
 
 
 numbers = st.floats() | st.integers() | scalars
@@ -281,9 +403,6 @@ def test_any_bytes_of_exported_weights(speaker_folder, changes, keep):
             model_folder.load_model(speaker_folder)
     finally:
         path.write_bytes(sound)
-
-
-spots = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4)
 
 
 @cases

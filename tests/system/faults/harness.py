@@ -1,26 +1,19 @@
-"""Kill training at random points, resume it, and compare it with a run that nobody touched.
+"""Trainings that are struck by faults, resumed, and compared with a run that nobody touched.
 
-    python -m tests.system.faults.harness [--faults 40] [--seed 0]
-
-also runs the long version of `tests/system/test_rubbish.py`, and writes benchmarks/reliability.md.
-`tests/system/test_faults.py` runs a short version. Processes are forked from a server that has loaded
-everything, so that a random moment falls into the run and not into imports.
+`tests/system/test_faults.py` strikes a few; `campaign.py` strikes many. Processes are forked from a server
+that has loaded everything, so that a random moment falls into the run and not into imports.
 """
 
-import argparse
-import datetime
 import json
 import multiprocessing
 import os
-import re
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,17 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from oskdft import config
+from oskdft.method import strategies
 from oskdft.storage import tensors
 from oskdft.training import run_folder
-from oskdft.utils import provenance
 
 sys.path.insert(
     0, str(Path(__file__).parents[1])
 )  # for the forked processes: `faults` is a package
 from faults import inject
 
-TABLE = Path(__file__).parents[3] / "benchmarks" / "reliability.md"
 TIMING = {"utterances_per_s", "waiting_for_data"}
 RUN = ["train.epochs=4", "train.steps_per_epoch=13", "device=cpu"]
 VARIANTS = {  # what the runs that are struck look like; "early stop" ends before its last epoch
@@ -48,6 +39,8 @@ VARIANTS = {  # what the runs that are struck look like; "early stop" ends befor
     "postcomp": ["strategy=postcomp"],
     "early stop": ["train.patience=1", "train.epochs=40"],
 }
+LONG = VARIANTS | {name: [f"strategy={name}"] for name in strategies.STRATEGIES}
+MOMENTS_S = 2.0  # limits of memory and file size come within so many seconds
 MOMENTS = 0.7  # signals come within this share of the time that the untouched run took
 PATIENCE_S = 10.0  # a run that is asked to stop must have stopped by then
 PER_RUN = 5  # faults in one run, then it may finish
@@ -56,55 +49,43 @@ TOLERANCE = 1e-5  # of weights and other numbers, with two processes
 
 @dataclass
 class Outcome:
-    """What became of the faults of one kind."""
+    """What became of one fault.
 
-    injected: int = 0
-    survived: int = 0
-    slowest_stop_s: float = 0.0
+    Attributes:
+        what: the training or command that it struck. survived: whether the end was as if untouched.
+        lost: what went wrong. stop_s: from a signal to the end of the process.
+    """
+
+    what: str
+    fault: str
+    survived: bool = False
     lost: list[str] = field(default_factory=list)
+    stop_s: float = 0.0
 
 
-class Runs:
-    """Runs of all variants in one folder, with an untouched reference of each."""
+class Server:
+    """Starts `oskdft` in processes that have imported everything, and arms faults in them."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, np.random.default_rng(seed)
-        self.server = multiprocessing.get_context("forkserver")
-        self.server.set_forkserver_preload(
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(
             ["oskdft.training.train", "oskdft.commands.cli", "faults.inject"]
         )
-        self.references: dict[str, Path] = {}
         self.seconds: dict[str, float] = {}  # that each reference took
-        self.outcomes: dict[str, Outcome] = {}
 
-    def words(self, variant: str, out: Path) -> list[str]:
-        """Arguments of `oskdft` that start or resume a run."""
-        resume = ["--resume"] if (out / "config.yaml").is_file() else []
-        settings = [*RUN, *VARIANTS[variant]]
-        return ["train", "--profile", "smoke", "--out", str(out), *resume, *settings]
-
-    def reference(self, variant: str) -> Path:
-        """The run folder of a run that nobody touches; workers must not matter, so they are left out."""
-        name = variant.partition(",")[0]
-        if name not in self.references:
-            out = self.folder / f"reference {name}"
-            began = time.monotonic()
-            code = self.finish(self.start(name, out, "none"))
-            self.seconds[name] = time.monotonic() - began
-            assert code == 0, f"the reference ended with {code}: {self.log(out)}"
-            self.references[name] = out
-        return self.references[name]
-
-    def start(self, variant: str, out: Path, kind: str) -> multiprocessing.Process:
-        """A process that trains; a fault of its own is armed in it."""
+    def start(
+        self, words: list[str], out: Path, kind: str, seconds: float
+    ) -> multiprocessing.Process:
+        """A process that runs a command of about so many seconds; a fault of its own is armed in it."""
         share, moment = self.rng.random(2)
-        log = out.with_suffix(".log")
-        arguments = (self.words(variant, out), str(log), kind, share, moment)
-        process = self.server.Process(target=run_command, args=arguments)
+        log = out.with_name(out.name + ".log")
+        arguments = (words, str(log), kind, share, moment, seconds)
+        process = self.context.Process(target=run_command, args=arguments)
         process.start()
         return process
 
-    def finish(self, process: multiprocessing.Process, seconds: float = 120.0) -> int | None:
+    def finish(self, process: multiprocessing.Process, seconds: float = 300.0) -> int | None:
         """Exit code; None when it did not end in time (then it is killed)."""
         process.join(seconds)
         if process.exitcode is None:
@@ -114,39 +95,72 @@ class Runs:
         return process.exitcode
 
     def log(self, out: Path) -> str:
-        """The last line that a run said."""
-        lines = out.with_suffix(".log").read_text().splitlines()
+        """The last line that a command said."""
+        lines = out.with_name(out.name + ".log").read_text().splitlines()
         return lines[-1] if lines else "nothing was said"
 
-    def strike(self, variant: str, out: Path, kind: str) -> bool:
-        """Let one fault happen to a run; True when the run was quicker and is finished."""
-        before = place_of(out)
-        process, number = self.start(variant, out, kind), inject.SIGNALS.get(kind)
-        if kind == "SIGTERM on a slow disk":
-            number = signal.SIGTERM
+    def send(self, process: multiprocessing.Process, number: int, seconds: float) -> tuple:
+        """Send a signal within so many seconds: exit code, and the time from the signal to the end."""
+        process.join(seconds * self.rng.random())
+        sent = time.monotonic()
+        if process.exitcode is None:
+            os.kill(process.pid, number)
+        code = self.finish(process, PATIENCE_S)
+        return code, time.monotonic() - sent
+
+
+class Runs(Server):
+    """Trainings of all variants in one folder, with an untouched reference of each."""
+
+    def __init__(
+        self, folder: Path, seed: int, note: Callable[[list[Outcome]], None] = lambda _: None
+    ) -> None:
+        super().__init__(folder, seed)
+        self.references: dict[str, Path] = {}
+        self.outcomes: list[Outcome] = []
+        self.note = note  # told of each run that has ended
+
+    def words(self, variant: str, out: Path) -> list[str]:
+        """Arguments of `oskdft` that start or resume a run."""
+        resume = ["--resume"] if (out / "config.yaml").is_file() else []
+        settings = [*RUN, *LONG[variant]]
+        return ["train", "--profile", "smoke", "--out", str(out), *resume, *settings]
+
+    def reference(self, variant: str) -> Path:
+        """The run folder of a run that nobody touches; workers must not matter, so they are left out."""
+        name = variant.partition(",")[0]
+        if name not in self.references:
+            out = self.folder / f"reference {name}"
+            began = time.monotonic()
+            code = self.finish(self.train(name, out, "none"))
+            self.seconds[name] = time.monotonic() - began
+            assert code == 0, f"the reference ended with {code}: {self.log(out)}"
+            self.references[name] = out
+        return self.references[name]
+
+    def train(self, variant: str, out: Path, kind: str) -> multiprocessing.Process:
+        """A process that trains or resumes."""
+        return self.start(self.words(variant, out), out, kind, MOMENTS_S)
+
+    def strike(self, variant: str, out: Path, kind: str) -> Outcome | None:
+        """Let one fault happen to a run; None when the run was quicker and is finished."""
+        before, outcome = place_of(out), Outcome(variant, kind)
+        process, number = self.train(variant, out, kind), inject.SIGNALS.get(kind)
         if number is not None:
-            seconds = self.seconds[variant.partition(",")[0]]
-            process.join(MOMENTS * seconds * self.rng.random())
-            sent = time.monotonic()
-            if process.exitcode is None:
-                os.kill(process.pid, number)
-            code = self.finish(process, PATIENCE_S)
-            stopped_s = time.monotonic() - sent
+            seconds = MOMENTS * self.seconds[variant.partition(",")[0]]
+            code, outcome.stop_s = self.send(process, number, seconds)
         else:
-            code, stopped_s = self.finish(process), 0.0
-        if code == 0:
-            return True
-        outcome = self.outcomes.setdefault(kind, Outcome())
-        outcome.injected += 1
-        outcome.slowest_stop_s = max(outcome.slowest_stop_s, stopped_s)
+            code = self.finish(process)
+        if code == 0 and kind not in inject.HARMLESS:
+            return None
         not_begun = code == -signal.SIGTERM and not (out / "config.yaml").is_file()
         if code not in inject.ENDS[kind] and not not_begun:
-            outcome.lost.append(f"{kind}: ended with {code}: {self.log(out)}")
+            outcome.lost.append(f"ended with {code}: {self.log(out)}")
         if place_of(out) < before:
-            outcome.lost.append(f"{kind}: was at {before}, fell back to {place_of(out)}")
+            outcome.lost.append(f"was at {before}, fell back to {place_of(out)}")
         if kind == "SIGKILL, then damage":
             self.damage(out)
-        return False
+        return outcome
 
     def damage(self, out: Path) -> None:
         """Change one byte of the newest checkpoint, or cut its end off, or empty it."""
@@ -164,25 +178,26 @@ class Runs:
         """One run with faults, one after the other, then to its end; returns those that it met."""
         reference = self.reference(variant)
         out = self.folder / f"run {len(list(self.folder.glob('run *.log')))}"
-        met, finished = [], False
+        met: list[Outcome] = []
         for kind in kinds:
-            finished = self.strike(variant, out, kind)
-            if finished:
+            outcome = self.strike(variant, out, kind)
+            if outcome is None:
                 break
-            met.append(kind)
-        if not finished:
-            code = self.finish(self.start(variant, out, "none"))
-            finished = code == 0
+            met.append(outcome)
+        finished = len(met) < len(kinds) or self.finish(self.train(variant, out, "none")) == 0
         faults = differences(reference, out) if finished else [f"no end: {self.log(out)}"]
-        for kind in met:
-            self.outcomes[kind].survived += not faults
-            self.outcomes[kind].lost += [f"{variant} after {', '.join(met)}: {f}" for f in faults]
+        history = ", ".join(outcome.fault for outcome in met)
+        for outcome in met:
+            outcome.survived = not faults
+            outcome.lost += [f"after {history}: {fault}" for fault in faults]
         shutil.rmtree(out, ignore_errors=True)
-        return met
+        self.outcomes += met
+        self.note(met)
+        return [outcome.fault for outcome in met]
 
-    def campaign(self, kinds: list[str]) -> None:
+    def campaign(self, kinds: list[str], variants: Iterable[str] = VARIANTS) -> None:
         """All these faults, spread over runs of all variants; what a run escapes hits a later one."""
-        left, variants = list(kinds), list(VARIANTS)
+        left, variants = list(kinds), list(variants)
         while left:
             variants.append(variants.pop(0))
             for kind in self.suffer(variants[0], left[:PER_RUN]):
@@ -190,13 +205,15 @@ class Runs:
             left.append(left.pop(0)) if left else None  # a fault that comes late comes earlier then
 
 
-def run_command(words: list[str], log: str, kind: str, share: float, moment: float) -> None:
+def run_command(
+    words: list[str], log: str, kind: str, share: float, moment: float, seconds: float
+) -> None:
     """In the forked process: arm the fault and be `oskdft`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
-    inject.prepare(kind, share, moment)
+    inject.prepare(kind, share, moment, seconds)
     from oskdft.commands.cli import main
 
     sys.argv = ["oskdft", *words]
@@ -258,13 +275,13 @@ def two_processes(runs: Runs, kills: int) -> None:
     """Kill one of two processes, resume with two, compare with two that nobody touched."""
     reference, out = runs.folder / "two reference", runs.folder / "two struck"
     assert launch(runs, reference, None) == 0, runs.log(reference)
-    outcome = runs.outcomes.setdefault("SIGKILL of one of two processes", Outcome())
-    for _ in range(kills):
-        outcome.injected += launch(runs, out, runs.rng.random()) != 0
+    hits = sum(launch(runs, out, runs.rng.random()) != 0 for _ in range(kills))
     code = launch(runs, out, None)
     faults = differences(reference, out, TOLERANCE) if code == 0 else [f"no end: {runs.log(out)}"]
-    outcome.survived += 0 if faults else outcome.injected
-    outcome.lost += [f"two processes: {fault}" for fault in faults]
+    kind = "SIGKILL of one of two processes"
+    met = [Outcome("os-kdft, two processes", kind, not faults, list(faults)) for _ in range(hits)]
+    runs.outcomes += met
+    runs.note(met)
 
 
 def launch(runs: Runs, out: Path, moment: float | None) -> int:
@@ -273,17 +290,10 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += [
-        "--master-addr",
-        "127.0.0.1",
-        "--master-port",
-        str(port),
-        "-m",
-        "oskdft",
-    ]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "-m", "oskdft"]
     # long enough to be hit, with a log that needs no rounding to be compared
     words = [*runs.words("os-kdft", out), "train.epochs=12"]
-    with open(out.with_suffix(".log"), "a") as log:
+    with open(out.with_name(out.name + ".log"), "a") as log:
         process = subprocess.Popen([*command, *words], stdout=log, stderr=log)
     states, before = out / "checkpoints", place_of(out)
     while moment is not None and process.poll() is None:
@@ -299,91 +309,3 @@ def launch(runs: Runs, out: Path, moment: float | None) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return -1
-
-
-def rubbish() -> tuple[bool, str]:
-    """Run the long version of test_rubbish.py in its own process: success, and a line about it."""
-    command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-show-statistics"]
-    began = time.monotonic()
-    done = subprocess.run(
-        [*command, Path(__file__).parents[1] / "test_rubbish.py"],
-        env=os.environ | {"OSKDFT_LONG": "1"}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    seconds = time.monotonic() - began
-    cases = sum(map(int, re.findall(r"- (\d+) passing examples", done.stdout)))
-    peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # no child before this one
-    return not done.returncode, (
-        f"Rubbish in files (`tests/system/test_rubbish.py`, long version): {cases:,} cases in {seconds:.0f} s, "
-        f"{peak / 1e9:.1f} GB at most with all libraries, {datetime.date.today()}; pytest said: "
-        f"{done.stdout.splitlines()[-1]}."
-    )
-
-
-def table(runs: Runs, seconds: float, about_rubbish: str) -> str:
-    """The outcome as Markdown."""
-    facts = provenance.facts()
-    rows = [
-        f"| {kind} | {o.injected} | {o.survived} | {len(o.lost)} | "
-        f"{f'{o.slowest_stop_s:.1f}' if 'TERM' in kind or 'Ctrl' in kind else ''} |"
-        for kind, o in sorted(runs.outcomes.items())
-    ]
-    injected, survived = (
-        sum(getattr(o, name) for o in runs.outcomes.values()) for name in ("injected", "survived")
-    )
-    lost = [f"- {line}" for o in runs.outcomes.values() for line in o.lost] or ["Nothing was lost."]
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    steps = config.load("smoke").override({"train.epochs": 4, "train.steps_per_epoch": 13}).train
-    return "\n".join(
-        [
-            "# Faults injected into training",
-            "",
-            "Written by `python -m tests.system.faults.harness`. Each fault strikes a run at a random",
-            f"moment; the run is resumed, struck again (up to {PER_RUN} times), resumed and finished.",
-            "It survived when the weights of `last/` and `best/`, `metrics.csv` without timings,",
-            "validations and calibration are those of an untouched run: bit by bit with one process,",
-            "within 1e-5 with two.",
-            "A fault is counted only if it ended the process. Lost: wrong results, an earlier checkpoint",
-            "gone, no end within 10 s of a signal, or another exit code than documented. Signals to one of",
-            "two processes and to a pre-training have tests of their own, in",
-            "`tests/system/test_distributed.py` and `tests/training/test_pretrain.py`.",
-            "",
-            "| fault | injected | survived | lost | slowest stop [s] |",
-            "|---|---|---|---|---|",
-            *rows,
-            f"| all | {injected} | {survived} | {sum(len(o.lost) for o in runs.outcomes.values())} | |",
-            "",
-            *lost,
-            "",
-            about_rubbish,
-            "",
-            f"Model: profile smoke, {steps.epochs} epochs of {steps.steps_per_epoch} steps; runs: "
-            f"{', '.join(VARIANTS)}.",
-            f"Took {seconds:.0f} s on {facts['cores']} cores, {facts['device']}, {facts['date']}, "
-            f"Python {facts['python']}, {versions}.",
-            "",
-        ]
-    )
-
-
-def main() -> None:
-    """The long version."""
-    parser = argparse.ArgumentParser(description="Inject faults into training; write the table.")
-    parser.add_argument("--faults", type=int, default=40, help="with one process")
-    parser.add_argument("--kills-of-two", type=int, default=2, help="with two processes")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    passed, about_rubbish = rubbish()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(Path(folder), arguments.seed)
-        kinds = list(inject.ENDS) * (arguments.faults // len(inject.ENDS) + 1)
-        runs.campaign([str(k) for k in runs.rng.permutation(kinds[: arguments.faults])])
-        two_processes(runs, arguments.kills_of_two)
-        text = table(runs, time.monotonic() - began, about_rubbish)
-    TABLE.write_text(text, encoding="utf-8")
-    print(text)
-    sys.exit(not passed or any(outcome.lost for outcome in runs.outcomes.values()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Faults that strike a training process: what is done inside it, and how it may end.
+"""Faults that strike a process: what is done inside it, and how a training may end.
 
 Signals come from outside at a random moment. Everything about writing strikes inside a write, at a
 random flush to the disk; limits of memory and file size are the system's own.
@@ -8,7 +8,9 @@ import errno
 import os
 import resource
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 
 SIGNALS = {
@@ -16,6 +18,7 @@ SIGNALS = {
     "SIGTERM": signal.SIGTERM,
     "Ctrl-C": signal.SIGINT,
     "SIGKILL, then damage": signal.SIGKILL,  # the newest checkpoint is damaged before the resume
+    "SIGTERM on a slow disk": signal.SIGTERM,
 }
 ENDS = {  # exit codes that a fault may have; 0: the run was quicker than the fault
     "SIGKILL": {0, -signal.SIGKILL},
@@ -29,16 +32,20 @@ ENDS = {  # exit codes that a fault may have; 0: the run was quicker than the fa
     "file size limit": {0, 1},
     "memory limit": {0, 1, -signal.SIGABRT, -signal.SIGSEGV},
 }
+HARMLESS = {"the clock goes back a day", "stopped and continued"}  # the process goes on
+ENDS |= dict.fromkeys(HARMLESS, {0})
 FILE_LIMIT = 20_000  # bytes: logs pass, checkpoints do not
 SLOW_S = 0.2  # each flush of a slow disk
+DAY_S = 86_400
 
 
-def prepare(kind: str, share: float, moment: float) -> None:
+def prepare(kind: str, share: float, moment: float, seconds: float) -> None:
     """Arm a fault inside the process that will suffer it.
 
     Args:
         share: in [0, 1), how much of the file is there when a write is cut.
-        moment: in [0, 1), when: which flush, or how many seconds of the run.
+        moment: in [0, 1), when: which flush, or which share of ``seconds``.
+        seconds: within these a fault by the clock comes.
     """
     flush = 1 + int(moment * 12)
     if kind == "SIGKILL inside a write":
@@ -51,9 +58,14 @@ def prepare(kind: str, share: float, moment: float) -> None:
         quick = os.fsync
         os.fsync = lambda file: (threading.Event().wait(SLOW_S), quick(file))
     elif kind == "file size limit":
-        later(2 * moment, lambda: limit(resource.RLIMIT_FSIZE, FILE_LIMIT))
+        later(seconds * moment, lambda: limit(resource.RLIMIT_FSIZE, FILE_LIMIT))
     elif kind == "memory limit":
-        later(2 * moment, lambda: limit(resource.RLIMIT_AS, address_space()))
+        later(seconds * moment, lambda: limit(resource.RLIMIT_AS, address_space()))
+    elif kind == "the clock goes back a day":
+        right = time.time
+        later(seconds * moment, lambda: setattr(time, "time", lambda: right() - DAY_S))
+    elif kind == "stopped and continued":
+        later(seconds * moment, stop_for_a_second)
 
 
 def at_call(number: int, real: Callable, fault: Callable) -> Callable:
@@ -77,6 +89,12 @@ def cut(file: int, share: float) -> None:
 def die() -> None:
     """The end that nothing can catch."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_for_a_second() -> None:
+    """SIGSTOP to this process, and SIGCONT from another one, as a laptop that is closed and opened."""
+    subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {os.getpid()}"])
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def full() -> None:
