@@ -1,28 +1,18 @@
-"""What a control of a widget takes to its picture, the first score, and the start of the app.
+"""What a control of a widget takes to its picture, and the first score.
 
     python benchmarks/widgets.py [--json] [--quick]
 
 Recordings of speechbox, the shipped student. A move sets a control as the front end does and ends when
-the picture is encoded; what the browser adds is not in it. The app is that of `make demo`, built
-before: from the command until its page is there, each time a new process, with files in the system's cache.
+the picture is encoded; what the browser adds is not in it.
 """
 
 import itertools
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 
 import measure
 import numpy as np
 
 import oskdft
-from oskdft.commands import bench
 from oskdft.lessons import demo
 from oskdft.lessons.widgets import embeddings, paths
 from oskdft.lessons.widgets.det import det_explorer
@@ -31,8 +21,7 @@ from oskdft.lessons.widgets.paths import TwoPaths
 from oskdft.lessons.widgets.who import WhoIsIt, who_is_it
 from oskdft.method.encoder import architecture, build_encoder
 
-MOVE_S, SCORE_S, START_S = 0.1, 3.0, 3.0  # allowed
-WHOLE = "</html>"  # at the end of the page
+MOVE_S, SCORE_S = 0.1, 3.0  # allowed
 
 
 def set_to(control, values: Iterable) -> measure.Work:
@@ -93,37 +82,6 @@ def first_score(who: WhoIsIt) -> measure.Work:
     return work
 
 
-def app_start() -> float:
-    """Seconds from the command `make demo` until the page of the app is there; the app is ended.
-
-    Raises:
-        RuntimeError: the app ends, or sends a part of its page.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["make", "-o", ".venv/.ready", "demo", f"PORT={port}", f"PY={sys.executable}"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    began = time.perf_counter()
-    app = subprocess.Popen(command, cwd=bench.FOLDER.parent, **quiet)
-    try:
-        while app.poll() is None:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=120) as page:
-                    if WHOLE not in page.read().decode():
-                        raise RuntimeError("the app's page is cut off; try make demo")
-                return time.perf_counter() - began
-            except urllib.error.HTTPError as error:
-                raise RuntimeError(f"the app answers {error.code}; try make demo") from None
-            except urllib.error.URLError:  # not awake yet
-                time.sleep(0.05)
-        raise RuntimeError("the app ended by itself; try make demo")
-    finally:
-        if app.poll() is None:
-            os.killpg(app.pid, signal.SIGTERM)
-        app.wait()
-
-
 def run(quick: bool) -> dict:
     """All rows and comparisons."""
     clips = demo.recordings()
@@ -131,12 +89,8 @@ def run(quick: bool) -> dict:
     who = who_is_it(oskdft.load("classroom", "cpu", quick=True), demo.shown(clips))
     taken = measure.interleaved(moves(who, waves, quick), 2 if quick else 40)
     score = measure.interleaved({"score": first_score(who)}, 2 if quick else 20)["score"]
-    start = measure.interleaved({"app": app_start}, 1 if quick else 5, clock=lambda work: work())
     found = {f"{name}, to the picture": (MOVE_S, seconds) for name, seconds in taken.items()}
-    found |= {
-        "first score after choosing a clip": (SCORE_S, score),
-        "start of the app": (START_S, start["app"]),
-    }
+    found["first score after choosing a clip"] = (SCORE_S, score)
     return {
         "rows": [measure.row(name, seconds) for name, (_, seconds) in found.items()],
         "comparisons": [
