@@ -20,12 +20,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from oskdft import config
 from oskdft.commands import bench
 from oskdft.config import ModelConfig, Switches
 from oskdft.method.backends import build_backend
 from oskdft.method.encoder import architecture
 from oskdft.method.model import SpeakerModel
 from oskdft.method.student import Student, student_config
+from oskdft.storage.model_folder import annotate, save_model
 from oskdft.utils import provenance
 from oskdft.utils.files import atomic, write_json
 from oskdft.utils.process import keep_freed_memory
@@ -159,6 +161,16 @@ def random_student(name: str, layers: int, backend: str, **changes) -> SpeakerMo
     torch.manual_seed(0)
     parts = build_backend(config.hidden_size, layers, settings, Switches())
     return SpeakerModel(Student(config, settings, Switches()), parts).eval().to(DEVICE)
+
+
+def write_student(folder: Path, **changes) -> str:
+    """Write a student of two layers of the base size, or with ``changes``, as `oskdft export` does."""
+    model = random_student(BASE, 2, "linear", **changes).cpu()
+    settings = {"model.adapter_units": 64, "model.adapter_norm": True, "model.adapter_scale": 0.1}
+    save_model(folder, model, config.load("classroom").override(settings), [], {})
+    fitted = {"threshold": 0.5, "llr_scale": 1.0, "llr_offset": 0.0}
+    annotate(folder, {"calibration": {"full": fitted}})
+    return str(folder)
 
 
 def megabytes(module: nn.Module) -> float:

@@ -16,14 +16,13 @@ from pathlib import Path
 import measure
 import torch
 
-from oskdft import config
 from oskdft.speech.corpora.tables import load_corpus
-from oskdft.storage.model_folder import annotate, save_model
 
 ONE = [sys.executable, "-m", "oskdft"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # what a row embeds: enough that one process needs a minute on a core of today
 COUNTS = {"shipped size": 2_500, "base/2": 250}
+SIZES = {"shipped size": measure.CLASSROOM, "base/2": {}}
 TURNS = 3
 
 
@@ -34,16 +33,6 @@ def write_list(file: Path, count: int) -> str:
     lines = [f"{i % 2} {a} {b}\n" for i, (a, b) in enumerate(zip(names, names[1:], strict=False))]
     file.write_text("".join(lines), encoding="utf-8")
     return str(corpus.root)
-
-
-def write_model(folder: Path, name: str) -> str:
-    """Write a student with random weights; a short one is of the size of the released base student."""
-    changes = measure.CLASSROOM if name == "shipped size" else {}
-    model = measure.random_student(measure.BASE, 2, "linear", **changes).cpu()
-    cfg = config.load("classroom").override({"model.adapter_units": 64})
-    save_model(folder, model, cfg, [], {})
-    annotate(folder, {"calibration": {"full": {"threshold": 0.5}}})
-    return str(folder)
 
 
 def starting(arguments: list[str], threads: int) -> measure.Work:
@@ -58,7 +47,10 @@ def run(quick: bool) -> dict:
     for name, count in {"shipped size": 8}.items() if quick else COUNTS.items():
         with tempfile.TemporaryDirectory() as made:
             trials = Path(made, "trials.txt")
-            root, model = write_list(trials, count), write_model(Path(made, "model"), name)
+            root, model = (
+                write_list(trials, count),
+                measure.write_student(Path(made, "model"), **SIZES[name]),
+            )
             work = ["evaluate", "--model", model, "--trials", str(trials), "--root", root]
             work += ["--device", "cpu", "--json"]
             runs = {

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--json] [--quick]
 
 Two recordings of speechbox, cut to 3 s. Each start is a new process; files are in the system's cache. The
-model is the shipped student, or one of its size with random weights where none is shipped.
+model is the shipped student.
 """
 
 import subprocess
@@ -20,26 +20,13 @@ from oskdft import config
 from oskdft.lessons.costs import multiply_adds
 from oskdft.speech import audio
 from oskdft.speech.corpora.tables import load_corpus
-from oskdft.storage.model_folder import annotate, save_model
-from oskdft.utils.files import ASSETS
 
 LIBRARIES = "import torch, transformers.models.hubert.modeling_hubert"
 
 
-def model_for(folder: Path) -> tuple[str, str]:
-    """What --model gets, and what to call it."""
-    if (ASSETS / "classroom" / "model.json").is_file():
-        return "classroom", "shipped student"
-    model = measure.random_student(measure.BASE, 2, "linear", **measure.CLASSROOM).cpu()
-    cfg = config.load("classroom").override({"model.adapter_units": 64})
-    save_model(folder / "model", model, cfg, [], {})
-    annotate(folder / "model", {"calibration": {"full": {"threshold": 0.5}}})
-    return str(folder / "model"), "random student of the shipped size"
-
-
-def further_pair(model: str, pair: list[str], quick: bool) -> dict:
+def further_pair(pair: list[str], quick: bool) -> dict:
     """Row of one more pair in a process that has verified before."""
-    verifier = oskdft.load(model, "cpu")
+    verifier = oskdft.load("classroom", "cpu")
     wave = torch.zeros(2, 3 * config.SAMPLE_RATE)
     verifier.model.student.encoder.set_attn_implementation("eager")  # the counter sees its products
     with torch.no_grad():
@@ -65,19 +52,18 @@ def run(quick: bool) -> dict:
         pair = [str(folder / f"{i}.wav") for i in range(2)]
         for path, wave in zip(pair, recordings(3.0), strict=True):
             audio.write(path, wave)
-        model, title = model_for(folder)
-        verify = [sys.executable, "-m", "oskdft", "verify", *pair, "--model", model]
+        verify = [sys.executable, "-m", "oskdft", "verify", *pair, "--model", "classroom"]
         verify += ["--device", "cpu", "--json"]
         starts = {
             "importing torch and transformers": [sys.executable, "-c", LIBRARIES],
-            f"oskdft verify, {title}": verify,
+            "oskdft verify, shipped student": verify,
         }
         works = {
             key: lambda command=command: subprocess.run(command, check=True, capture_output=True)
             for key, command in starts.items()
         }
         taken = measure.interleaved(works, 1 if quick else 5)
-        further = further_pair(model, pair, quick)
+        further = further_pair(pair, quick)
     floor, start = taken.values()
     again = further["times_s"]
     comparisons = [
