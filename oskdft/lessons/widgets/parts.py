@@ -138,6 +138,22 @@ class Status(HTML):
 
         return run
 
+    def when(self, work: Callable[[], None], *controls: ipywidgets.Widget) -> None:
+        """Call ``work`` when a control changes, or a button is clicked; guarded.
+
+        >>> status, box = Status(), ipywidgets.Checkbox()
+        >>> status.when(lambda: status.say("ticked"), box)
+        >>> box.value = True
+        >>> status.text
+        'ticked'
+        """
+        run = self.guard(lambda _: work())
+        for control in controls:
+            if isinstance(control, ipywidgets.Button):
+                control.on_click(run)
+            else:
+                control.observe(run, "value")
+
 
 class OwnKeys(AnyWidget):
     """Invisible; keeps keys pressed in its box away from JupyterLab, which uses Enter and arrows for cells.
