@@ -20,11 +20,26 @@ HELP = (
 
 
 class Desk(Panel):
-    """The widget that `training_desk` makes; its controls are attributes."""
+    """Buttons that start, stop and resume a run, and its curves as they grow.
 
-    def __init__(self, lesson: Lesson, changes: dict[str, Any]) -> None:
-        cfg = lesson.cfg.override(changes)
-        self.worker = Worker(cfg, lesson.folder(changes))
+    Nothing is trained before a click. A finished run is shown, a stopped run can be resumed. When the
+    kernel ends, the process saves its state and ends.
+
+    Args:
+        lesson: of the notebook. changes: settings by dotted name that make the run small.
+
+    >>> import tempfile
+    >>> from oskdft.lessons.lesson import setup
+    >>> lesson = setup("04", output_dir=tempfile.mkdtemp())  # doctest: +ELLIPSIS
+    profile smoke ...
+    >>> desk = training_desk(lesson)
+    >>> [button.disabled for button in (desk.start, desk.stop, desk.resume)]
+    [False, True, True]
+    """
+
+    def __init__(self, lesson: Lesson, changes: dict[str, Any] | None = None) -> None:
+        cfg = lesson.cfg.override(changes or {})
+        self.worker = Worker(cfg, lesson.folder(changes or {}))
         self.watch: asyncio.Task | None = None
         self.rows: list[dict[str, float]] = []
         self.epochs = sum(max(round(cfg.train.epochs * stage.share), 1) for stage in stages(cfg))
@@ -38,16 +53,15 @@ class Desk(Panel):
         buttons = HBox([self.start, self.stop, self.resume])
         screens = [self.screen] if self.rows else []
         super().__init__([buttons, self.status, self.screen.image], screens, [self.status])
-        self.start.on_click(self.status.guard(self._begin))
-        self.resume.on_click(self.status.guard(self._begin))
-        self.stop.on_click(self.status.guard(self._end))
+        self.status.when(self._begin, self.start, self.resume)
+        self.status.when(self._end, self.stop)
 
-    def _begin(self, _: Button) -> None:
+    def _begin(self) -> None:
         self.worker.start()
         self.look()
         self.watch = asyncio.get_running_loop().create_task(self._watch())
 
-    def _end(self, _: Button) -> None:
+    def _end(self) -> None:
         self.worker.stop()
         self.stop.disabled = True
         self.status.say("stopping: the step at hand is finished and the state saved")
@@ -90,23 +104,4 @@ class Desk(Panel):
         return f"{words}\n{self.worker.last_line()}" if state == "running" else words
 
 
-def training_desk(lesson: Lesson, changes: dict[str, Any] | None = None) -> Desk:
-    """Buttons that start, stop and resume a run, and its curves as they grow.
-
-    Nothing is trained before a click. A finished run is shown, a stopped run can be resumed. When the
-    kernel ends, the process saves its state and ends.
-
-    Args:
-        lesson: of the notebook. changes: settings by dotted name that make the run small.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-
-    >>> import tempfile
-    >>> from oskdft.lessons.lesson import setup
-    >>> lesson = setup("04", output_dir=tempfile.mkdtemp())  # doctest: +ELLIPSIS
-    profile smoke ...
-    >>> desk = training_desk(lesson)
-    >>> [button.disabled for button in (desk.start, desk.stop, desk.resume)]
-    [False, True, True]
-    """
-    return Desk(lesson, changes or {})
+training_desk = Desk  # its name in notebooks

@@ -79,12 +79,24 @@ def _table(ax: Axes) -> list[Text]:
 
 
 class Explorer(Panel):
-    """The widget that `det_explorer` makes; its controls are attributes."""
+    """A threshold slider that DET curve, histogram and counts follow; prior and costs of minDCF.
+
+    Args:
+        systems: name -> (scores [P], labels [P], 1 same speaker). note: which trials these are.
+        speakers: [P, 2] of the trials, which give the chosen curve a 95 % band over speakers.
+    Raises:
+        ValueError: no system, or scores that cannot be scored.
+
+    >>> widget = det_explorer({"mine": ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])})
+    >>> widget.threshold.value = 0.5
+    >>> widget.status.text.splitlines()[0]
+    'mine, threshold 0.500: 50.00 % misses, 0.00 % false alarms.'
+    """
 
     def __init__(
         self,
         systems: dict[str, tuple[np.ndarray, np.ndarray]],
-        note: str,
+        note: str = "",
         speakers: np.ndarray | None = None,
     ) -> None:
         needed(systems, "systems")
@@ -253,24 +265,4 @@ class Explorer(Panel):
         )
 
 
-def det_explorer(
-    systems: dict[str, tuple[np.ndarray, np.ndarray]],
-    note: str = "",
-    speakers: np.ndarray | None = None,
-) -> Explorer:
-    """A threshold slider that DET curve, histogram and counts follow; prior and costs of minDCF.
-
-    Args:
-        systems: name -> (scores [P], labels [P], 1 same speaker). note: which trials these are.
-        speakers: [P, 2] of the trials, which give the chosen curve a 95 % band over speakers.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-    Raises:
-        ValueError: no system, or scores that cannot be scored.
-
-    >>> widget = det_explorer({"mine": ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])})
-    >>> widget.threshold.value = 0.5
-    >>> widget.status.text.splitlines()[0]
-    'mine, threshold 0.500: 50.00 % misses, 0.00 % false alarms.'
-    """
-    return Explorer(systems, note, speakers)
+det_explorer = Explorer  # its name in notebooks

@@ -29,9 +29,21 @@ def draws_of_gaussians(distance: float, spread: float) -> Iterable[tuple[np.ndar
 
 
 class Gaussians(Explorer):
-    """The widget that `gaussian_explorer` makes: two Gaussians in the place of scores."""
+    """Two Gaussians with sliders for distance and spread, and everything of `det.Explorer` on them.
 
-    def __init__(self, distance: float, spread: float) -> None:
+    Args:
+        distance: of the means, in deviations of the scores of different speakers, 0 to 6.
+        spread: deviation of the scores of the same speaker, 0.25 to 3.
+
+    >>> widget = gaussian_explorer(2.0)
+    >>> widget.status.text.splitlines()[0]
+    'two Gaussians, threshold 1.000: 15.80 % misses, 15.80 % false alarms.'
+    >>> widget.distance.value = 4.0
+    >>> widget.status.text.splitlines()[0]
+    'two Gaussians, threshold 2.000: 2.20 % misses, 2.20 % false alarms.'
+    """
+
+    def __init__(self, distance: float = 3.0, spread: float = 1.0) -> None:
         self.distance = slider("distance of the means", distance, 0.0, 6.0, 0.05)
         self.spread = slider("spread of the same speaker", spread, 0.25, 3.0, 0.05)
         super().__init__({NAME: self._scores()}, NOTE)
@@ -59,20 +71,4 @@ class Gaussians(Explorer):
         self._move()
 
 
-def gaussian_explorer(distance: float = 3.0, spread: float = 1.0) -> Gaussians:
-    """Two Gaussians with sliders for distance and spread, and everything of `det_explorer` on them.
-
-    Args:
-        distance: of the means, in deviations of the scores of different speakers, 0 to 6.
-        spread: deviation of the scores of the same speaker, 0.25 to 3.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-
-    >>> widget = gaussian_explorer(2.0)
-    >>> widget.status.text.splitlines()[0]
-    'two Gaussians, threshold 1.000: 15.80 % misses, 15.80 % false alarms.'
-    >>> widget.distance.value = 4.0
-    >>> widget.status.text.splitlines()[0]
-    'two Gaussians, threshold 2.000: 2.20 % misses, 2.20 % false alarms.'
-    """
-    return Gaussians(distance, spread)
+gaussian_explorer = Gaussians  # its name in notebooks

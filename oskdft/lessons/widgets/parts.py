@@ -64,15 +64,6 @@ class Screen:
             artist.set_animated(True)  # not part of the background
         self.refresh()
 
-    def lift(self, moving: Iterable[Artist]) -> None:
-        """Choose other moving artists; the former ones become part of the background."""
-        for artist in self.moving:
-            artist.set_animated(False)
-        self.moving = list(moving)
-        for artist in self.moving:
-            artist.set_animated(True)
-        self.refresh()
-
     def refresh(self, alt: str | None = None) -> None:
         """Draw everything, the background too; ``alt`` describes the picture."""
         with style():
