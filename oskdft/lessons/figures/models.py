@@ -95,11 +95,11 @@ def _reach(loss: str, groups: list[str], norms: np.ndarray) -> str:
     return f"{loss} reaches {joined(reached)} but not {joined(missed)}"
 
 
-@styled
+@plot
 def embedding_map(
-    points: np.ndarray, labels: list[str], title: str = "", legend: bool = True,
+    ax: Axes, points: np.ndarray, labels: list[str], title: str = "", legend: bool = True,
     markers: list[str] | None = None,
-) -> Picture:  # fmt: skip
+) -> str:  # fmt: skip
     """A two-dimensional map of embeddings, one colour and shape per label.
 
     Args:
@@ -115,27 +115,22 @@ def embedding_map(
     frame = frame.astype({"label": str, "kind": str})
     names, shapes = sorted(set(frame["label"])), sorted(set(frame["kind"]))
     colours = COLOURS if len(names) <= 10 else sns.husl_palette(len(names), l=0.55).as_hex()
-    figure, ax = new(width=9.6, height=6.0)
+    ax.figure.set_figheight(6.0)
     for (label, kind), group in frame.groupby(["label", "kind"]):
+        name = plain(label if label == kind else f"{label}, {kind}")
         ax.scatter(
             group["x"], group["y"], s=80, color=colours[names.index(label)], edgecolor="white",
             linewidth=0.6, marker=MARKERS[shapes.index(kind) % len(MARKERS)],
-            label=plain(label if label == kind else f"{label}, {kind}"),
+            label=name if legend else None,
         )  # fmt: skip
-    ax.set(
-        xticks=[],
-        yticks=[],
-        title=plain(title),
-        xlabel="map axis 1 (no unit)",
-        ylabel="map axis 2 (no unit)",
-    )
+    ax.set(xticks=[], yticks=[], title=plain(title))
+    ax.set(xlabel="map axis 1 (no unit)", ylabel="map axis 2 (no unit)")
     ax.set_aspect("equal", adjustable="datalim")
-    if legend and len(ax.get_legend_handles_labels()[1]) > 1:
-        figure.legend(loc="outside right upper", ncols=1 + (len(names) - 1) // 16)
-    figure.alt = (
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.figure.legend(loc="outside right upper", ncols=1 + (len(names) - 1) // 16)
+    return (
         f"{title + ': map' if title else 'Map'} of {len(points)} embeddings in {len(names)} groups."
     )
-    return figure
 
 
 def waves_data(clips: dict[str, np.ndarray]) -> dict[str, dict]:
