@@ -5,8 +5,9 @@ import itertools
 from typing import Any
 
 from ipywidgets import Button, Dropdown, HBox, Layout
+from matplotlib.lines import Line2D
 
-from oskdft.lessons.figures.style import COLOURS, Picture, joined, legend, new, styled
+from oskdft.lessons.figures.style import COLOURS, Picture, joined, new, plain, styled
 from oskdft.lessons.lesson import Lesson
 from oskdft.lessons.widgets.parts import Panel, Screen, Status, spread, wide
 from oskdft.method.strategies import stages
@@ -15,6 +16,7 @@ from oskdft.training.background import Worker
 LOOK_EVERY_S = 1.0  # between two looks at the run folder
 FACTORS = {"loss.kd_weight": (0.0, 0.1, 1.0, 10.0), "train.lr": (0.3, 1.0, 3.0)}
 NARROW = 8  # units of an adapter
+LOSSES = {"sv": "-", "kd_excess": "--"}  # column of metrics.csv -> line
 ALONE = "no second run"
 OWN = "the run of this notebook"
 HELP = (
@@ -199,20 +201,19 @@ def curves(runs: dict[str, tuple[list[dict], list[dict]]]) -> Picture:
     >>> curves({"a": ([{"step": 10, "sv": 2.0}], [{"step": 10, "dev_eer": 0.25}])}).alt
     'Curves of a. Development EER at the end: a 25.0 %.'
     """
-    figure, (losses, rates) = new(2, height=4.4)
-    for (name, (rows, validations)), colour in zip(runs.items(), COLOURS, strict=False):
-        for column, dashes, what in (("sv", "-", "SV"), ("kd_excess", "--", "KD above its floor")):
+    figure, (losses, rates) = new(2, height=4.8)
+    for (rows, validations), colour in zip(runs.values(), COLOURS, strict=False):
+        for column, dashes in LOSSES.items():
             points = [(row["step"], row[column]) for row in rows if column in row]
             if points:
-                losses.plot(
-                    *zip(*points, strict=True), dashes, color=colour, label=f"{what}: {name}"
-                )
+                losses.plot(*zip(*points, strict=True), dashes, color=colour)
         points = [(entry["step"], 100 * entry["dev_eer"]) for entry in validations]
         if points:
-            rates.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
-    losses.set(xlabel="update", ylabel="loss")
+            rates.plot(*zip(*points, strict=True), "o-", color=colour)
+    losses.set(xlabel="update", ylabel="loss (line: SV, dashes: KD above its floor)")
     rates.set(xlabel="update", ylabel="development EER [%]")
-    legend(losses)
+    keys = [Line2D([], [], color=colour) for colour in COLOURS[: len(runs)]]
+    figure.legend(keys, list(map(plain, runs)), loc="outside upper center", ncols=1)
     ends = [
         f"{name} {100 * validations[-1]['dev_eer']:.1f} %"
         for name, (_, validations) in runs.items()
