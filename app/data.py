@@ -17,10 +17,10 @@ from torch import nn
 
 from oskdft import config
 from oskdft.config import SAMPLE_RATE
-from oskdft.evaluation import bootstrap, calibration, metrics, probes, scoring
+from oskdft.evaluation import bands, bootstrap, calibration, metrics, probes, scoring
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.lessons import costs, demo, kept
-from oskdft.lessons.widgets import det, recorder, side, uploads
+from oskdft.lessons.widgets import recorder, side, uploads
 from oskdft.method.encoder import architecture
 from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Adapter
@@ -289,8 +289,8 @@ def _curves(out: Path, own: dict[str, tuple[np.ndarray, Utterances]]) -> dict:
 
 def _band(scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray) -> dict[str, list[float]]:
     """95 % of the miss rates of drawn speakers at fixed false-alarm rates, both as fractions."""
-    low, high = det.band(det.draws_of_speakers(scores, labels, speakers))
-    rows = {"x": det.BAND, "low": low, "high": high}
+    low, high = bands.band(bands.draws_of_speakers(scores, labels, speakers))
+    rows = {"x": bands.BAND, "low": low, "high": high}
     return {key: np.round(x, 5).tolist() for key, x in rows.items()}
 
 

@@ -86,7 +86,7 @@ def run(quick: bool) -> dict:
     """All rows and comparisons."""
     clips = demo.recordings()
     waves = list(clips.values())
-    who = who_is_it(oskdft.load("classroom", "cpu", quick=True), demo.shown(clips))
+    who = who_is_it(oskdft.load("classroom", "cpu", quick=True), dict(list(clips.items())[:16]))
     taken = measure.interleaved(moves(who, waves, quick), 2 if quick else 40)
     score = measure.interleaved({"score": first_score(who)}, 2 if quick else 20)["score"]
     found = {f"{name}, to the picture": (MOVE_S, seconds) for name, seconds in taken.items()}

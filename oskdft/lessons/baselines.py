@@ -2,27 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from oskdft import config
 from oskdft.evaluation import bootstrap, probes
-from oskdft.evaluation.scoring import score_trials
 from oskdft.lessons.figures.scores import det_data
+from oskdft.lessons.judges import MFCC, best_table, cosines
 from oskdft.lessons.lesson import Lesson
 from oskdft.method.model import device_of
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.pretrained import load_encoder
 from oskdft.utils import provenance
-from oskdft.utils.console import say
+from oskdft.utils.console import percent, say
 from oskdft.utils.files import read_json, write_json
 
 CHANCE = "chance"
-MFCC = "MFCC, no model"
 
 
 def untrained(lesson: Lesson, teacher: str = "") -> dict[str, dict]:
@@ -45,10 +42,12 @@ def untrained(lesson: Lesson, teacher: str = "") -> dict[str, dict]:
     if not file.is_file():
         say(f"scoring without training, once: MFCC and the layers of {teacher}")
         encoder = load_encoder(teacher).to(device_of(cfg.device)).eval()
-        layer = best_layer(encoder, task.dev_trials, task.dev.root)
-        of_layer = partial(_state, encoder, layer)
+        dev = _waves(task.dev_trials, task.dev.root)
+        hidden = probes.pooled(lambda wave: probes.states_of(encoder, wave)[1:], dev)
+        layer = best_table(hidden, task.dev_trials)
         made = without_model(task.test_trials, task.test_root)
-        (table,) = probes.pooled(of_layer, _waves(task.test_trials, task.test_root))
+        waves = _waves(task.test_trials, task.test_root)
+        (table,) = probes.pooled(lambda wave: [probes.states_of(encoder, wave)[1 + layer]], waves)
         made[f"teacher's state {layer}, no training"] = summary(table, task.test_trials)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, made)
@@ -71,13 +70,6 @@ def chance() -> dict:
     return {"mean": 0.5, "miss": miss, "false_alarm": [1 - rate for rate in miss], "eer": 0.5}
 
 
-def best_layer(encoder: nn.Module, trials: Trials, root: Path) -> int:
-    """The hidden state 0 to L of lowest zero-shot EER, see `probes.speaker_eer`."""
-    pairs = np.stack([trials.enrol, trials.test], 1)
-    tables = probes.pooled(partial(_hidden, encoder), _waves(trials, root))
-    return int(np.argmin([probes.speaker_eer(table, pairs, trials.label) for table in tables]))
-
-
 def summary(table: np.ndarray, trials: Trials) -> dict:
     """EER, interval and curve of cosines between the rows of a table.
 
@@ -90,8 +82,7 @@ def summary(table: np.ndarray, trials: Trials) -> dict:
     >>> made["mean"], made["low"], made["high"]
     (0.0, 0.0, 0.0)
     """
-    pairs = np.stack([trials.enrol, trials.test], 1)
-    scores = score_trials(probes.standardised_columns(table), None, pairs)
+    scores = cosines(table, trials)
     speakers = bootstrap.trial_speakers(trials)
     low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
     curve = det_data(scores, trials.label)
@@ -106,8 +97,8 @@ def table_rows(baselines: dict[str, dict]) -> list[tuple[str, str, str]]:
     """
     rows = []
     for name, rates in baselines.items():
-        ends = [f"{100 * rates[key]:.2f} %" for key in ("low", "high") if key in rates]
-        rows.append((name, f"{100 * rates['mean']:.2f} %", " to ".join(ends)))
+        ends = [percent(rates[key]) for key in ("low", "high") if key in rates]
+        rows.append((name, percent(rates["mean"]), " to ".join(ends)))
     return rows
 
 
@@ -124,32 +115,19 @@ def verdict(results: dict[str, dict], baselines: dict[str, dict]) -> str:
     >>> verdict({"ours": {"mean": 0.1, "high": 0.2}}, {"chance": chance()})
     'Every system beats chance (50.00 %).'
     """
-    lines = []
+    lines, beaten = [], []
     for name, baseline in baselines.items():
         losers = [
-            f"{system} ({100 * rates['mean']:.2f} %, interval up to {100 * rates['high']:.2f} %)"
+            f"{system} ({percent(rates['mean'])}, interval up to {percent(rates['high'])})"
             for system, rates in results.items()
             if rates["high"] >= baseline["mean"]
         ]
-        rate = f"{name} ({100 * baseline['mean']:.2f} %)"
+        beaten.append(f"{name} ({percent(baseline['mean'])})")
         if losers:
-            lines.append(f"Training does not beat {rate} in: {', '.join(losers)}.")
-    if lines:
-        return "\n".join(lines)
-    rates = (f"{name} ({100 * entry['mean']:.2f} %)" for name, entry in baselines.items())
-    return f"Every system beats {', '.join(rates)}."
+            lines.append(f"Training does not beat {beaten[-1]} in: {', '.join(losers)}.")
+    return "\n".join(lines) or f"Every system beats {', '.join(beaten)}."
 
 
 def _waves(trials: Trials, root: Path) -> Iterator[np.ndarray]:
     """The recordings of a list, one at a time."""
     return (audio.read(Path(root) / path) for path in trials.paths)
-
-
-def _hidden(encoder: nn.Module, wave: np.ndarray) -> list:
-    """Hidden states 0 to L of an utterance."""
-    return probes.states_of(encoder, wave)[1:]
-
-
-def _state(encoder: nn.Module, layer: int, wave: np.ndarray) -> list:
-    """One hidden state of an utterance, as a list of one."""
-    return [_hidden(encoder, wave)[layer]]

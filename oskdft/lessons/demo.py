@@ -20,7 +20,6 @@ GROUPS = {
 # all test speakers: the first view should show a verifier that works.
 FIRST, SPEAKERS = 1, 3
 EACH = 4  # utterances of a speaker
-SHOWN = 2  # speakers of a group, and utterances of a speaker, in a widget
 
 
 def recordings() -> dict[str, np.ndarray]:
@@ -55,21 +54,8 @@ def trials(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     >>> pairs.tolist(), labels.tolist()
     ([[0, 1], [0, 2], [1, 2]], [1, 0, 0])
     """
-    speakers = [name.split(",")[0] for name in names]
-    groups = [speaker.split()[0] for speaker in speakers]
-    pairs = [
-        (a, b) for a, b in itertools.combinations(range(len(names)), 2) if groups[a] == groups[b]
-    ]
-    labels = [int(speakers[a] == speakers[b]) for a, b in pairs]
-    return np.array(pairs), np.array(labels)
-
-
-def shown(clips: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Fewer recordings, for a widget: `SHOWN` speakers of each group, `SHOWN` recordings of each.
-
-    >>> list(shown({"boy A, recording 2": 1, "boy A, recording 3": 2, "boy C, recording 1": 3}))
-    ['boy A, recording 2']
-    """
-    letters, numbers = string.ascii_uppercase[:SHOWN], range(1, SHOWN + 1)
-    ends = tuple(f" {letter}, recording {number}" for letter in letters for number in numbers)
-    return {name: wave for name, wave in clips.items() if name.endswith(ends)}
+    speakers = np.array([name.split(",")[0] for name in names])
+    groups = np.array([name.split()[0] for name in names])
+    pairs = np.array(list(itertools.combinations(range(len(names)), 2)))
+    pairs = pairs[groups[pairs[:, 0]] == groups[pairs[:, 1]]]
+    return pairs, (speakers[pairs[:, 0]] == speakers[pairs[:, 1]]).astype(int)

@@ -3,12 +3,11 @@
 Letters: S seeds of a row, P trials, D draws of test speakers.
 """
 
-import csv
-import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from oskdft.evaluation import bootstrap
 from oskdft.lessons import kept
@@ -42,9 +41,7 @@ def gather(folder: str | Path, reference: str = "") -> dict:
     return compare(sweep, reference) | {
         "corpus": sweep.runs[0].cfg.data.corpus,
         "list": test["recipe"]["list"],
-        "trials": test["trials"],
-        "targets": test["targets"],
-        "recipe": test["recipe"],
+        **{name: test[name] for name in ("trials", "targets", "recipe")},
         "failed": sweep.failed,
         "missing": sweep.missing,
     }
@@ -78,19 +75,13 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
     rows = []
     for row, runs in by_row.items():
         rates = [run.reports["test"]["eer"] for run in runs]
-        low, high = np.quantile(
-            np.mean([drawn[run.name] for run in runs], axis=0), bootstrap.INTERVAL
-        )
         minus = None
         if row != reference and reference in by_row:
             minus = _difference(runs, by_row[reference], drawn)
         rows.append(
-            {
-                "row": row,
-                "mean": float(np.mean(rates)),
-                "seeds": rates,
-                "low": float(low),
-                "high": float(high),
+            {"row": row, "mean": float(np.mean(rates)), "seeds": rates}
+            | _interval([drawn[run.name] for run in runs])
+            | {
                 "minus": minus,
                 "dev_eer": [run.reports["dev"]["eer"] for run in runs],
                 "dev_threshold": [run.reports["dev"]["eer_threshold"] for run in runs],
@@ -116,6 +107,12 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
     }
 
 
+def _interval(draws: list[np.ndarray]) -> dict[str, float]:
+    """95 % interval of the mean of several runs, from the draws [D] of each."""
+    low, high = np.quantile(np.mean(draws, axis=0), bootstrap.INTERVAL)
+    return {"low": float(low), "high": float(high)}
+
+
 def updates(run: Finished) -> dict[str, int]:
     """Number of updates of the student and of the full teacher in the log of a run."""
     counts = {"student": 0, "teacher": 0}
@@ -132,16 +129,11 @@ def _difference(
     pairs = [(run, partner[run.cfg.seed]) for run in runs if run.cfg.seed in partner]
     if not pairs:
         return None
-    apart = np.mean([drawn[a.name] - drawn[b.name] for a, b in pairs], axis=0)  # [D]
-    low, high = np.quantile(apart, bootstrap.INTERVAL)
+    apart = [drawn[a.name] - drawn[b.name] for a, b in pairs]  # [D] each
     apart_eer = [a.reports["test"]["eer"] - b.reports["test"]["eer"] for a, b in pairs]
-    return {
-        "mean": float(np.mean(apart_eer)),
-        "low": float(low),
-        "high": float(high),
-        "p": p_value(apart),
-        "agree": min(apart_eer) > 0 or max(apart_eer) < 0,
-    }
+    agree = min(apart_eer) > 0 or max(apart_eer) < 0
+    told = {"p": p_value(np.mean(apart, axis=0)), "agree": agree}
+    return {"mean": float(np.mean(apart_eer))} | _interval(apart) | told
 
 
 def p_value(apart: np.ndarray) -> float:
@@ -181,10 +173,8 @@ def cells(result: dict) -> list[tuple[str, ...]]:
         minus, p_holm = "", ""
         if row["minus"]:
             mean, low, high = (100 * row["minus"][name] for name in ("mean", "low", "high"))
-            minus, p_holm = (
-                f"{mean:+.2f} ({low:+.2f} to {high:+.2f})",
-                f"{row['minus']['p_holm']:.3f}",
-            )
+            minus = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            p_holm = f"{row['minus']['p_holm']:.3f}"
         lines.append(
             (
                 row["row"],
@@ -232,23 +222,18 @@ def markdown(result: dict) -> str:
 
 def as_csv(result: dict) -> str:
     """The numbers of the table, one line per row and seed, fractions and seconds."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    names = ("mean", "low", "high", "p", "p_holm")
-    plain = ("parameters", "multiply_adds", "ms_per_utterance")
-    writer.writerow(
-        ["row", "seed_number", "eer", "dev_eer", "train_s", "mean", "low", "high"]
-        + [f"minus_{name}" for name in names]
-        + [*plain, *FACTS[1:]]
-    )
+    lines = []
     for row in result["rows"]:
         minus = row["minus"] or {}
-        shared = [row["mean"], row["low"], row["high"], *(minus.get(name, "") for name in names)]
-        shared += [row[name] for name in (*plain, *FACTS[1:])]
-        runs = zip(row["seeds"], row["dev_eer"], row["train_s"], strict=True)
-        for number, own in enumerate(runs):
-            writer.writerow([row["row"], number, *own, *shared])
-    return out.getvalue()
+        shared = {name: row[name] for name in ("mean", "low", "high")}
+        shared |= {f"minus_{name}": minus.get(name) for name in (*shared, "p", "p_holm")}
+        about = ("parameters", "multiply_adds", "ms_per_utterance", *FACTS[1:])
+        shared |= {name: row[name] for name in about}
+        for number, eer in enumerate(row["seeds"]):
+            own = {"row": row["row"], "seed_number": number, "eer": eer}
+            own |= {name: row[name][number] for name in ("dev_eer", "train_s")}
+            lines.append(own | shared)
+    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\r\n")
 
 
 def drawn(result: dict) -> dict:
@@ -292,18 +277,14 @@ def verdict(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _without_scores(result: dict) -> dict:
-    large = {"scores", "reports"}
-    rows = [{key: row[key] for key in row.keys() - large} for row in result["rows"]]
-    return result | {"rows": rows}
+def as_json(result: dict) -> str:
+    """The numbers of the table and its rows, without scores and reports."""
+    large = ("scores", "reports")
+    rows = [{key: row[key] for key in row if key not in large} for row in result["rows"]]
+    return json.dumps(result | {"rows": rows}, ensure_ascii=False, allow_nan=False)
 
 
-FORMS = {
-    "text": text,
-    "markdown": markdown,
-    "csv": as_csv,
-    "json": lambda result: json.dumps(_without_scores(result), ensure_ascii=False, allow_nan=False),
-}
+FORMS = {"text": text, "markdown": markdown, "csv": as_csv, "json": as_json}
 
 
 def printed(folder: str | Path, reference: str = "", form: str = "text", figure: str = "") -> str:

@@ -116,9 +116,7 @@ def judge(answer: Any, exercise: Exercise) -> Verdict:
     if verdict is None:
         verdict = Verdict(False, f"not yet: `answer` takes longer than {LIMIT_S:g} s; stopped")
     line = " ".join(verdict.text.split())
-    if len(line) > LONGEST:
-        line = f"{line[:LONGEST]} ..."
-    return Verdict(verdict.right, line)
+    return Verdict(verdict.right, f"{line[:LONGEST]}{' ...' * (len(line) > LONGEST)}")
 
 
 def _judged(answer: Any, exercise: Exercise) -> Verdict:
@@ -148,14 +146,12 @@ def _value(answer: Any, exercise: Exercise) -> str:
     """What is wrong with a value, or with a function that is asked for a property."""
     if callable(exercise.right):
         complaint = exercise.right(answer)
-        return complaint and next(
-            (why for wrong, why in exercise.tempting if agrees(answer, wrong)), complaint
-        )
-    if wanted := _wanted(answer, exercise.right):
+    elif wanted := _wanted(answer, exercise.right):
         return f"`answer` has to be {wanted}"
-    if agrees(answer, exercise.right):
-        return ""
-    return next((why for wrong, why in exercise.tempting if agrees(answer, wrong)), exercise.hint)
+    else:
+        complaint = "" if agrees(answer, exercise.right) else exercise.hint
+    reasons = (why for wrong, why in exercise.tempting if agrees(answer, wrong))
+    return complaint and next(reasons, complaint)
 
 
 def _function(answer: Any, exercise: Exercise) -> str:
@@ -194,9 +190,8 @@ def agrees(answer: Any, right: Any, tolerance: float = TOLERANCE) -> bool:
         pairs = zip(parts, right, strict=False)
         return len(parts) == len(right) and all(agrees(a, b, tolerance) for a, b in pairs)
     if isinstance(right, np.ndarray):
-        made = np.asarray(answer)
-        close = made.shape == right.shape and np.allclose(made, right, rtol=tolerance, atol=1e-9)
-        return bool(close)
+        same = np.shape(answer) == right.shape
+        return same and np.allclose(answer, right, rtol=tolerance, atol=1e-9)
     if isinstance(right, Real):
         number = _number(answer)
         if isinstance(right, Integral) or number is None:
@@ -227,11 +222,9 @@ def _number(answer: Any) -> float | None:
     if isinstance(answer, bool | np.bool_) or callable(answer):
         return None
     if isinstance(answer, str):
-        text, per_cent = answer.strip(), 1.0
-        if text.endswith("%"):
-            text, per_cent = text[:-1], 100.0
+        text = answer.strip()
         try:
-            return float(text) / per_cent
+            return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
             return None
     if isinstance(answer, Real):
@@ -279,9 +272,8 @@ def _within_the_limit(work: Callable[[], Verdict]) -> Verdict | None:
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(action="ignore"),
     ):
-        warnings.simplefilter("ignore")
         thread.start()
         thread.join(LIMIT_S)
         for _ in range(10):  # an answer may catch what is raised

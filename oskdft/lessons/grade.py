@@ -43,12 +43,8 @@ def _graded(path: Path) -> dict:
     checks = importlib.import_module(f"oskdft.lessons.checks.notebook_{notebook}")
     exercises = {number: verdicts.get(number, MISSING) for number in checks.EXERCISES}
     right = list(exercises.values()).count("right")
-    return row | {
-        "notebook": notebook,
-        "exercises": exercises,
-        "right": right,
-        "of": len(exercises),
-    }
+    row |= {"notebook": notebook, "exercises": exercises}
+    return row | {"right": right, "of": len(exercises)}
 
 
 def _code_cells(path: Path) -> list[dict]:
@@ -70,12 +66,11 @@ def _found(cells: list[dict]) -> list[tuple[str, str, str]]:
     Raises:
         ValueError: there is none.
     """
-    found = []
+    found, known = [], Path(__file__).with_name("checks")
     for before, cell in zip([{}, *cells], cells, strict=False):
-        if named := CHECK.fullmatch("".join(cell.get("source", ""))):
+        named = CHECK.fullmatch("".join(cell.get("source", "")))
+        if named and (known / f"notebook_{named[1]}.py").is_file():
             found.append((named[1], named[2], _verdict(before, cell)))
-    known = Path(__file__).with_name("checks")
-    found = [one for one in found if (known / f"notebook_{one[0]}.py").is_file()]
     if not found:
         raise ValueError("no exercise of this series in it; hand in a notebook of notebooks/")
     return found

@@ -4,14 +4,13 @@ Each is a `Verifier`, so each embeds, scores, decides at its own threshold and n
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from torch import Tensor
 
 from oskdft import config
 from oskdft.config import EvalConfig
-from oskdft.evaluation import calibration, probes, scoring
+from oskdft.evaluation import calibration, metrics, probes, scoring
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora.tables import few
@@ -64,13 +63,16 @@ def judges(student: Verifier | None = None) -> dict[str, Verifier]:
     trials = make_trials(few(task.dev, len(task.dev.speakers), EACH), seed=0)
     waves = [audio.read(task.dev.root / path) for path in trials.paths]
     encoder = load_encoder(ITS_TEACHER).eval()
-    tables = [t.astype(float) for t in probes.pooled(partial(_hidden, encoder), waves)]
+    hidden = probes.pooled(lambda wave: probes.states_of(encoder, wave)[1:], waves)
+    tables = [table.astype(float) for table in hidden]
     best = best_table(tables, trials)
     (cepstra,) = probes.pooled(probes.mfcc_states, waves)
     return {
         STUDENT: student or load(SHIPPED, "cpu", quick=True),
         MFCC: untrained(probes.mfcc_states, cepstra.astype(float), trials),
-        TEACHER: untrained(partial(_one, encoder, best), tables[best], trials),
+        TEACHER: untrained(
+            lambda wave: [probes.states_of(encoder, wave)[1 + best]], tables[best], trials
+        ),
     }
 
 
@@ -85,8 +87,13 @@ def best_table(tables: list[np.ndarray], trials: Trials) -> int:
     >>> best_table([bad, good], trials)
     1
     """
+    return int(np.argmin([metrics.eer(cosines(t, trials), trials.label)[0] for t in tables]))
+
+
+def cosines(table: np.ndarray, trials: Trials) -> np.ndarray:
+    """Scores [P] of a list: cosines between the rows of a standardised table, see `best_table`."""
     pairs = np.stack([trials.enrol, trials.test], 1)
-    return int(np.argmin([probes.speaker_eer(table, pairs, trials.label) for table in tables]))
+    return scoring.score_trials(probes.standardised_columns(table), None, pairs)
 
 
 def untrained(states: States, table: np.ndarray, trials: Trials) -> Verifier:
@@ -95,18 +102,6 @@ def untrained(states: States, table: np.ndarray, trials: Trials) -> Verifier:
     Args:
         states: of `Pooled`. table: [n, 2 C] its pooled states, a row per recording of the list.
     """
-    pairs = np.stack([trials.enrol, trials.test], 1)
-    scores = scoring.score_trials(probes.standardised_columns(table), None, pairs)
-    fitted = calibration.fit(scores, trials.label)
+    fitted = calibration.fit(cosines(table, trials), trials.label)
     described = {"speech": "nothing", "calibration": {"full": fitted}}
     return Verifier(Pooled(states, table), EvalConfig(), described)
-
-
-def _hidden(encoder, wave: np.ndarray) -> list[Tensor]:
-    """Hidden states 0 to L of an utterance."""
-    return probes.states_of(encoder, wave)[1:]
-
-
-def _one(encoder, state: int, wave: np.ndarray) -> list[Tensor]:
-    """One hidden state of an utterance, as a list of one."""
-    return [_hidden(encoder, wave)[state]]

@@ -4,14 +4,16 @@ A kept sweep is three files: grid.yaml, runs.json (reports, logs, costs) and sco
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from oskdft.config import SAMPLE_RATE, Config, from_dict
 from oskdft.evaluation import metrics, score_file
-from oskdft.evaluation.verifier import Verifier, load
+from oskdft.evaluation.verifier import load
 from oskdft.lessons.costs import UTTERANCE_S, median_seconds, multiply_adds
 from oskdft.speech import protocol
 from oskdft.speech.corpora.catalogue import find_root
@@ -186,12 +188,11 @@ def keep(folder: str | Path, out: str | Path) -> Path:
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, list[float | None]]:
     """A log as columns, which JSON holds in fewer bytes; None where a row lacks the column."""
-    names = dict.fromkeys(name for row in rows for name in row)
-
-    def rounded(value: float | None) -> float | None:
-        return None if value is None else float(f"{value:.{DIGITS}g}")
-
-    return {name: [rounded(row.get(name)) for row in rows] for name in names}
+    columns = pd.DataFrame(rows).items()
+    return {
+        name: [None if np.isnan(value) else float(f"{value:.{DIGITS}g}") for value in column]
+        for name, column in columns
+    }
 
 
 def _rows(columns: dict[str, list[float | None]]) -> list[dict[str, float]]:
@@ -200,37 +201,28 @@ def _rows(columns: dict[str, list[float | None]]) -> list[dict[str, float]]:
     >>> _rows(_columns([{"step": 1.0}, {"step": 2.0, "sv": 0.1234567}]))
     [{'step': 1.0}, {'step': 2.0, 'sv': 0.123457}]
     """
-    cells = zip(*columns.values(), strict=True)
-    return [
-        {name: value for name, value in zip(columns, row, strict=True) if value is not None}
-        for row in cells
-    ]
+    records = pd.DataFrame(columns).to_dict("records")
+    return [{name: x for name, x in row.items() if not np.isnan(x)} for row in records]
 
 
+@torch.no_grad()
 def _costs(folders: dict[str, Path]) -> dict[str, dict[str, float]]:
-    """Multiply-adds and time of the model of each row."""
+    """Multiply-adds of the model of each row for 3 s, and median time with one thread [ms]."""
     models = {row: load(folder, "cpu") for row, folder in folders.items()}
-    times = _milliseconds(models)
-    return {
-        row: {"multiply_adds": _work(models[row]), "ms_per_utterance": times[row]} for row in models
-    }
-
-
-def _work(verifier: Verifier) -> int:
-    """Multiply-adds of an embedding of 3 s; the model is of no use afterwards."""
-    wave = torch.zeros(1, round(UTTERANCE_S * SAMPLE_RATE), device="meta")
-    with torch.no_grad():
-        return multiply_adds(verifier.model.to("meta"), wave)
-
-
-def _milliseconds(models: dict[str, Verifier]) -> dict[str, float]:
-    """Median time to embed 3 s with one thread [ms]; the models take turns."""
+    wave = np.random.default_rng(0).normal(0, 0.1, round(UTTERANCE_S * SAMPLE_RATE))
+    wave = wave.astype(np.float32)
+    calls = {row: partial(model.embed, wave) for row, model in models.items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        wave = np.random.default_rng(0).normal(0, 0.1, round(UTTERANCE_S * SAMPLE_RATE))
-        wave = wave.astype(np.float32)
-        calls = {row: lambda model=model: model.embed(wave) for row, model in models.items()}
-        return {row: 1000 * s for row, s in median_seconds(calls, TURNS).items()}
+        seconds = median_seconds(calls, TURNS)  # the models take turns
     finally:
         torch.set_num_threads(threads)
+    shape = torch.zeros(1, len(wave), device="meta")
+    return {
+        row: {
+            "multiply_adds": multiply_adds(verifier.model.to("meta"), shape),
+            "ms_per_utterance": 1000 * seconds[row],
+        }
+        for row, verifier in models.items()
+    }

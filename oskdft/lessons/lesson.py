@@ -48,28 +48,23 @@ class Result:
     report: dict
 
 
+@dataclasses.dataclass(eq=False)
 class Lesson:
     """One notebook at work; made by `setup`.
 
     Args:
         number: of the notebook, such as "02b". cfg: of the profile, with seed and device.
         out: folder for runs, speech and figures. save_figures: keep the figures of `show`.
-        profile: preset or YAML file of ``cfg``; empty: its name.
+        profile: preset or YAML file of ``cfg``.
         retrain: train again what is kept in the package.
     """
 
-    def __init__(
-        self,
-        number: str,
-        cfg: Config,
-        out: Path,
-        save_figures: bool,
-        profile: str = "",
-        retrain: bool = False,
-    ) -> None:
-        self.number, self.cfg, self.out, self.save_figures = number, cfg, out, save_figures
-        self.profile = profile or cfg.name
-        self.retrain = retrain
+    number: str
+    cfg: Config
+    out: Path
+    save_figures: bool
+    profile: str = ""
+    retrain: bool = False
 
     @functools.cached_property
     def speech(self) -> protocol.Task:
@@ -142,19 +137,16 @@ class Lesson:
         Raises:
             ValueError: runs that failed, with their reasons.
         """
-        grid, folder = self.kept_grid(name), kept.EVIDENCE / name
-        base = self.base(name)
-        same = grid is not None and (
-            {row: base.override(changes) for row, changes in grid.rows.items()}
-            == {row: base.override(changes) for row, changes in rows.items()}
-        )
+        grid, folder, base = self.kept_grid(name), kept.EVIDENCE / name, self.base(name)
+        wanted = {row: base.override(changes) for row, changes in rows.items()}
+        same = grid and wanted == {row: base.override(own) for row, own in grid.rows.items()}
         if self.retrain or not same:
-            own = {"device": self.cfg.device, "data.root": self.cfg.data.root}
-            common = (grid.changes if grid else {}) | own
+            place = {"device": self.cfg.device, "data.root": self.cfg.data.root}
+            changes = (grid.changes if grid else {}) | place
             if same and not steps and not seeds:
-                grid = dataclasses.replace(grid, changes=common)
+                grid = dataclasses.replace(grid, changes=changes)
             else:
-                changes = common | ({} if full else budgets.short(self.cfg, steps))
+                changes |= {} if full else budgets.short(self.cfg, steps)
                 chosen = tuple(budgets.seeds_of(self.cfg, 1 if full else seeds))
                 grid = Grid(self.profile, changes, rows, chosen, next(iter(rows)))
             folder = self.out / "sweeps" / f"{name}-{provenance.digest(grid.text())}"
@@ -175,11 +167,9 @@ class Lesson:
 
     def _compared(self, folder: Path) -> dict:
         swept = evidence.compare(kept.read(folder))
-        first = swept["rows"][0]
-        say(
-            f"{len(swept['rows'])} rows, {len(swept['seeds'])} seeds, {_shown(folder)}: trained "
-            f"{first['date']} on {first['device']}, commit {first['commit']}"
-        )
+        first, counted = swept["rows"][0], f"{len(swept['rows'])} rows, {len(swept['seeds'])} seeds"
+        trained = f"{first['date']} on {first['device']}, commit {first['commit']}"
+        say(f"{counted}, {_shown(folder)}: trained {trained}")
         return swept
 
     def base(self, name: str) -> Config:
@@ -208,16 +198,9 @@ class Lesson:
         scores_file, report_file = run / f"{stem}.txt", run / f"{stem}.json"
         if not report_file.is_file():
             scores_file.unlink(missing_ok=True)  # left by an interrupted evaluation
-            trials, root = self.speech.test_trials, self.speech.test_root
-            report = evaluate.evaluate(
-                run / which,
-                trials,
-                root,
-                scores_file,
-                tta=tta,
-                device=self.cfg.device,
-                channel=self.cfg.data.channel,
-            )
+            listed = self.speech.test_trials, self.speech.test_root
+            options = {"device": self.cfg.device, "channel": self.cfg.data.channel, "tta": tta}
+            report = evaluate.evaluate(run / which, *listed, scores_file, **options)
             write_json(report_file, report)
         scores, labels = score_file.read_scores(scores_file)
         return Result(scores, labels, read_json(report_file))
@@ -306,9 +289,8 @@ def setup(
     cfg = cfg.override({"seed": seed, "device": device, "data.root": root})
     facts = provenance.facts()
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("oskdft", "torch"))
-    print(
-        f"profile {cfg.name} · seed {seed} · {device_of(device)} ({facts['device']}) · {versions}"
-    )
+    place = f"{device_of(device)} ({facts['device']})"
+    print(f"profile {cfg.name} · seed {seed} · {place} · {versions}")
     if cfg.name == "smoke":
         print(SMOKE)
     return Lesson(number, cfg, out, save_figures, profile, retrain)
@@ -318,20 +300,17 @@ def _train_beside(cfg: Config, out: Path) -> None:
     """Train in a process of its own and redraw the curves; stopping the cell stops the training."""
     from IPython.display import HTML, Pretty, display
 
-    worker = Worker(cfg, out)
+    worker, rows = Worker(cfg, out), []
     picture = display(Pretty("the curves appear after the first epoch"), display_id=True)
     line = display(Pretty("training starts"), display_id=True)
-    shown, running = 0, True
     worker.start()
     try:
-        while running:
-            time.sleep(1)
-            running = worker.state == "running"
-            line.update(Pretty(worker.last_line() or "training starts"))
-            rows = worker.rows()
-            if len(rows) > shown:
+        while worker.state == "running" or worker.rows() != rows:
+            if worker.rows() != rows:
+                rows = worker.rows()
                 picture.update(HTML(as_html(learning_curves(rows, cfg.name))))
-                shown = len(rows)
+            line.update(Pretty(worker.last_line() or "training starts"))
+            time.sleep(1)
     except KeyboardInterrupt:
         worker.stop()
         raise
@@ -356,10 +335,8 @@ def _origin(run: Path) -> str:
     if not run.name.endswith("-kept"):
         return ""
     report = read_json(run / "report.json")
-    return (
-        f"; trained {report['date']} on {report['device']} in {report['seconds'] / 60:.0f} min; "
-        "retrain = True trains it again"
-    )
+    trained = f"{report['date']} on {report['device']} in {report['seconds'] / 60:.0f} min"
+    return f"; trained {trained}; retrain = True trains it again"
 
 
 def _shown(path: Path) -> str:

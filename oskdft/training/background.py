@@ -4,6 +4,7 @@ The child's standard input is a pipe that nobody writes to. However the parent e
 the pipe; the child sees this and stops as on SIGTERM: its state is saved, nothing is left running.
 """
 
+import contextlib
 import os
 import runpy
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from oskdft import config
 from oskdft.config import Config
 from oskdft.training import run_folder
+from oskdft.utils.files import read_json
 from oskdft.utils.process import STOPPED, end_of
 
 INTERRUPTED = 130  # exit code after Ctrl-C, which reaches the whole process group
@@ -91,6 +93,14 @@ class Worker:
         """What metrics.csv holds so far."""
         path = self.out / "metrics.csv"
         return run_folder.read_metrics(path) if path.is_file() else []
+
+    def validations(self) -> list[dict[str, float]]:
+        """Validations so far, "step" and "dev_eer" among their entries: of the report, or the last state."""
+        states = sorted((self.out / "checkpoints").glob("state-*.json"), reverse=True)
+        for path in (self.out / "report.json", *states):
+            with contextlib.suppress(OSError, ValueError):  # replaced in this moment
+                return read_json(path).get("validations", [])
+        return []
 
 
 def _end_with_parent() -> None:

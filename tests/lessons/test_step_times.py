@@ -8,7 +8,6 @@ from oskdft.config import load
 from oskdft.lessons import step_times
 from oskdft.method import teacher
 from oskdft.method.objective import Objective
-from oskdft.speech import protocol
 from oskdft.speech.dataset import SpeakerDataset
 
 SLOW = 0.4  # seconds that a part is slowed down by
@@ -21,8 +20,7 @@ WORK = {
 
 @pytest.fixture(scope="module")
 def smoke():
-    cfg = load("smoke").override({"train.batch": 4, "device": "cpu"})
-    return cfg, protocol.prepare(cfg)
+    return load("smoke").override({"train.batch": 4, "device": "cpu"})
 
 
 @pytest.mark.parametrize("part", WORK)
@@ -35,11 +33,11 @@ def test_a_slow_part_is_named(part, smoke, monkeypatch):
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, slow)
-    seconds = step_times.step_seconds(*smoke, repeats=1)
+    seconds = step_times.step_seconds(smoke, repeats=1)
     assert tuple(seconds) == step_times.PARTS and min(seconds.values()) > 0
     assert seconds[part] >= SLOW
 
 
 def test_no_step_is_refused(smoke):
     with pytest.raises(ValueError, match="repeats is 0"):
-        step_times.step_seconds(*smoke, repeats=0)
+        step_times.step_seconds(smoke, repeats=0)

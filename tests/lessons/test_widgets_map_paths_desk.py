@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from oskdft.method import student
 from oskdft.method.encoder import hidden_states
 from oskdft.storage import pretrained
 from oskdft.training import run_folder, train
+from oskdft.utils.files import read_json
 
 SPEAKERS = ["ann", "ann", "bob", "bob", "cyd", "cyd"]
 NAMES = [f"{who}/{place}.wav" for place, who in enumerate(SPEAKERS)]
@@ -296,6 +298,20 @@ def test_desk_start_stop_resume_equals_one_go(lesson, tmp_path, monkeypatch):
     again = training_desk(lesson, LONG_ENOUGH)
     assert again.status.text == desk.status.text and len(again.screens) == 1
     assert "data:image/png;base64," in again.still()["text/html"]
+    eer = read_json(desk.worker.out / "report.json")["validations"][-1]["dev_eer"]
+    assert f"development EER {100 * eer:.1f} %" in again.status.text
+    name = again.name
+    again.kd_weight.value, again.adapters.value = "x 0.1", "none, one path"
+    assert pressable(again) == ["Start"] and again.worker.cfg.strategy == "joint-no-adapter"
+    assert again.worker.cfg.loss.kd_weight == pytest.approx(0.1 * lesson.cfg.loss.kd_weight)
+    assert again.screen.image.layout.display == "none" and name in again.beside.options
+    shutil.copytree(desk.worker.out, again.worker.out)  # as if these settings had been trained
+    again.choose()
+    again.beside.value = name
+    assert again.screen.alt.startswith(f"Curves of {again.name} and {name}. Development EER")
+    axes = again.screen.figure.axes
+    assert [len(ax.lines) for ax in axes] == [4, 2]
+    assert axes[1].lines[1].get_ydata()[-1] == pytest.approx(100 * eer)
 
 
 @pytest.mark.slow

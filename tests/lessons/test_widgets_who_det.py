@@ -15,19 +15,11 @@ import soundfile
 from bad_inputs import lecture
 
 from oskdft.evaluation import bootstrap, metrics, probes, verifier
+from oskdft.evaluation.bands import BAND, band, draws_of_speakers
 from oskdft.lessons import demo, judges
 from oskdft.lessons.widgets import uploads
-from oskdft.lessons.widgets.det import (
-    BAND,
-    COSTS,
-    OF_CALLERS,
-    PRIORS,
-    band,
-    det_explorer,
-    draws_of_speakers,
-    effective_prior,
-    gaussian_explorer,
-)
+from oskdft.lessons.widgets.det import COSTS, OF_CALLERS, PRIORS, det_explorer, effective_prior
+from oskdft.lessons.widgets.gaussians import gaussian_explorer
 from oskdft.lessons.widgets.side import NOISES, ROOMS, disturb
 from oskdft.lessons.widgets.voices import MOST
 from oskdft.lessons.widgets.who import VOTE_FIRST, who_is_it

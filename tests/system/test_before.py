@@ -91,7 +91,7 @@ def test_an_interrupted_run_is_finished(tmp_path, monkeypatch):
 
 def test_a_figure_is_drawn_from_its_numbers():
     record = store.read(BEFORE / "curves.json")
-    figure = store.redraw(BEFORE / "curves.json")
+    figure = store.redraw(record)
     assert figure.alt == record["alt"]
     drawn = {tuple(line.get_ydata()) for line in figure.axes[0].lines}
     for name in record["data"]["y"]:

@@ -139,32 +139,30 @@ class Story:
                     artist.set_edgecolor(act.colour if trained else colour)
                     artist.set_linewidth(4.5 if trained else width)
         self.words.set_text(act.words)
-        self.dot.set_data(
-            *([place] for place in _along(act.way, progress)) if act.way else ([], [])
-        )
+        self.dot.set_data(*_along(act.way, progress))
         self.dot.set_color(act.colour)
         self.dot.set_markeredgecolor("white")
         self.picture.alt = act.words
 
 
-def _along(way: tuple[tuple[float, float], ...], progress: float) -> tuple[float, float]:
-    """The point of a line that is reached after a share of its length.
+def _along(way: tuple[tuple[float, float], ...], progress: float) -> tuple[list, list]:
+    """The point of a line that is reached after a share of its length: [x], [y]; [], [] without a line.
 
     >>> _along(((0, 0), (4, 0), (4, 4)), 0.75)
-    (4.0, 2.0)
+    ([4.0], [2.0])
     """
+    if not way:
+        return [], []
     points = np.asarray(way, float)
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
     at = np.concatenate([[0.0], np.cumsum(lengths)])
-    return tuple(float(np.interp(progress * at[-1], at, points[:, axis])) for axis in (0, 1))
+    x, y = (float(np.interp(progress * at[-1], at, places)) for places in points.T)
+    return [x], [y]
 
 
-def frames(
-    teacher_layers: int = 12, student_layers: int = 2
-) -> tuple[list[Image.Image], list[int]]:
+def frames() -> tuple[list[Image.Image], list[int]]:
     """The pictures of the story, and how long each is shown [ms]."""
-    story = Story(teacher_layers, student_layers)
-    pictures, durations = [], []
+    story, pictures, durations = Story(), [], []
     with style():
         canvas = FigureCanvasAgg(story.picture)
         for number, act in enumerate(ACTS):
@@ -180,18 +178,13 @@ def frames(
     return pictures, durations
 
 
-def save(path: str | Path, teacher_layers: int = 12, student_layers: int = 2) -> Path:
-    """Write the story as an animated WebP that repeats for ever.
+def save(path: str | Path) -> None:
+    """Write the story as an animated WebP that repeats for ever; ``path``: a new file.
 
-    Args:
-        path: a new file. teacher_layers, student_layers: of the model.
-    Returns:
-        ``path``.
     Raises:
         ValueError: the file exists.
     """
-    path = require_new(path, "the animation")
-    pictures, durations = frames(teacher_layers, student_layers)
+    pictures, durations = frames()
     look = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
+    path = require_new(path, "the animation")
     pictures[0].save(path, format="WEBP", quality=80, method=4, **look)
-    return path

@@ -29,31 +29,21 @@ def margin(ax: Axes, radians: float = 0.2) -> str:
         raise ValueError(f"the margin is {radians}; give 0 to 1 rad")
     half = np.degrees(radians) / 2
     middle = FIRST + APART / 2
-    circle = np.radians(np.linspace(0, 180, 181))
     ax.figure.set_size_inches(9.6, 5.8)
-    ax.plot(np.cos(circle), np.sin(circle), color="#888888", lw=1.5, ls="-")
-    sides = ((0.0, middle - half, "A"), (middle + half, 180.0, "B"))
-    for (start, end, name), colour in zip(sides, COLOURS, strict=False):
-        arc = np.radians(np.linspace(start, end, 60))
-        wedge = np.append(0, np.cos(arc)), np.append(0, np.sin(arc))
-        ax.fill(*wedge, color=colour, alpha=0.25, lw=0)
-        angle = np.radians(FIRST if name == "A" else FIRST + APART)
-        tip = np.cos(angle), np.sin(angle)
+    ax.plot(*_at(1, np.linspace(0, 180, 181)), color="#888888", lw=1.5, ls="-")
+    sides = (
+        ("A", (0.0, middle - half), FIRST, FIRST / 2),
+        ("B", (middle + half, 180.0), FIRST + APART, 180 - FIRST / 2),
+    )
+    for (name, ends, angle, inside), colour in zip(sides, COLOURS, strict=False):
+        x, y = _at(1, np.linspace(*ends, 60))
+        ax.fill(np.append(0, x), np.append(0, y), color=colour, alpha=0.25, lw=0)
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2.5}
-        ax.annotate("", tip, (0, 0), arrowprops=arrow)
-        ax.text(1.08 * tip[0], 1.08 * tip[1], f"speaker {name}", ha="center", va="bottom")
-        inside = np.radians(FIRST / 2 if name == "A" else 180 - FIRST / 2)
-        ax.text(
-            0.65 * np.cos(inside),
-            0.65 * np.sin(inside),
-            f"counts\nfor {name}",
-            ha="center",
-            va="center",
-        )
-    line = np.radians(middle)
-    ax.plot([0, 1.02 * np.cos(line)], [0, 1.02 * np.sin(line)], color="black", lw=1.5, ls=":")
-    top = (1.2 * np.cos(line), 1.2 * np.sin(line))
-    ax.text(*top, f"gap: the margin, {radians:g} rad", ha="center", va="bottom")
+        ax.annotate("", _at(1, angle), (0, 0), arrowprops=arrow)
+        ax.text(*_at(1.08, angle), f"speaker {name}", ha="center", va="bottom")
+        ax.text(*_at(0.65, inside), f"counts\nfor {name}", ha="center", va="center")
+    ax.plot(*_at(np.array([0, 1.02]), middle), color="black", lw=1.5, ls=":")
+    ax.text(*_at(1.2, middle), f"gap: the margin, {radians:g} rad", ha="center", va="bottom")
     ax.set(xlim=(-1.35, 1.35), ylim=(-0.05, 1.4), aspect="equal")
     ax.set_axis_off()
     return (
@@ -61,3 +51,8 @@ def margin(ax: Axes, radians: float = 0.2) -> str:
         f"opens a gap of {2 * half:.1f} degrees around the line half way, in which an embedding counts for "
         "neither."
     )
+
+
+def _at(radius: np.ndarray, degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places x, y at a distance and a direction from the middle of the circle."""
+    return radius * np.cos(np.radians(degrees)), radius * np.sin(np.radians(degrees))

@@ -95,11 +95,11 @@ def _reach(loss: str, groups: list[str], norms: np.ndarray) -> str:
     return f"{loss} reaches {joined(reached)} but not {joined(missed)}"
 
 
-@styled
+@plot
 def embedding_map(
-    points: np.ndarray, labels: list[str], title: str = "", legend: bool = True,
+    ax: Axes, points: np.ndarray, labels: list[str], title: str = "", legend: bool = True,
     markers: list[str] | None = None,
-) -> Picture:  # fmt: skip
+) -> str:  # fmt: skip
     """A two-dimensional map of embeddings, one colour and shape per label.
 
     Args:
@@ -115,27 +115,22 @@ def embedding_map(
     frame = frame.astype({"label": str, "kind": str})
     names, shapes = sorted(set(frame["label"])), sorted(set(frame["kind"]))
     colours = COLOURS if len(names) <= 10 else sns.husl_palette(len(names), l=0.55).as_hex()
-    figure, ax = new(width=9.6, height=6.0)
+    ax.figure.set_figheight(6.0)
     for (label, kind), group in frame.groupby(["label", "kind"]):
+        name = plain(label if label == kind else f"{label}, {kind}")
         ax.scatter(
             group["x"], group["y"], s=80, color=colours[names.index(label)], edgecolor="white",
             linewidth=0.6, marker=MARKERS[shapes.index(kind) % len(MARKERS)],
-            label=plain(label if label == kind else f"{label}, {kind}"),
+            label=name if legend else None,
         )  # fmt: skip
-    ax.set(
-        xticks=[],
-        yticks=[],
-        title=plain(title),
-        xlabel="map axis 1 (no unit)",
-        ylabel="map axis 2 (no unit)",
-    )
+    ax.set(xticks=[], yticks=[], title=plain(title))
+    ax.set(xlabel="map axis 1 (no unit)", ylabel="map axis 2 (no unit)")
     ax.set_aspect("equal", adjustable="datalim")
-    if legend and len(ax.get_legend_handles_labels()[1]) > 1:
-        figure.legend(loc="outside right upper", ncols=1 + (len(names) - 1) // 16)
-    figure.alt = (
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.figure.legend(loc="outside right upper", ncols=1 + (len(names) - 1) // 16)
+    return (
         f"{title + ': map' if title else 'Map'} of {len(points)} embeddings in {len(names)} groups."
     )
-    return figure
 
 
 def waves_data(clips: dict[str, np.ndarray]) -> dict[str, dict]:
@@ -185,37 +180,39 @@ def waves(clips: dict[str, dict]) -> Picture:
         len(clips), 2, width=max(7.0, min(4.6 * len(clips), 14)), squeeze=False, sharey="row",
         sharex="col",
     )  # fmt: skip
-    levels = [level for clip in clips.values() for row in clip["mel"] for level in row]
-    for (top, bottom), (name, clip) in zip(axes.T, clips.items(), strict=True):
-        picture = wave_axes(top, bottom, name, clip, (min(levels), max(levels)))[1]
-    mel_ticks(axes[1, 0], clip["rate"])
-    axes[0, 0].set_ylabel("amplitude")
-    figure.colorbar(picture, ax=axes[1, :].tolist(), label="level [dB]")
+    wave_columns(axes, clips)
     names = joined(f"{name} ({clip['seconds']:.2f} s)" for name, clip in clips.items())
     figure.alt = f"Waveform and log-mel picture of {names}."
     return figure
 
 
-def wave_axes(
-    top: Axes, bottom: Axes, name: str, clip: dict, levels: tuple[float, float]
-) -> tuple[PolyCollection, AxesImage]:
-    """Draw one clip of `waves` into two axes; returns the waveform and the mel picture.
+def wave_columns(
+    axes: np.ndarray, clips: dict[str, dict]
+) -> list[tuple[PolyCollection, AxesImage]]:
+    """Draw the columns of `waves`; returns waveform and mel picture of each clip.
 
     Args:
-        top, bottom: of the waveform and of the mel picture. clip: an entry of `waves_data`.
-        levels: darkest and brightest level [dB].
+        axes: [2, clips] of the waveforms and of the mel pictures. clips: as from `waves_data`.
     """
-    time = np.linspace(0, clip["seconds"], len(clip["low"]))
-    band = top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
-    top.set_title(plain(name))
-    picture = bottom.imshow(
-        clip["mel"], origin="lower", aspect="auto", cmap="magma", vmin=levels[0], vmax=levels[1],
-        extent=(0, clip["seconds"], 0, MELS),
-    )  # fmt: skip
-    bottom.set_xlabel("time [s]")
-    bottom.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
-    bottom.grid(False)
-    return band, picture
+    levels = [level for clip in clips.values() for row in clip["mel"] for level in row]
+    drawn = []
+    for (top, bottom), (name, clip) in zip(axes.T, clips.items(), strict=True):
+        time = np.linspace(0, clip["seconds"], len(clip["low"]))
+        band = top.fill_between(time, clip["low"], clip["high"], color=COLOURS[0], lw=0.6)
+        top.set_title(plain(name))
+        top.set_xlim(0, clip["seconds"])
+        picture = bottom.imshow(
+            clip["mel"], origin="lower", aspect="auto", cmap="magma", vmin=min(levels), vmax=max(levels),
+            extent=(0, clip["seconds"], 0, MELS),
+        )  # fmt: skip
+        bottom.set_xlabel("time [s]")
+        bottom.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
+        bottom.grid(False)
+        drawn.append((band, picture))
+    mel_ticks(axes[1, 0], clip["rate"])
+    axes[0, 0].set_ylabel("amplitude")
+    axes[0, 0].figure.colorbar(picture, ax=axes[1, :].tolist(), label="level [dB]")
+    return drawn
 
 
 def mel_ticks(ax: Axes, rate: int) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from oskdft.lessons.figures.style import (
@@ -12,7 +13,6 @@ from oskdft.lessons.figures.style import (
     Picture,
     baseline_lines,
     joined,
-    legend,
     legend_above,
     new,
     plain,
@@ -32,6 +32,12 @@ LOGS = {
     "HuBERT": {"eer": (16.67, 8.85, 7.33, 6.87, 7.92, 5.62, 5.47), "best": (98, 5.090)},
     "WavLM": {"eer": (16.18, 7.97, 5.73, 5.39, 6.56, 4.71, 4.59), "best": (99, 4.094)},
 }
+
+
+def _band(line: Line2D, x: np.ndarray, low: np.ndarray, high: np.ndarray, name: str) -> None:
+    """Draw the band of a line in its colour; ``name``: in the legend; empty: none."""
+    look = {"color": line.get_color(), "alpha": 0.18, "lw": 0, "label": name or None}
+    line.axes.fill_between(x, low, high, **look)
 
 
 @plot
@@ -54,8 +60,8 @@ def curves(
     >>> curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], ["loss"]).alt
     'Lines over step: loss from 2 to 1.'
     """
-    table = pd.DataFrame(rows)
-    ends = [name for pair in (bands or {}).values() for name in pair]
+    table, bands = pd.DataFrame(rows), bands or {}
+    ends = [name for pair in bands.values() for name in pair]
     if missing := [name for name in (x, *y, *ends) if name not in table]:
         raise ValueError(f"no column {missing[0]!r}; there are {', '.join(table)}")
     phrases = []
@@ -64,12 +70,9 @@ def curves(
         values = points[name].to_numpy()
         marker = "o" if len(values) < 15 else None
         (line,) = ax.plot(points[x], values, label=plain(label), marker=marker, ms=6)
-        if name in (bands or {}):
-            low, high = (table[end] for end in bands[name])
-            title = band if name == next(iter(bands)) else None
-            ax.fill_between(
-                table[x], low, high, color=line.get_color(), alpha=0.18, lw=0, label=title
-            )
+        if name in bands:
+            low, high = bands[name]
+            _band(line, table[x], table[low], table[high], band * (name == next(iter(bands))))
         phrases.append(f"{label} from {values[0]:.3g} to {values[-1]:.3g}")
     sentence = f" Bands: {band}." if bands else ""
     sentence += baseline_lines(ax, baselines)
@@ -285,8 +288,8 @@ def pareto(
     )
 
 
-@styled
-def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
+@plot
+def growth(ax: Axes, series: dict[str, dict], xlabel: str, ylabel: str) -> str:
     """Growth of a cost: log-log lines with their slope (1: proportional, 2: quadratic).
 
     Args:
@@ -295,7 +298,6 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
     >>> growth({"ours": {"x": [1, 10, 100], "y": [2, 20, 200]}}, "trials", "time [s]").alt
     'time [s] against trials, both logarithmic: ours has slope 1.00.'
     """
-    figure, ax = new()
     phrases = []
     for index, (name, s) in enumerate(series.items()):
         x, y = np.asarray(s["x"], dtype=float), np.asarray(s["y"], dtype=float)
@@ -306,9 +308,7 @@ def growth(series: dict[str, dict], xlabel: str, ylabel: str) -> Picture:
         ax.plot(x, y, label=plain(f"{name}  (slope {slope})"), **look)
         phrases.append(f"{name} has slope {slope}")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
-    legend(ax)
-    figure.alt = f"{ylabel} against {xlabel}, both logarithmic: {joined(phrases)}."
-    return figure
+    return f"{ylabel} against {xlabel}, both logarithmic: {joined(phrases)}."
 
 
 RINGS = {"max": "; ring = highest", "min": "; ring = lowest", "": ""}  # of `layers`
@@ -334,21 +334,18 @@ def layers(
     """
     if best not in RINGS:
         raise ValueError(f'best is {best!r}; give "max", "min" or ""')
-    phrases = []
+    phrases, bands = [], bands or {}
     for index, (name, values) in enumerate(probes.items()):
         values = 100 * np.asarray(values, dtype=float)
         (line,) = ax.plot(values, marker=MARKERS[index % len(MARKERS)], ms=7, label=plain(name))
-        if name in (bands or {}):
-            ends = 100 * np.asarray(bands[name], dtype=float).T  # [2, L + 1]
-            label = band if name == next(iter(bands)) else None
-            fill = {"color": line.get_color(), "alpha": 0.18, "lw": 0, "label": label}
-            ax.fill_between(np.arange(len(values)), *ends, **fill)
+        if name in bands:
+            low, high = 100 * np.asarray(bands[name], dtype=float).T  # [L + 1]
+            _band(line, np.arange(len(values)), low, high, band * (name == next(iter(bands))))
         if not best:
             phrases.append(f"{name} from {values.min():.2g} to {values.max():.2g} %")
             continue
         top = int(values.argmax() if best == "max" else values.argmin())
-        colour = line.get_color()
-        ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=colour)
+        ax.plot(top, values[top], "o", ms=17, mfc="none", mew=2, color=line.get_color())
         phrases.append(f"{name} is best at layer {top} ({values[top]:.1f} %)")
     sentence = f" Bands: {band}." if bands else ""
     sentence += baseline_lines(ax, baselines)

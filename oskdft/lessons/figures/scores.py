@@ -11,16 +11,14 @@ from oskdft.lessons.figures.style import (
     COLOURS,
     DASHES,
     GREYS,
-    Picture,
     baseline_lines,
     joined,
     legend_above,
     needed,
-    new,
     plain,
     plot,
-    styled,
 )
+from oskdft.utils.console import percent
 
 DET_POINTS = 400  # operating points that are stored of a curve
 SPEAKERS = "95 % interval over speakers"  # name of an interval in a legend
@@ -50,8 +48,8 @@ def det_data(scores: np.ndarray, labels: np.ndarray) -> dict:
     return {"miss": miss.tolist(), "false_alarm": false_alarm.tolist(), "eer": eer}
 
 
-@styled
-def det(systems: dict[str, dict], baselines: dict[str, dict] | None = None) -> Picture:
+@plot
+def det(ax: Axes, systems: dict[str, dict], baselines: dict[str, dict] | None = None) -> str:
     """Detection error trade-off: miss against false-alarm rate on probit axes, in per cent.
 
     Args:
@@ -65,19 +63,19 @@ def det(systems: dict[str, dict], baselines: dict[str, dict] | None = None) -> P
     >>> det({"ours": curve}).alt
     'DET curves of 1 system. Lowest EER: ours, 50.00 %.'
     """
-    figure, ax = new(width=7.2, height=6.8)
-    det_axes(ax, systems, baselines or {})
-    figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # the engine for square axes
+    ax.figure.set_size_inches(7.2, 6.8)
+    det_axes(ax, systems, baselines)
+    ax.figure.set_layout_engine("compressed", w_pad=0.12, h_pad=0.12)  # the engine for square axes
     ax.legend(loc="best", title="system  (EER)", alignment="left")
     best = min(systems, key=lambda name: systems[name]["eer"])
-    figure.alt = (
+    alt = (
         f"DET curves of {len(systems)} system{'s' * (len(systems) > 1)}. "
-        f"Lowest EER: {best}, {100 * systems[best]['eer']:.2f} %."
+        f"Lowest EER: {best}, {percent(systems[best]['eer'])}."
     )
     if baselines:
-        rates = (f"{name} {100 * system['eer']:.2f} %" for name, system in baselines.items())
-        figure.alt += f" Without training: {joined(rates)}."
-    return figure
+        rates = (f"{name} {percent(system['eer'])}" for name, system in baselines.items())
+        alt += f" Without training: {joined(rates)}."
+    return alt
 
 
 def det_axes(
@@ -92,32 +90,28 @@ def det_axes(
     inner = rates[:, rates.max(0) <= high]  # inside the axes
     eers = [system["eer"] for system in systems.values() if system["eer"]]
     low = max(0.8 * min([*inner[inner > 0], *eers, 0.1]), 1e-5)
+
+    def curve(name: str, system: dict, **look: object) -> Line2D:
+        alarm = ndtri(np.clip(system["false_alarm"], low / 10, 1 - low / 10))
+        miss = ndtri(np.clip(system["miss"], low / 10, 1 - low / 10))
+        label = plain(f"{name}  ({percent(system['eer'])})")
+        return ax.plot(alarm, miss, label=label, **look)[0]
+
     drawn = {}
     for name, system in systems.items():
-        x, y = (
-            ndtri(np.clip(system[key], low / 10, 1 - low / 10)) for key in ("false_alarm", "miss")
-        )
-        (line,) = ax.plot(x, y, label=plain(f"{name}  ({100 * system['eer']:.2f} %)"))
+        line = curve(name, system)
         spot = ndtri(np.clip(system["eer"], low, 0.999))
         (dot,) = ax.plot(spot, spot, "o", ms=9, color=line.get_color(), mec="white", zorder=3)
         drawn[name] = [line, dot]
     for index, (name, system) in enumerate(baselines.items()):
-        x, y = (
-            ndtri(np.clip(system[key], low / 10, 1 - low / 10)) for key in ("false_alarm", "miss")
-        )
         look = {"color": GREYS[index % len(GREYS)], "ls": DASHES[index % len(DASHES)], "lw": 1.6}
-        ax.plot(x, y, label=plain(f"{name}  ({100 * system['eer']:.2f} %)"), zorder=1, **look)
+        curve(name, system, zorder=1, **look)
     ends = ndtri([low, high])
     ax.plot(ends, ends, color="grey", lw=1, ls=":")
-    for axis, limit, word in (
-        (ax.xaxis, ax.set_xlim, "false alarms"),
-        (ax.yaxis, ax.set_ylim, "misses"),
-    ):
-        limit(*ends)
-        ticks = [tick for tick in PROBIT_TICKS if low <= tick / 100 <= high]
+    ticks = [tick for tick in PROBIT_TICKS if low <= tick / 100 <= high]
+    for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(ndtri(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks])
-        axis.set_label_text(f"{word} [%]")
-    ax.set_aspect("equal")
+    ax.set(xlim=ends, ylim=ends, xlabel="false alarms [%]", ylabel="misses [%]", aspect="equal")
     return drawn
 
 
@@ -228,11 +222,10 @@ def calibration(
         (target, top + room / 2, top - room / 2, 0.01, "left", "same speaker"),
         (other, bottom - room / 2, bottom + room / 2, 0.99, "right", "different speakers"),
     )
+    marks = {"ms": 12, "color": "#555555", "alpha": 0.5}
     for values, height, text_height, side, align, words in rugs:
-        marks = ax.plot(
-            values, np.full(len(values), height), "|", ms=12, color="#555555", alpha=0.5
-        )
-        marks[0].set_rasterized(True)  # tens of thousands would make an SVG of megabytes
+        # rasterized: tens of thousands would make an SVG of megabytes
+        ax.plot(values, np.full(len(values), height), "|", rasterized=True, **marks)
         across = ax.get_yaxis_transform()
         ax.text(side, text_height, words, transform=across, ha=align, va="center")
     ax.axhline(0, color="grey", lw=1, ls=":")
@@ -260,9 +253,9 @@ def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, 
     ax.plot(mean, row, "D", ms=9, color="black", ls="", label=label if first else None)
 
 
-def _name_rows(ax: Axes, names: list[str], extra: float) -> None:
+def _name_rows(ax: Axes, names: list[str]) -> None:
     """Set one named row per system, the first on top."""
-    ax.figure.set_figheight(extra + max(1.2, 0.6 * len(names)))
+    ax.figure.set_figheight(1.0 + max(1.2, 0.6 * len(names)))
     ax.set_yticks(range(len(names)), [*map(plain, names)])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
@@ -291,7 +284,7 @@ def intervals(
     if difference:
         ax.axvline(0, color="grey", lw=1.5, ls="-")
     order = sorted(results, key=lambda name: results[name]["mean"])
-    _name_rows(ax, order, extra=1.0)
+    _name_rows(ax, order)
     phrases = []
     for row, name in enumerate(order):
         ends = [results[name].get("low"), results[name].get("high")]
@@ -333,7 +326,7 @@ def ablation(
     own = 100 * np.asarray(results[baseline].get("seeds") or [results[baseline]["mean"]])
     others = sorted((n for n in results if n != baseline), key=lambda n: results[n]["mean"])
     needed(others, "results without the baseline")
-    _name_rows(ax, others, extra=1.0)
+    _name_rows(ax, others)
     low, high = own.min() - centre, own.max() - centre
     if len(own) > 1:
         ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")

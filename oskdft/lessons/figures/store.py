@@ -110,13 +110,9 @@ def save(
     target = Path(folder) / f"{fig_name}.json"
     if target.exists() and not replace:
         raise FileExistsError(f"{target} exists; choose another name or replace=True")
-    data = storable(data)
-    figure = draw(plot, data, note)
-    record = {"plot": plot, "data": data, "note": note, "caption": caption, "alt": figure.alt}
+    record = {"plot": plot, "data": storable(data), "note": note, "caption": caption, "alt": ""}
     record |= {"config": storable(config, "config"), "seed": seed} | provenance.facts()
-    _write_pictures(target, figure, record)
-    write_json(target, record)
-    return figure
+    return _write(target, record)
 
 
 def _digest(record: dict) -> str:
@@ -145,13 +141,17 @@ def svg(figure: Picture, title: str = "") -> str:
     return text[text.index("<svg") :]
 
 
-def _write_pictures(target: Path, figure: Picture, record: dict) -> None:
-    """Write PNG and SVG beside ``target``; equal numbers give equal bytes."""
+def _write(target: Path, record: dict) -> Picture:
+    """Draw a record; write it and beside it PNG and SVG: equal numbers give equal bytes."""
+    figure = redraw(record)
+    record["alt"] = figure.alt
     head = '<?xml version="1.0" encoding="utf-8" standalone="no"?>'
     with atomic(target.with_suffix(".png"), "wb") as file:
         file.write(_png(figure, record))
     with atomic(target.with_suffix(".svg")) as file:
         file.write(f"{head}\n{svg(figure, target.stem)}")
+    write_json(target, record)
+    return figure
 
 
 def read(path: str | Path) -> dict:
@@ -164,9 +164,8 @@ def read(path: str | Path) -> dict:
     return record
 
 
-def redraw(path: str | Path) -> Picture:
-    """Draw a figure again from its .json."""
-    record = read(path)
+def redraw(record: dict) -> Picture:
+    """Draw a figure again from its record."""
     return draw(record["plot"], record["data"], record["note"])
 
 
@@ -184,11 +183,7 @@ def redraw_all(folder: str | Path) -> list[Path]:
     written = []
     for name in names(folder):
         path = Path(folder) / f"{name}.json"
-        record = read(path)
-        figure = draw(record["plot"], record["data"], record["note"])
-        record["alt"] = figure.alt
-        _write_pictures(path, figure, record)
-        write_json(path, record)
+        _write(path, read(path))
         written.append(path.with_suffix(".png"))
     return written
 
@@ -227,24 +222,22 @@ def _compare(path: Path) -> dict:
     try:
         record = read(path)
         stored = Image.open(path.with_suffix(".png"))
-        figure = redraw(path)
+        figure = redraw(record)
         drawn = Image.open(io.BytesIO(_png(figure, record)))
     except (ValueError, OSError, TypeError, KeyError) as error:
         return result | {"why": f"cannot be drawn again: {error}"}
-    why = ""
     if stored.info.get("Digest") != _digest(record):
         why = f"{path.name} does not hold the numbers that {path.stem}.png was drawn from"
     elif figure.alt != record["alt"]:
         why = "the alternative text is not what the numbers say"
     elif stored.size != drawn.size:
         why = f"the stored picture has {stored.size} pixels, the redrawn one {drawn.size}"
-    if why:
-        return result | {"why": why}
-    levels, redrawn = (np.asarray(image.convert("L"), float) for image in (stored, drawn))
-    difference = round(float(np.abs(levels - redrawn).mean()), 3)
-    if difference > GREY_TOLERANCE:
-        why = f"differs by {difference} grey levels on average; {GREY_TOLERANCE} are allowed"
-    return result | {"ok": not why, "difference": difference, "why": why}
+    else:
+        levels, redrawn = (np.asarray(image.convert("L"), float) for image in (stored, drawn))
+        result["difference"] = round(float(np.abs(levels - redrawn).mean()), 3)
+        result["ok"] = result["difference"] <= GREY_TOLERANCE
+        why = f"differs by {result['difference']} grey levels on average; {GREY_TOLERANCE} are allowed"
+    return result | {"why": "" if result["ok"] else why}
 
 
 def learning_curves(rows: list[dict[str, float]], profile: str) -> Picture:

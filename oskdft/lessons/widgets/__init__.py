@@ -11,8 +11,9 @@
 """
 
 from oskdft.lessons.widgets.desk import training_desk
-from oskdft.lessons.widgets.det import det_explorer, gaussian_explorer
+from oskdft.lessons.widgets.det import det_explorer
 from oskdft.lessons.widgets.embeddings import embedding_map
+from oskdft.lessons.widgets.gaussians import gaussian_explorer
 from oskdft.lessons.widgets.paths import two_paths
 from oskdft.lessons.widgets.story import method_story
 from oskdft.lessons.widgets.who import who_is_it

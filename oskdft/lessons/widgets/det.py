@@ -1,30 +1,26 @@
-"""DET explorer: one threshold sets the point on the DET curve, the line in the histogram, the counts.
-
-Of scored systems, or of two Gaussians with sliders for their distance and spread.
-"""
+"""DET explorer: one threshold sets the point on the DET curve, the line in the histogram, the counts."""
 
 from collections.abc import Iterable
 
 import numpy as np
-from ipywidgets import Button, Checkbox, Dropdown, HBox, Layout, SelectionSlider, VBox
+from ipywidgets import Button, Checkbox, Dropdown, HBox, Layout, SelectionSlider, VBox, Widget
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
+from sklearn.metrics import confusion_matrix
 
-from oskdft.evaluation import bootstrap, metrics
+from oskdft.evaluation import metrics
+from oskdft.evaluation.bands import BAND, band, draws_of_speakers
 from oskdft.lessons.figures.scores import det_axes, det_data, histogram_axes
-from oskdft.lessons.figures.style import Picture, needed, new, styled
+from oskdft.lessons.figures.style import needed, new, styled
 from oskdft.lessons.widgets.parts import Panel, Screen, Status, slider, spread, wide
 
 PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.99)
 COSTS = (1, 2, 5, 10, 20, 50, 100, 1000)
 CALLERS = 1000
 TRIALS, OF_CALLERS = "trials", f"{CALLERS:,} callers"  # what the table counts
-DRAWS = 300  # for a band
-BAND = ndtr(np.linspace(ndtri(0.0005), ndtri(0.95), 60))  # false-alarm rates of its points
-EACH = 500  # trials of each kind of two Gaussians
 STEPS = 400  # of the threshold slider over the range of the scores
 CELLS = {  # name -> centre in the table of counts
     "hits": (0.5, 1.5),
@@ -34,23 +30,16 @@ CELLS = {  # name -> centre in the table of counts
 }
 
 
-def counts(scores: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, int]:
-    """Trials by truth and decision; a score of at least ``threshold`` is accepted.
+def counts(scores: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
+    """Trials [2, 2] by truth (same, different speaker) and decision (accepted, rejected).
 
     Args:
-        scores: [P]. labels: [P] 1 same speaker.
+        scores: [P]; a score of at least ``threshold`` is accepted. labels: [P] 1 same speaker.
 
-    >>> counts([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], 0.4)
-    {'hits': 1, 'misses': 1, 'false alarms': 1, 'rejections': 1}
+    >>> counts(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]), 0.4).tolist()
+    [[1, 1], [1, 1]]
     """
-    accepted = np.asarray(scores) >= threshold
-    target = np.asarray(labels, dtype=bool)
-    return {
-        "hits": int((accepted & target).sum()),
-        "misses": int((~accepted & target).sum()),
-        "false alarms": int((accepted & ~target).sum()),
-        "rejections": int((~accepted & ~target).sum()),
-    }
+    return confusion_matrix(labels == 0, scores < threshold, labels=[False, True])
 
 
 def effective_prior(p_target: float, c_miss: float, c_fa: float) -> float:
@@ -62,64 +51,6 @@ def effective_prior(p_target: float, c_miss: float, c_fa: float) -> float:
     return p_target * c_miss / (p_target * c_miss + (1 - p_target) * c_fa)
 
 
-def of_callers(miss: float, false_alarm: float, p_target: float) -> dict[str, float]:
-    """What happens to `CALLERS` callers, in the order of `counts`; ``p_target``: share of genuine ones.
-
-    >>> of_callers(0.1, 0.02, 0.05)
-    {'hits': 45.0, 'misses': 5.0, 'false alarms': 19.0, 'rejections': 931.0}
-    """
-    genuine = round(CALLERS * p_target)
-    impostors = CALLERS - genuine
-    shares = {
-        "hits": genuine * (1 - miss),
-        "misses": genuine * miss,
-        "false alarms": impostors * false_alarm,
-        "rejections": impostors * (1 - false_alarm),
-    }
-    return {name: float(share) for name, share in shares.items()}
-
-
-def band(rates: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Where 95 % of drawn DET curves lie: miss rates [n], low and high, at the false-alarm rates `BAND`.
-
-    Args:
-        rates: (false alarms, misses) of each draw, both [m], from rejecting all to accepting all.
-
-    >>> low, high = band([(np.array([0.0, 1.0]), np.array([1.0, 0.0]))])
-    >>> bool(np.allclose(low, 1 - BAND)), bool(np.allclose(low, high))
-    (True, True)
-    """
-    misses = [np.interp(BAND, alarm, miss) for alarm, miss in rates]
-    low, high = np.quantile(misses, bootstrap.INTERVAL, axis=0)
-    return low, high
-
-
-def draws_of_speakers(
-    scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray
-) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """DET curves of drawn speakers, for `band`.
-
-    Args:
-        scores: [P]. labels: [P] 1 same speaker. speakers: [P, 2] of the trials.
-    """
-    order = np.argsort(-np.asarray(scores))
-    target = np.asarray(labels)[order] == 1
-    for weight in bootstrap.weights(target, speakers[order], DRAWS):
-        hits, alarms = np.cumsum(weight * target), np.cumsum(weight * ~target)
-        if hits[-1] and alarms[-1]:
-            yield alarms / alarms[-1], 1 - hits / hits[-1]
-
-
-def draws_of_gaussians(distance: float, spread: float) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """DET curves of tests with `EACH` trials of each kind, for `band`; the same draws each time."""
-    rng = np.random.default_rng(0)
-    for _ in range(DRAWS):
-        other, target = np.sort(rng.normal(size=(2, EACH)))
-        below = np.searchsorted(distance + spread * target, other[::-1])  # misses at each alarm
-        alarm = np.arange(EACH + 1) / EACH
-        yield alarm, np.r_[1.0, below / EACH]
-
-
 def detection_cost(miss: np.ndarray, false_alarm: np.ndarray, prior: float) -> np.ndarray:
     """Normalised cost of operating points when both errors cost 1.
 
@@ -129,21 +60,6 @@ def detection_cost(miss: np.ndarray, false_alarm: np.ndarray, prior: float) -> n
     [0.5]
     """
     return (prior * miss + (1 - prior) * false_alarm) / min(prior, 1 - prior)
-
-
-@styled
-def _figure(curves: dict[str, dict]) -> tuple[Picture, np.ndarray, dict, list[Artist]]:
-    """DET curves, empty histogram, table of counts: figure, axes, lines by system, moving artists."""
-    figure, axes = new(3, width=12.4, height=4.8, width_ratios=(1.1, 1.1, 0.85))
-    lines = det_axes(axes[0], curves)
-    axes[0].set_title("● threshold   ◇ least cost")
-    (least,) = axes[0].plot(
-        [], [], "D", ms=14, mfc="none", mec="black", mew=2, zorder=4, clip_on=False
-    )
-    (point,) = axes[0].plot([], [], "o", ms=13, color="black", mec="white", zorder=5, clip_on=False)
-    best = axes[1].axvline(0, color="black", lw=1.8, ls=":", label="least cost")
-    line = axes[1].axvline(0, color="black", lw=2.4, ls="-", label="threshold")
-    return figure, axes, lines, [least, point, best, line, *_table(axes[2])]
 
 
 def _table(ax: Axes) -> list[Text]:
@@ -163,54 +79,45 @@ def _table(ax: Axes) -> list[Text]:
 
 
 class Explorer(Panel):
-    """The widget that `det_explorer` makes; its controls are attributes."""
+    """A threshold slider that DET curve, histogram and counts follow; prior and costs of minDCF.
+
+    Args:
+        systems: name -> (scores [P], labels [P], 1 same speaker). note: which trials these are.
+        speakers: [P, 2] of the trials, which give the chosen curve a 95 % band over speakers.
+    Raises:
+        ValueError: no system, or scores that cannot be scored.
+
+    >>> widget = det_explorer({"mine": ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])})
+    >>> widget.threshold.value = 0.5
+    >>> widget.status.text.splitlines()[0]
+    'mine, threshold 0.500: 50.00 % misses, 0.00 % false alarms.'
+    """
 
     def __init__(
         self,
         systems: dict[str, tuple[np.ndarray, np.ndarray]],
-        note: str,
+        note: str = "",
         speakers: np.ndarray | None = None,
     ) -> None:
         needed(systems, "systems")
         self.systems = {name: tuple(map(np.asarray, pair)) for name, pair in systems.items()}
-        self.speakers = speakers
-        figure = self._picture()
+        self.speakers, self.status = speakers, Status()
         self._make_controls()
-        self._set_system()
-        self._set_shown()
-        self.screen, self.status = Screen(figure, self.moving), Status()
+        self._draw_first()
+        self.screen = Screen(self.axes[0].figure, self.moving)
         self._move()
-        lines = [self.status, Status(note)]
-        super().__init__([self._arranged(), self.screen.image, *lines], [self.screen], lines)
-        self._listen()
-
-    def _picture(self) -> Picture:
-        """Everything that the scores decide: points, curves, and an empty place for the band."""
-        self.points = {name: metrics.det_points(*pair) for name, pair in self.systems.items()}
-        curves = {name: det_data(*pair) for name, pair in self.systems.items()}
-        figure, self.axes, self.lines, self.moving = _figure(curves)
-        self.band = None  # of the chosen system
-        return figure
-
-    def _draws(self) -> Iterable[tuple[np.ndarray, np.ndarray]] | None:
-        """Drawn DET curves of the chosen system, for its band; None: the speakers are not known."""
-        if self.speakers is None:
-            return None
-        return draws_of_speakers(*self.systems[self.system.value], self.speakers)
-
-    def _set_band(self) -> None:
-        """Draw the 95 % band of the chosen system."""
-        if self.band:
-            self.band.remove()
-            self.band = None
-        draws = self._draws()
-        if draws is not None:
-            frame = self.axes[0].get_xlim()
-            low, high = (np.clip(ndtri(np.clip(x, 1e-9, 1 - 1e-9)), *frame) for x in band(draws))
-            colour = self.lines[self.system.value][0].get_color()
-            self.band = self.axes[0].fill_between(
-                ndtri(BAND), low, high, color=colour, alpha=0.2, lw=0, zorder=0
-            )
+        columns = (
+            [*self._choosers(), HBox([self.count, self.to_eer])],
+            [self.threshold, self.prior],
+            [self.miss_cost, self.false_alarm_cost],
+        )
+        controls, lines = spread([VBox(column) for column in columns]), [self.status, Status(note)]
+        super().__init__([controls, self.screen.image, *lines], [self.screen], lines)
+        when = self.status.when
+        when(self._move, self.threshold, self.prior, self.miss_cost, self.false_alarm_cost)
+        when(self._redraw, self.count, *self.shown.values())
+        when(self._look, self.system)
+        when(self._set_threshold, self.to_eer)
 
     def _make_controls(self) -> None:
         self.shown = {
@@ -229,30 +136,54 @@ class Explorer(Panel):
             for name in ("miss", "false alarm")
         )
 
-    def _arranged(self) -> HBox:
+    def _choosers(self) -> list[Widget]:
+        """The controls that choose what is shown."""
         boxes = HBox(list(self.shown.values()), layout=Layout(flex_flow="row wrap"))
-        columns = (
-            [HBox([self.system]), boxes, HBox([self.count, self.to_eer])],
-            [self.threshold, self.prior],
-            [self.miss_cost, self.false_alarm_cost],
-        )
-        return spread([VBox(column) for column in columns])
+        return [HBox([self.system]), boxes]
 
-    def _listen(self) -> None:
-        """Connect the controls; an error in a callback becomes a line in the widget."""
-        for control in (self.threshold, self.prior, self.miss_cost, self.false_alarm_cost):
-            control.observe(self.status.guard(self._move), "value")
-        for box in self.shown.values():
-            box.observe(self.status.guard(self._redraw), "value")
-        self.system.observe(self.status.guard(self._look), "value")
-        self.count.observe(self.status.guard(self._redraw), "value")
-        self.to_eer.on_click(self.status.guard(lambda _: self._set_threshold()))
-
-    def _look(self, change: dict) -> None:
+    @styled
+    def _draw_first(self) -> None:
+        """Draw everything that the scores decide: points, curves, histogram, the grid of the counts."""
+        self.points = {name: metrics.det_points(*pair) for name, pair in self.systems.items()}
+        curves = {name: det_data(*pair) for name, pair in self.systems.items()}
+        _, self.axes = new(3, width=12.4, height=4.8, width_ratios=(1.1, 1.1, 0.85))
+        det, histogram, table = self.axes
+        self.lines = det_axes(det, curves)
+        det.set_title("● threshold   ◇ least cost")
+        diamond = {"ms": 14, "mfc": "none", "mec": "black", "mew": 2, "zorder": 4}
+        (least,) = det.plot([], [], "D", clip_on=False, **diamond)
+        (point,) = det.plot([], [], "o", ms=13, color="black", mec="white", zorder=5, clip_on=False)
+        best = histogram.axvline(0, color="black", lw=1.8, ls=":", label="least cost")
+        line = histogram.axvline(0, color="black", lw=2.4, ls="-", label="threshold")
+        self.moving: list[Artist] = [least, point, best, line, *_table(table)]
+        self.band = None  # of the chosen system
         self._set_system()
-        self._redraw(change)
+        self._set_shown()
 
-    def _redraw(self, change: dict) -> None:
+    def _draws(self) -> Iterable[tuple[np.ndarray, np.ndarray]] | None:
+        """Drawn DET curves of the chosen system, for its band; None: the speakers are not known."""
+        if self.speakers is None:
+            return None
+        return draws_of_speakers(*self.systems[self.system.value], self.speakers)
+
+    def _set_band(self) -> None:
+        """Draw the 95 % band of the chosen system."""
+        if self.band:
+            self.band.remove()
+        draws = self._draws()
+        if draws is not None:
+            frame = self.axes[0].get_xlim()
+            low, high = (np.clip(ndtri(np.clip(x, 1e-9, 1 - 1e-9)), *frame) for x in band(draws))
+            colour = self.lines[self.system.value][0].get_color()
+            self.band = self.axes[0].fill_between(
+                ndtri(BAND), low, high, color=colour, alpha=0.2, lw=0, zorder=0
+            )
+
+    def _look(self) -> None:
+        self._set_system()
+        self._redraw()
+
+    def _redraw(self) -> None:
         self._set_shown()
         self.screen.refresh()
         self._move()
@@ -296,132 +227,42 @@ class Explorer(Panel):
         legend.set_in_layout(False)  # long names must not shrink the curves
         self.axes[2].set_title(self.count.value)
 
-    def _move(self, *_: object) -> None:
+    def _move(self) -> None:
         """Update everything that depends on threshold, prior and costs."""
-        threshold = self.threshold.value
-        trials = counts(*self.systems[self.system.value], threshold)
-        miss = trials["misses"] / (trials["misses"] + trials["hits"])
-        false_alarm = trials["false alarms"] / (trials["false alarms"] + trials["rejections"])
+        threshold, name = self.threshold.value, self.system.value
+        trials = counts(*self.systems[name], threshold)
+        rates = trials / trials.sum(1, keepdims=True)
+        (_, miss), (false_alarm, _) = rates
+        genuine = round(CALLERS * self.prior.value)
+        callers = rates * [[genuine], [CALLERS - genuine]]
         prior = effective_prior(self.prior.value, self.miss_cost.value, self.false_alarm_cost.value)
-        p_miss, p_fa, levels = self.points[self.system.value]
-        best = int(np.argmin(detection_cost(p_miss, p_fa, prior)))
-        self._place([(p_fa[best], p_miss[best]), (false_alarm, miss)], [levels[best], threshold])
-        callers = of_callers(miss, false_alarm, self.prior.value)
-        shown = trials if self.count.value == TRIALS else callers
-        for text, count in zip(self.moving[4:], shown.values(), strict=True):
+        p_miss, p_fa, levels = self.points[name]
+        costs = detection_cost(p_miss, p_fa, prior)
+        best = int(np.argmin(costs))
+
+        # both points on the DET curve (within its frame) and both lines in the histogram
+        places = (p_fa[best], p_miss[best], levels[best]), (false_alarm, miss, threshold)
+        frame = self.axes[0].get_xlim()  # the same on both axes
+        for point, line, (x, y, level) in zip(
+            self.moving[:2], self.moving[2:4], places, strict=True
+        ):
+            point.set_data(*np.clip(ndtri([[x], [y]]), *frame))
+            line.set_xdata([level, level])
+        shown = (trials if self.count.value == TRIALS else callers).ravel()
+        for text, count in zip(self.moving[4:], shown, strict=True):
             text.set_text(f"{count:,.0f}")
-        here = float(detection_cost(miss, false_alarm, prior))
-        least = metrics.min_dcf_of(p_miss, p_fa, prior)
         self.status.say(
-            f"{self.system.value}, threshold {threshold:.3f}: {100 * miss:.2f} % misses, "
+            f"{name}, threshold {threshold:.3f}: {100 * miss:.2f} % misses, "
             f"{100 * false_alarm:.2f} % false alarms.\n"
-            f"DCF {here:.3f} here; minDCF {least:.3f} at threshold {levels[best]:.3f} "
-            f"(normalised: 1 is a verifier that ignores the speech).\n"
-            f"Of {CALLERS:,} callers, {callers['hits'] + callers['misses']:.0f} are who they say: "
-            f"{callers['misses']:.0f} of them are turned away, and {callers['false alarms']:.0f} "
-            f"impostors are let in."
+            f"DCF {detection_cost(miss, false_alarm, prior):.3f} here; minDCF {costs[best]:.3f} at "
+            f"threshold {levels[best]:.3f} (normalised: 1 is a verifier that ignores the speech).\n"
+            f"Of {CALLERS:,} callers, {genuine} are who they say: {callers[0, 1]:.0f} of them are "
+            f"turned away, and {callers[1, 0]:.0f} impostors are let in."
         )
         self.screen.draw(
             f"DET curves, histogram and counts. {self.status.text} "
-            + ", ".join(f"{count:,.0f} {name}" for name, count in shown.items())
+            + ", ".join(f"{count:,.0f} {cell}" for count, cell in zip(shown, CELLS, strict=True))
         )
 
-    def _place(self, rates: list[tuple[float, float]], thresholds: list[float]) -> None:
-        """Move both points on the DET curve (within its frame) and both lines in the histogram."""
-        frame = self.axes[0].get_xlim()  # the same on both axes
-        for point, pair in zip(self.moving[:2], rates, strict=True):
-            x, y = np.clip(ndtri(pair), *frame)
-            point.set_data([x], [y])
-        for line, threshold in zip(self.moving[2:4], thresholds, strict=True):
-            line.set_xdata([threshold, threshold])
 
-
-class Gaussians(Explorer):
-    """The widget that `gaussian_explorer` makes: two Gaussians in the place of scores."""
-
-    NAME = "two Gaussians"
-
-    def __init__(self, distance: float, spread: float) -> None:
-        self.distance, self.spread = (
-            slider(name, value, low, high, 0.05)
-            for name, value, low, high in (
-                ("distance of the means", distance, 0.0, 6.0),
-                ("spread of the same speaker", spread, 0.25, 3.0),
-            )
-        )
-        note = (
-            f"Scores of different speakers around 0 with spread 1, of the same speaker around the distance. "
-            f"Band: where 95 % of tests with {EACH} trials of each kind lie."
-        )
-        super().__init__({self.NAME: self._scores()}, note)
-        for control in (self.distance, self.spread):
-            control.continuous_update = False  # the whole picture is drawn again
-            control.observe(self.status.guard(self._shape), "value")
-
-    def _scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scores that are spread as the Gaussians say, without chance, and labels."""
-        place = ndtri((np.arange(EACH) + 0.5) / EACH)
-        target = self.distance.value + self.spread.value * place
-        return np.r_[target, place], np.repeat([1, 0], EACH)
-
-    def _draws(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        return draws_of_gaussians(self.distance.value, self.spread.value)
-
-    def _arranged(self) -> HBox:
-        columns = (
-            [self.distance, self.spread, HBox([self.count, self.to_eer])],
-            [self.threshold, self.prior],
-            [self.miss_cost, self.false_alarm_cost],
-        )
-        return spread([VBox(column) for column in columns])
-
-    def _shape(self, _: dict) -> None:
-        """Draw other Gaussians; the threshold goes to their EER."""
-        self.systems = {self.NAME: self._scores()}
-        figure = self._picture()
-        self._set_system()
-        self._set_shown()
-        self.screen.show(figure, self.moving)
-        self._move()
-
-
-def gaussian_explorer(distance: float = 3.0, spread: float = 1.0) -> Gaussians:
-    """Two Gaussians with sliders for distance and spread, and everything of `det_explorer` on them.
-
-    Args:
-        distance: of the means, in deviations of the scores of different speakers, 0 to 6.
-        spread: deviation of the scores of the same speaker, 0.25 to 3.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-
-    >>> widget = gaussian_explorer(2.0)
-    >>> widget.status.text.splitlines()[0]
-    'two Gaussians, threshold 1.000: 15.80 % misses, 15.80 % false alarms.'
-    >>> widget.distance.value = 4.0
-    >>> widget.status.text.splitlines()[0]
-    'two Gaussians, threshold 2.000: 2.20 % misses, 2.20 % false alarms.'
-    """
-    return Gaussians(distance, spread)
-
-
-def det_explorer(
-    systems: dict[str, tuple[np.ndarray, np.ndarray]],
-    note: str = "",
-    speakers: np.ndarray | None = None,
-) -> Explorer:
-    """A threshold slider that DET curve, histogram and counts follow; prior and costs of minDCF.
-
-    Args:
-        systems: name -> (scores [P], labels [P], 1 same speaker). note: which trials these are.
-        speakers: [P, 2] of the trials, which give the chosen curve a 95 % band over speakers.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-    Raises:
-        ValueError: no system, or scores that cannot be scored.
-
-    >>> widget = det_explorer({"mine": ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])})
-    >>> widget.threshold.value = 0.5
-    >>> widget.status.text.splitlines()[0]
-    'mine, threshold 0.500: 50.00 % misses, 0.00 % false alarms.'
-    """
-    return Explorer(systems, note, speakers)
+det_explorer = Explorer  # its name in notebooks

@@ -14,7 +14,7 @@ from matplotlib.artist import Artist
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from oskdft.lessons.figures import store
+from oskdft.lessons.figures import models
 from oskdft.lessons.figures.style import Picture, needed
 from oskdft.lessons.widgets.parts import Panel, Screen, Status, player, wav, wide
 from oskdft.speech import audio
@@ -52,7 +52,22 @@ def neighbours(
 
 
 class EmbeddingMap(Panel):
-    """The widget that `embedding_map` makes; its controls are attributes."""
+    """A map of embeddings to hover over and hear, with the neighbours in the embedding space.
+
+    Args:
+        maps: system -> [n, 2], of UMAP. spaces: system -> [n, E], the embeddings behind the map.
+        clips: [n] waves at 16 kHz, or files. labels: kind -> [n], such as the speakers.
+        names: [n] of the clips. draw: (space, seed) -> [n, 2], for maps of other seeds; None: the seed
+            is fixed. seed: of ``maps``, 0 to 9999.
+    Raises:
+        ValueError: lengths or systems that differ, nothing to show, too many points.
+
+    >>> space = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> waves, who = [np.zeros(160)] * 3, {"speaker": ["ann", "ann", "bob"]}
+    >>> widget = embedding_map({"mine": space}, {"mine": space}, waves, who, ["a1", "a2", "b1"])
+    >>> widget.status.text.splitlines()[2]
+    '1. 0.994 a2 (ann)'
+    """
 
     def __init__(
         self,
@@ -61,8 +76,8 @@ class EmbeddingMap(Panel):
         clips: Sequence[np.ndarray | str | Path],
         labels: dict[str, Sequence[str]],
         names: Sequence[str],
-        draw: Callable[[np.ndarray, int], np.ndarray] | None,
-        seed: int,
+        draw: Callable[[np.ndarray, int], np.ndarray] | None = None,
+        seed: int = 0,
     ) -> None:
         _check(maps, spaces, clips, labels, names)
         self.draw = draw
@@ -113,13 +128,13 @@ class EmbeddingMap(Panel):
 
     def _listen(self) -> None:
         """Connect the controls; an error in a callback becomes a line in the widget."""
-        for control in (self.system, self.colour, self.kind, self.seed):
-            control.observe(self.status.guard(self._change_picture), "value")
-        self.clip.observe(self.status.guard(self._change_clip), "value")
+        when = self.status.when
+        when(self._change_picture, self.system, self.colour, self.kind, self.seed)
+        when(self._change_clip, self.clip)
         for index, point in enumerate(self.points):
-            point.on_click(self.status.guard(lambda _, index=index: self._click(index)))
+            when(lambda index=index: self._click(index), point)
         for rank, button in enumerate(self.plays):
-            button.on_click(self.status.guard(lambda _, rank=rank: self.hear(self.near[rank])))
+            when(lambda rank=rank: self.hear(self.near[rank]), button)
 
     def _click(self, index: int) -> None:
         if self.clip.value == index:
@@ -127,7 +142,7 @@ class EmbeddingMap(Panel):
         else:
             self.clip.value = index
 
-    def _change_clip(self, _: dict) -> None:
+    def _change_clip(self) -> None:
         self._show_chosen()
         self.hear(self.clip.value)
 
@@ -139,7 +154,7 @@ class EmbeddingMap(Panel):
             self.maps[place] = np.asarray(self.draw(self.spaces[system], seed), dtype=float)
         return self.maps[place]
 
-    def _change_picture(self, _: dict) -> None:
+    def _change_picture(self) -> None:
         self.seed.disabled = self.draw is None or self.kind.value == SHADOW
         self.screen.show(*self._figure())
         self._place_points()
@@ -160,12 +175,9 @@ class EmbeddingMap(Panel):
 
     def _figure(self) -> tuple[Picture, list[Artist]]:
         """The map, and the moving artists: lines to neighbours, neighbours, chosen clip."""
-        system, kind = self.system.value, self.colour.value
-        labels = [str(label) for label in self.labels[kind]]
-        title = f"{self.kind.value}, {system}: {kind}"
-        data = {"points": self._points(), "labels": labels, "title": title}
-        data["legend"] = len(set(labels)) <= GROUPS
-        figure = store.draw("embedding_map", data)
+        labels = list(self.labels[self.colour.value])
+        title = f"{self.kind.value}, {self.system.value}: {self.colour.value}"
+        figure = models.embedding_map(self._points(), labels, title, len(set(labels)) <= GROUPS)
         ax, ring = figure.axes[0], {"marker": "o", "ls": "", "mfc": "none", "mec": "black"}
         (lines,) = ax.plot([], [], color="black", lw=1.2, ls=":")
         (near,) = ax.plot([], [], ms=14, mew=1.8, **ring)
@@ -233,31 +245,4 @@ def _check(maps: dict, spaces: dict, clips: Sequence, labels: dict, names: Seque
         raise ValueError(f"{len(names)} clips; a map to click on takes 2 to {MOST}")
 
 
-def embedding_map(
-    maps: dict[str, np.ndarray],
-    spaces: dict[str, np.ndarray],
-    clips: Sequence[np.ndarray | str | Path],
-    labels: dict[str, Sequence[str]],
-    names: Sequence[str],
-    draw: Callable[[np.ndarray, int], np.ndarray] | None = None,
-    seed: int = 0,
-) -> EmbeddingMap:
-    """A map of embeddings to hover over and hear, with the neighbours in the embedding space.
-
-    Args:
-        maps: system -> [n, 2], of UMAP. spaces: system -> [n, E], the embeddings behind the map.
-        clips: [n] waves at 16 kHz, or files. labels: kind -> [n], such as the speakers.
-        names: [n] of the clips. draw: (space, seed) -> [n, 2], for maps of other seeds; None: the seed
-            is fixed. seed: of ``maps``, 0 to 9999.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-    Raises:
-        ValueError: lengths or systems that differ, nothing to show, too many points.
-
-    >>> space = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    >>> waves, who = [np.zeros(160)] * 3, {"speaker": ["ann", "ann", "bob"]}
-    >>> widget = embedding_map({"mine": space}, {"mine": space}, waves, who, ["a1", "a2", "b1"])
-    >>> widget.status.text.splitlines()[2]
-    '1. 0.994 a2 (ann)'
-    """
-    return EmbeddingMap(maps, spaces, clips, labels, names, draw, seed)
+embedding_map = EmbeddingMap  # its name in notebooks

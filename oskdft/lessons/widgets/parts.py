@@ -64,15 +64,6 @@ class Screen:
             artist.set_animated(True)  # not part of the background
         self.refresh()
 
-    def lift(self, moving: Iterable[Artist]) -> None:
-        """Choose other moving artists; the former ones become part of the background."""
-        for artist in self.moving:
-            artist.set_animated(False)
-        self.moving = list(moving)
-        for artist in self.moving:
-            artist.set_animated(True)
-        self.refresh()
-
     def refresh(self, alt: str | None = None) -> None:
         """Draw everything, the background too; ``alt`` describes the picture."""
         with style():
@@ -137,6 +128,22 @@ class Status(HTML):
                 self.say(f"{type(error).__name__}: {error}; this is a bug, please report", bad=True)
 
         return run
+
+    def when(self, work: Callable[[], None], *controls: ipywidgets.Widget) -> None:
+        """Call ``work`` when a control changes, or a button is clicked; guarded.
+
+        >>> status, box = Status(), ipywidgets.Checkbox()
+        >>> status.when(lambda: status.say("ticked"), box)
+        >>> box.value = True
+        >>> status.text
+        'ticked'
+        """
+        run = self.guard(lambda _: work())
+        for control in controls:
+            if isinstance(control, ipywidgets.Button):
+                control.on_click(run)
+            else:
+                control.observe(run, "value")
 
 
 class OwnKeys(AnyWidget):

@@ -51,7 +51,24 @@ def likeness(states: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 class TwoPaths(Panel):
-    """The widget that `two_paths` makes; its controls are attributes."""
+    """Both paths of a student, layer by layer: states, difference, likeness to the teacher.
+
+    Args:
+        student: in evaluation mode. encoder: of the teacher that it was made from.
+        waves: name -> [N] samples at 16 kHz, at most 20 s.
+    Raises:
+        ValueError: no utterance, one that is too long, another teacher.
+
+    >>> from oskdft.config import ModelConfig, Switches
+    >>> from oskdft.method.student import from_teacher
+    >>> from oskdft.storage.pretrained import load_encoder
+    >>> encoder = load_encoder("tiny-random-hubert")
+    >>> made = from_teacher(encoder, ModelConfig(student_layers=1), Switches()).eval()
+    >>> widget = two_paths(made, encoder.eval(), {"noise": np.random.default_rng(0).normal(size=8000)})
+    >>> widget.adapters.value = False
+    >>> widget.status.text.split(";")[0]
+    'Adapters off: both paths are one. State 1 (output of layer 1): relative difference of the paths 0'
+    """
 
     def __init__(self, student: Student, encoder: nn.Module, waves: dict[str, np.ndarray]) -> None:
         needed(waves, "waves")
@@ -70,9 +87,8 @@ class TwoPaths(Panel):
         row = Layout(flex_flow="row wrap", align_items="center")
         controls = HBox([self.utterance, self.layer, self.adapters, self.player], layout=row)
         super().__init__([controls, self.screen.image, self.status], [self.screen], [self.status])
-        for control in (self.layer, self.adapters):
-            control.observe(self.status.guard(self._show), "value")
-        self.utterance.observe(self.status.guard(self._change_utterance), "value")
+        self.status.when(self._show, self.layer, self.adapters)
+        self.status.when(self._change_utterance, self.utterance)
 
     def _compute(self) -> None:
         """Compute all states of the chosen utterance; layer and adapters only choose among them."""
@@ -93,7 +109,7 @@ class TwoPaths(Panel):
         self.states, self.likeness = states, likeness(states, targets)  # [2, L+1, M]
         self.player.value = wav(wave)
 
-    def _change_utterance(self, _: dict) -> None:
+    def _change_utterance(self) -> None:
         self._compute()
         self.screen.show(*self._figure())
         self._show()
@@ -138,7 +154,7 @@ class TwoPaths(Panel):
         distilled, verified = self.states[:, self.layer.value]
         return distilled, verified if self.adapters.value else distilled
 
-    def _show(self, *_: object) -> None:
+    def _show(self) -> None:
         """Update everything that depends on the layer and the adapters."""
         layer = self.layer.value
         distilled, verified = self.shown()
@@ -164,25 +180,4 @@ class TwoPaths(Panel):
         )
 
 
-def two_paths(student: Student, encoder: nn.Module, waves: dict[str, np.ndarray]) -> TwoPaths:
-    """Both paths of a student, layer by layer: states, difference, likeness to the teacher.
-
-    Args:
-        student: in evaluation mode. encoder: of the teacher that it was made from.
-        waves: name -> [N] samples at 16 kHz, at most 20 s.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-    Raises:
-        ValueError: no utterance, one that is too long, another teacher.
-
-    >>> from oskdft.config import ModelConfig, Switches
-    >>> from oskdft.method.student import from_teacher
-    >>> from oskdft.storage.pretrained import load_encoder
-    >>> encoder = load_encoder("tiny-random-hubert")
-    >>> made = from_teacher(encoder, ModelConfig(student_layers=1), Switches()).eval()
-    >>> widget = two_paths(made, encoder.eval(), {"noise": np.random.default_rng(0).normal(size=8000)})
-    >>> widget.adapters.value = False
-    >>> widget.status.text.split(";")[0]
-    'Adapters off: both paths are one. State 1 (output of layer 1): relative difference of the paths 0'
-    """
-    return TwoPaths(student, encoder, waves)
+two_paths = TwoPaths  # its name in notebooks

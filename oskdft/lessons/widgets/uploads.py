@@ -1,13 +1,10 @@
 """A recording that somebody uploads: any rate, one or two channels; checked before it is decoded."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from oskdft import config
+from oskdft.config import SAMPLE_RATE
 from oskdft.speech import audio, quality
 
 MOST_BYTES = 100 << 20
@@ -20,7 +17,7 @@ class Clip:
     """A wave [N] at 16 kHz, the rate of the file it comes from, and what was done to it."""
 
     wave: np.ndarray
-    rate: int = config.SAMPLE_RATE
+    rate: int = SAMPLE_RATE
     note: str = ""
 
 
@@ -41,39 +38,28 @@ def read_upload(name: str, content: bytes) -> Clip:
 copy or download it again
     """
     if len(content) > MOST_BYTES:
-        size = f"{len(content) >> 20} MB large; give at most {MOST_BYTES >> 20} MB"
-        raise ValueError(f"{name} is {size}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"upload{Path(name).suffix.lower()}"
-        try:
-            path.write_bytes(content)
-            return _decoded(path)
-        except (ValueError, OSError, soundfile.LibsndfileError) as error:
-            raise ValueError(str(error).replace(str(path), name)) from None
-
-
-def _decoded(path: Path) -> Clip:
-    """`read_upload` of a file on disk."""
-    info = audio.info(path)
+        size = f"{len(content) >> 20} MB large"
+        raise ValueError(f"{name} is {size}; give at most {MOST_BYTES >> 20} MB")
+    file = audio.Content(content, name)
+    info = audio.info(file)
     seconds = info.samples / info.rate
     if fault := audio.rate_fault(info.rate) or quality.length_fault(info.samples, info.rate):
-        raise ValueError(f"{path} {fault}")
+        raise ValueError(f"{name} {fault}")
     if seconds > UPLOAD_LIMIT_S:
         raise ValueError(
-            f"{path} is {seconds / 60:,.0f} min long; give at most {UPLOAD_LIMIT_S / 60:.0f} min "
+            f"{name} is {seconds / 60:,.0f} min long; give at most {UPLOAD_LIMIT_S / 60:.0f} min "
             f"(the first {USED_S:g} s are used)"
         )
-    frames = round(USED_S * info.rate)
-    wave = audio.decode(path, frames)
+    wave = audio.decode(file, round(USED_S * info.rate))
     wave = wave if wave.ndim == 1 else wave.mean(1)
-    if info.rate != config.SAMPLE_RATE:
-        wave = audio.resample(wave, info.rate, config.SAMPLE_RATE)
+    if info.rate != SAMPLE_RATE:
+        wave = audio.resample(wave, info.rate, SAMPLE_RATE)
     wave = quality.require_wave(wave)
     if quality.is_silent(wave):
-        raise ValueError(f"{path} is silent; check the microphone and record again")
+        raise ValueError(f"{name} is silent; check the microphone and record again")
     notes = {
         f"{info.channels} channels averaged": info.channels > 1,
-        f"resampled from {info.rate:,} Hz": info.rate != config.SAMPLE_RATE,
+        f"resampled from {info.rate:,} Hz": info.rate != SAMPLE_RATE,
         f"the first {USED_S:g} of {seconds:.1f} s used": seconds > USED_S,
     }
     return Clip(wave, info.rate, ", ".join(note for note, holds in notes.items() if holds))

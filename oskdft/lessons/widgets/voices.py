@@ -52,9 +52,9 @@ class Voices(VBox):
         wrapped = Layout(flex_flow="row wrap")
         boxes = [HBox(row, layout=wrapped) for row in rows]
         super().__init__([*boxes, self.result, Status(KEPT)])
-        self.enrol.on_click(message.guard(lambda _: self._enrol()))
-        self.forget.on_click(message.guard(lambda _: self._forget([self.voice.value])))
-        self.forget_all.on_click(message.guard(lambda _: self._forget(list(self.embeddings))))
+        message.when(self._enrol, self.enrol)
+        message.when(lambda: self._forget([self.voice.value]), self.forget)
+        message.when(lambda: self._forget(list(self.embeddings)), self.forget_all)
         self._list()
 
     def _enrol(self) -> None:

@@ -1,16 +1,16 @@
 """Same speaker? Vote on two recordings, then see what a judge says; noise and room to add to either."""
 
+from functools import partial
 from pathlib import PurePath
 
 import numpy as np
 from ipywidgets import Button, Dropdown, HBox, Layout, VBox
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 
-from oskdft.config import SAMPLE_RATE
 from oskdft.evaluation import scoring
 from oskdft.evaluation.verifier import Verifier
-from oskdft.lessons.figures.models import MELS, mel_ticks, wave_axes, waves_data
-from oskdft.lessons.figures.style import COLOURS, Picture, needed, new, plain, styled
+from oskdft.lessons.figures.models import wave_columns, waves_data
+from oskdft.lessons.figures.style import COLOURS, Picture, needed, new, styled
 from oskdft.lessons.widgets.parts import Panel, Screen, Status, slider, spread, wide
 from oskdft.lessons.widgets.recorder import LIMIT_S
 from oskdft.lessons.widgets.side import Side
@@ -18,7 +18,6 @@ from oskdft.lessons.widgets.uploads import MOST_BYTES, UPLOAD_LIMIT_S, USED_S, C
 from oskdft.lessons.widgets.voices import Voices
 
 SCORES = (-0.25, 1.0)  # ends of the scale of scores in the picture
-LEVELS_DB = 80.0  # between the darkest and the brightest level of the mel picture
 SAME = {True: "same speaker", False: "different speakers"}
 TRUTH = {True: " Truth: one speaker.", False: " Truth: two speakers.", None: ""}
 VOTE_FIRST = "One speaker or two? The machine answers after your vote."
@@ -28,49 +27,53 @@ HINT = (
 )
 
 
-@styled
-def _figure() -> tuple[Picture, np.ndarray, Axes]:
-    """Axes of two waveforms over two mel pictures, and of the scale below them."""
-    figure, axes = new(2, 3, 12.4, 4.2, sharex=False, sharey="row", height_ratios=(1, 1.3, 0.25))
-    figure.get_layout_engine().set(h_pad=0.03)
-    scale = figure.add_subplot(axes[2, 0].get_gridspec()[2, :])
-    for ax in axes[2]:
-        ax.remove()
-    for ax in axes[0]:
-        ax.tick_params(labelbottom=False)
-    axes[0, 0].set(ylim=(-1, 1), ylabel="amplitude")
-    scale.set(xlim=SCORES, ylim=(0, 1), yticks=[], xlabel="score")
-    scale.set_title("different speakers", loc="left")
-    scale.set_title("same speaker", loc="right")
-    return figure, axes[:2], scale
-
-
 class WhoIsIt(Panel):
-    """The widget that `who_is_it` makes; its controls are attributes."""
+    """Two clips to choose, upload or record; vote, then truth, score, probability and decision.
+
+    Args:
+        judges: name -> verifier of `oskdft.load` or `judges.judges`, with thresholds, the one to begin
+            with first; or one verifier. clips: name -> [N] float32 at 16 kHz. note: where the clips
+            come from. speakers: name of a clip -> its speaker, where that is known.
+    Raises:
+        ValueError: no clip, no judge, or one without a threshold.
+
+    >>> import oskdft
+    >>> hum = np.sin(np.arange(16000, dtype=np.float32) * 0.05)
+    >>> widget = who_is_it(oskdft.load("classroom", "cpu"), {"hum": 0.3 * hum, "again": 0.2 * hum})
+    >>> widget.result.text == VOTE_FIRST
+    True
+    >>> widget.votes[True].click()
+    >>> widget.result.text.splitlines()[1]
+    'The machine says: same speaker.'
+    """
 
     def __init__(
         self,
-        judges: dict[str, Verifier],
+        judges: Verifier | dict[str, Verifier],
         clips: dict[str, np.ndarray],
-        note: str,
-        speakers: dict[str, str],
+        note: str = "",
+        speakers: dict[str, str] | None = None,
     ) -> None:
+        self.judges = {"student": judges} if isinstance(judges, Verifier) else judges
+        needed(self.judges, "judges")
         needed(clips, "clips")
-        for name, judge in judges.items():
+        for name, judge in self.judges.items():
             if judge.threshold is None:
                 raise ValueError(
                     f"{name}: this model has no threshold; train it with development speakers"
                 )
-        self.judges, self.speakers = judges, speakers
+        self.speakers = speakers or {}
         self.clips = {name: Clip(wave) for name, wave in clips.items()}
         self.given = tuple(clips)  # all others are the user's own
-        self.thresholds = {name: judge.threshold for name, judge in judges.items()}
+        self.thresholds = {name: judge.threshold for name, judge in self.judges.items()}
         self.result, self.warnings, self.message = Status(), Status(), Status()
         self.compared, self.tally_line = Status(), Status()
         self.result.layout.width = "520px"  # fixed, so that text does not move the sliders
         self.right = {"trials": 0, "you": 0, "machine": 0}
         self._make_controls()
-        self._draw_first()
+        self.screen = Screen(*self._figure())
+        self._list_own()
+        self._forget_vote()
         lines = [self.result, self.compared, self.tally_line, self.message, self.warnings]
         lines += [Status(HINT), Status(note)]
         super().__init__(self._arranged(lines[-2:]), [self.screen], lines)
@@ -90,14 +93,11 @@ class WhoIsIt(Panel):
         self.own = Dropdown(description="your recordings", **wide("300px"))
         self.forget = Button(description="Forget", layout=Layout(width="90px"))
         self.forget_all = Button(description="Forget all recordings", layout=Layout(width="170px"))
-        first = next(iter(self.judges))
-        self.threshold = slider("threshold", self.thresholds[first], -1, 1, 0.005, ".3f")
+        first, judge = next(iter(self.judges.items()))
+        self.threshold = slider("threshold", judge.threshold, -1, 1, 0.005, ".3f")
         self.prior = slider("prior of same speaker", 0.5, 0.01, 0.99, 0.01)
-        self.voices = Voices(
-            *(lambda side=side: side.embed(first, self.judges[first]) for side in self.sides),
-            self.judges[first].threshold,
-            self.message,
-        )
+        embeds = [partial(side.embed, first, judge) for side in self.sides]
+        self.voices = Voices(*embeds, judge.threshold, self.message)
 
     def _arranged(self, notes: list[Status]) -> list:
         """Recordings on top, the vote, the picture, what changes the answer; own voices below."""
@@ -119,20 +119,19 @@ class WhoIsIt(Panel):
     def _listen(self) -> None:
         """Connect the controls; an error in a callback becomes a line in the widget."""
         self.listening = True
-        guard = self.message.guard
+        when = self.message.when
         for side in self.sides:
-            side.choice.observe(guard(self._choose), "value")
-            for control in (side.noise, side.room):
-                control.observe(guard(lambda _, side=side: self._disturb(side)), "value")
-            side.upload.observe(guard(lambda _, side=side: self._upload(side)), "value")
-            side.recorder.on_msg(guard(side.recorder.answer))
+            when(self._choose, side.choice)
+            when(partial(self._disturb, side), side.noise, side.room)
+            when(partial(self._upload, side), side.upload)
+            side.recorder.on_msg(self.message.guard(side.recorder.answer))
         for same, button in self.votes.items():
-            button.on_click(guard(lambda _, same=same: self._vote(same)))
-        for control in (self.threshold, self.prior):
-            control.observe(guard(self._move), "value")
-        self.judge.observe(guard(self._change_judge), "value")
-        self.forget.on_click(guard(lambda _: self._forget([self.own.value])))
-        self.forget_all.on_click(guard(lambda _: self._forget(list(self.own.options))))
+            when(partial(self._vote, same), button)
+        when(self._move, self.threshold)
+        when(self._judge, self.prior)
+        when(self._change_judge, self.judge)
+        when(lambda: self._forget([self.own.value]), self.forget)
+        when(lambda: self._forget(list(self.own.options)), self.forget_all)
 
     @property
     def truth(self) -> bool | None:
@@ -141,67 +140,46 @@ class WhoIsIt(Panel):
         return None if None in speakers else speakers[0] == speakers[1]
 
     @styled
-    def _draw_first(self) -> None:
-        """Draw the picture in its first state, before a vote."""
-        figure, self.axes, scale = _figure()
-        self.drawn = [
-            wave_axes(*axes, "", waves_data({"": side.wave})[""], (-LEVELS_DB, 0.0))
-            for axes, side in zip(self.axes.T, self.sides, strict=True)
-        ]
-        mel_ticks(self.axes[1, 0], SAMPLE_RATE)
-        figure.colorbar(self.drawn[1][1], ax=self.axes[1].tolist(), label="level [dB]")
+    def _figure(self) -> tuple[Picture, list[Artist]]:
+        """Waveforms over mel pictures, and the scale of scores below; the moving artists."""
+        figure, axes = new(
+            2, 3, 12.4, 4.2, sharex=False, sharey="row", height_ratios=(1, 1.3, 0.25)
+        )
+        figure.get_layout_engine().set(h_pad=0.03)
+        scale = figure.add_subplot(axes[2, 0].get_gridspec()[2, :])
+        for ax in axes[2]:
+            ax.remove()
+        for ax in axes[0]:
+            ax.tick_params(labelbottom=False)
+        axes[0, 0].set_ylim(-1, 1)
+        scale.set(xlim=SCORES, ylim=(0, 1), yticks=[], xlabel="score")
+        scale.set_title("different speakers", loc="left")
+        scale.set_title("same speaker", loc="right")
+        waves = {f"{side.which}: {side.choice.value:.40}": side.wave for side in self.sides}
+        self.drawn = wave_columns(axes[:2], waves_data(waves))
         self.line = scale.axvline(0, color="black", lw=2.4, ls="-")
         (self.mark,) = scale.plot(0, 0.5, "D", ms=13, zorder=3, clip_on=False)
-        self._set_columns()
-        self.active = self.sides[1]  # its picture moves, that of the other side is background
-        self.screen = Screen(figure, [*self.drawn[1], self.line, self.mark])
-        self._list_own()
-        self._forget_vote()
+        return figure, [*self.drawn[0], *self.drawn[1], self.line, self.mark]
 
-    @styled
-    def _set_columns(self) -> None:
-        """Set names, lengths and colours of both clips, which belong to the background of the picture."""
-        columns = [self._set_wave(place) for place in range(2)]
-        levels = np.concatenate([np.ravel(data["mel"]) for data in columns])
-        for (top, bottom), (_, picture), side, data in zip(
-            self.axes.T, self.drawn, self.sides, columns, strict=True
-        ):
-            top.set_title(plain(f"{side.which}: {side.choice.value:.40}"))
-            for ax in (top, bottom):
-                ax.set_xlim(0, data["seconds"])
-            picture.set_extent((0, data["seconds"], 0, MELS))
-            picture.set_clim(levels.min(), levels.max())
-
-    def _set_wave(self, place: int) -> dict:
-        """Put the wave of a side into its waveform and its mel picture."""
-        band, picture = self.drawn[place]
-        data = waves_data({"": self.sides[place].wave})[""]
-        time = np.linspace(0, data["seconds"], len(data["low"]))
-        there, back = np.stack([time, data["low"]], 1), np.stack([time, data["high"]], 1)
-        band.set_verts([np.concatenate([there, back[::-1]])])
-        picture.set_data(data["mel"])
-        return data
-
-    def _choose(self, *_: object) -> None:
+    def _choose(self) -> None:
         """Show other clips: everything changes, and the vote is open again."""
         if not self.listening:
             return
         for side in self.sides:
             side.hear()
-        self._set_columns()
-        self.screen.refresh()
+        self.screen.show(*self._figure())
         self.message.say("")
         self.voices.identify()
         self._forget_vote()
 
     def _disturb(self, side: Side) -> None:
         """Apply other noise or another room to one side; the vote stays."""
-        side.hear()
-        place = self.sides.index(side)
-        self._set_wave(place)
-        if side is not self.active:
-            self.active = side
-            self.screen.lift([*self.drawn[place], self.line, self.mark])
+        data = waves_data({"": side.hear()})[""]
+        band, picture = self.drawn[self.sides.index(side)]
+        time = np.linspace(0, data["seconds"], len(data["low"]))
+        edges = np.c_[time, data["low"]], np.c_[time, data["high"]][::-1]
+        band.set_verts([np.concatenate(edges)])
+        picture.set_data(data["mel"])
         self.scores = {}
         self.message.say("")
         self.voices.identify()
@@ -226,17 +204,14 @@ class WhoIsIt(Panel):
             f"the machine {self.right['machine']}."
         )
 
-    def _change_judge(self, _: object) -> None:
-        self.listening = False
+    def _change_judge(self) -> None:
         self.threshold.value = self.thresholds[self.judge.value]
-        self.listening = True
         self._judge()
 
-    def _move(self, _: object) -> None:
-        """Another threshold for the present judge, or another prior."""
-        if self.listening:
-            self.thresholds[self.judge.value] = self.threshold.value
-            self._judge()
+    def _move(self) -> None:
+        """Another threshold for the present judge."""
+        self.thresholds[self.judge.value] = self.threshold.value
+        self._judge()
 
     def _accepts(self, name: str) -> bool:
         return self.scores[name] >= self.thresholds[name]
@@ -335,32 +310,4 @@ class WhoIsIt(Panel):
             control.disabled = not self.own.options
 
 
-def who_is_it(
-    judges: Verifier | dict[str, Verifier],
-    clips: dict[str, np.ndarray],
-    note: str = "",
-    speakers: dict[str, str] | None = None,
-) -> WhoIsIt:
-    """Two clips to choose, upload or record; vote, then truth, score, probability and decision.
-
-    Args:
-        judges: name -> verifier of `oskdft.load` or `judges.judges`, with thresholds, the one to begin
-            with first; or one verifier. clips: name -> [N] float32 at 16 kHz. note: where the clips
-            come from. speakers: name of a clip -> its speaker, where that is known.
-    Returns:
-        The widget; its last value in a cell shows it, without a front end as a still.
-    Raises:
-        ValueError: no clip, no judge, or one without a threshold.
-
-    >>> import oskdft
-    >>> hum = np.sin(np.arange(16000, dtype=np.float32) * 0.05)
-    >>> widget = who_is_it(oskdft.load("classroom", "cpu"), {"hum": 0.3 * hum, "again": 0.2 * hum})
-    >>> widget.result.text == VOTE_FIRST
-    True
-    >>> widget.votes[True].click()
-    >>> widget.result.text.splitlines()[1]
-    'The machine says: same speaker.'
-    """
-    judges = {"student": judges} if isinstance(judges, Verifier) else judges
-    needed(judges, "judges")
-    return WhoIsIt(judges, clips, note, speakers or {})
+who_is_it = WhoIsIt  # its name in notebooks
