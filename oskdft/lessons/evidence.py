@@ -14,7 +14,7 @@ from oskdft.lessons import kept
 from oskdft.lessons.figures import store
 from oskdft.lessons.kept import Finished, Sweep
 from oskdft.method.strategies import stages
-from oskdft.utils.console import table
+from oskdft.utils.console import percent, table
 
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
@@ -264,7 +264,7 @@ def verdict(result: dict) -> str:
         minus = row["minus"]
         if row["row"] == result["reference"]:
             seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
-            lines = [f"Against {row['row']} ({100 * row['mean']:.2f} %, {seeds}):"]
+            lines = [f"Against {row['row']} ({percent(row['mean'])}, {seeds}):"]
         elif minus:
             clear = minus["agree"] and minus["p_holm"] < LEVEL
             kind = ("worse" if minus["mean"] > 0 else "better") if clear else "not told apart"
