@@ -8,24 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.benchmark.utils.timer import timer
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig
 
 from oskdft.config import SAMPLE_RATE, LossConfig, ModelConfig, Switches
 from oskdft.method.backends import EcapaTdnn, WeightedSumLinear
-from oskdft.method.encoder import (
-    add_feed_forward,
-    add_positions,
-    architecture,
-    attend,
-    build_encoder,
-    cnn,
-    finish_layer,
-    is_pre_norm,
-    project,
-)
+from oskdft.method.encoder import architecture, build_encoder
 from oskdft.method.losses import AamSoftmax
 from oskdft.method.model import count
 from oskdft.method.student import Student, student_config
@@ -155,7 +144,7 @@ def multiply_adds(function: Callable[..., object], *args: object) -> int:
     Norms, activations and sums are left out: they are a small part. Put modules and inputs on the
     meta device: nothing is computed there, and attention is counted in full.
 
-    >>> multiply_adds(nn.Linear(20, 3), torch.zeros(5, 20))
+    >>> multiply_adds(torch.nn.Linear(20, 3), torch.zeros(5, 20))
     300
     """
     with FlopCounterMode(display=False) as counter:
@@ -180,30 +169,22 @@ def encoder_costs(config: PretrainedConfig) -> list[dict]:
     with torch.device("meta"):
         encoder = build_encoder(config).eval()
         wave = torch.zeros(1, round(UTTERANCE_S * SAMPLE_RATE))
-        features = cnn(encoder, wave)
-        projected = project(encoder, features)
-    pre_norm = is_pre_norm(encoder)
-
-    def run_layer(layer: nn.Module, bias: torch.Tensor | None) -> torch.Tensor | None:
-        hidden, bias = attend(layer, projected, None, bias, pre_norm)
-        finish_layer(layer, add_feed_forward(layer, hidden, pre_norm), pre_norm)
-        return bias
-
-    def row(part: str, parameters: int, function: Callable[..., object], *args: object) -> dict:
-        work = multiply_adds(function, *args)
-        return {"part": part, "parameters": parameters, "multiply_adds": work}
-
-    layers = encoder.encoder.layers
-    rows = [
-        row("CNN", count(encoder.feature_extractor), cnn, encoder, wave),
-        row("projection", count(encoder.feature_projection), project, encoder, features),
-    ]
-    rest = count(encoder) - count(layers) - sum(row["parameters"] for row in rows)
-    rows.append(row("positions", rest, add_positions, encoder, projected, None))
-    bias = None
-    for number, layer in enumerate(layers, 1):
-        rows.append(row(f"layer {number}", count(layer), run_layer, layer, bias))
-        bias = run_layer(layer, bias)  # WavLM's first layer computes the bias of all layers
+    with FlopCounterMode(display=False) as counter:
+        encoder(wave)
+    operations = counter.get_flop_counts()  # by module
+    modules = {
+        "CNN": "feature_extractor",
+        "projection": "feature_projection",
+        "positions": "encoder.pos_conv_embed",
+    }
+    for number in range(len(encoder.encoder.layers)):
+        modules[f"layer {number + 1}"] = f"encoder.layers.{number}"
+    rows = []
+    for part, module in modules.items():
+        parameters = count(encoder.get_submodule(module))
+        work = sum(operations[f"{type(encoder).__name__}.{module}"].values()) // 2
+        rows.append({"part": part, "parameters": parameters, "multiply_adds": work})
+    rows[2]["parameters"] += count(encoder) - sum(row["parameters"] for row in rows)
     return rows
 
 

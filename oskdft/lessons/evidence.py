@@ -14,7 +14,7 @@ from oskdft.lessons import kept
 from oskdft.lessons.figures import store
 from oskdft.lessons.kept import Finished, Sweep
 from oskdft.method.strategies import stages
-from oskdft.utils.console import table
+from oskdft.utils.console import percent, table
 
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
@@ -27,24 +27,11 @@ def gather(folder: str | Path, reference: str = "") -> dict:
         folder: of `training.sweep.sweep`, or a kept sweep (`kept.keep`). reference: row that the
             others are compared with; empty: the grid's.
     Returns:
-        `compare`, and "corpus", "list", "trials", "targets", "recipe"; "failed": run -> reason;
-        "missing": names of runs.
+        see `compare`.
     Raises:
         FileNotFoundError: no sweep there. ValueError: no finished run, or no such reference.
     """
-    sweep = kept.read(folder, with_costs=True)
-    if reference and reference not in sweep.grid.rows:
-        raise ValueError(
-            f"{reference!r} is no row of {folder}; it has {', '.join(sweep.grid.rows)}"
-        )
-    test = sweep.runs[0].reports["test"]
-    return compare(sweep, reference) | {
-        "corpus": sweep.runs[0].cfg.data.corpus,
-        "list": test["recipe"]["list"],
-        **{name: test[name] for name in ("trials", "targets", "recipe")},
-        "failed": sweep.failed,
-        "missing": sweep.missing,
-    }
+    return compare(kept.read(folder, with_costs=True), reference)
 
 
 def compare(sweep: Sweep, reference: str = "") -> dict:
@@ -59,9 +46,14 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
         ("mean", "low", "high", "p", "p_holm"; "agree": all seeds have its sign; None for the
         reference), "dev_eer" and "dev_threshold" [S], "parameters", "train_s" [S], "updates" (of the
         first seed), "scores" (S times [P]), "reports" (of `evaluate` [S]), the costs of `kept.Sweep`,
-        and the provenance of its first run.
+        and the provenance of its first run. Also "corpus", "list", "trials", "targets", "recipe";
+        "failed": run -> reason; "missing": names of runs.
+    Raises:
+        ValueError: no such reference.
     """
-    reference = reference or sweep.grid.reference
+    reference, test = reference or sweep.grid.reference, sweep.runs[0].reports["test"]
+    if reference not in sweep.grid.rows:
+        raise ValueError(f"{reference!r} is no row; the sweep has {', '.join(sweep.grid.rows)}")
     trials = sweep.trials()
     speakers = bootstrap.trial_speakers(trials)
     # run -> EER of each draw [D], the same draws for all runs
@@ -104,6 +96,13 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
         "changes": sweep.grid.changes,
         "seeds": sorted({run.cfg.seed for run in sweep.runs}),
         "rows": sorted(rows, key=lambda row: row["mean"]),
+        "corpus": sweep.runs[0].cfg.data.corpus,
+        "list": test["recipe"]["list"],
+        "trials": test["trials"],
+        "targets": test["targets"],
+        "recipe": test["recipe"],
+        "failed": sweep.failed,
+        "missing": sweep.missing,
     }
 
 
@@ -265,7 +264,7 @@ def verdict(result: dict) -> str:
         minus = row["minus"]
         if row["row"] == result["reference"]:
             seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
-            lines = [f"Against {row['row']} ({100 * row['mean']:.2f} %, {seeds}):"]
+            lines = [f"Against {row['row']} ({percent(row['mean'])}, {seeds}):"]
         elif minus:
             clear = minus["agree"] and minus["p_holm"] < LEVEL
             kind = ("worse" if minus["mean"] > 0 else "better") if clear else "not told apart"

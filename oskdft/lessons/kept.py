@@ -112,35 +112,23 @@ def read(folder: str | Path, with_costs: bool = False) -> Sweep:
 
 def _finished(row: str, own: Path) -> Finished:
     training = read_json(own / "report.json")
-    return Finished(
-        row,
-        own.name,
-        from_dict(training["config"]),
-        training,
-        {name: read_json(own / f"{name}.json") for name in LISTS},
-        {name: score_file.read_scores(own / f"{name}.txt")[0] for name in LISTS},
-        read_metrics(own / "metrics.csv"),
-    )
+    reports = {name: read_json(own / f"{name}.json") for name in LISTS}
+    scores = {name: score_file.read_scores(own / f"{name}.txt")[0] for name in LISTS}
+    rows, cfg = read_metrics(own / "metrics.csv"), from_dict(training["config"])
+    return Finished(row, own.name, cfg, training, reports, scores, rows)
 
 
 def _kept(folder: Path, grid: Grid) -> Sweep:
     tree = read_json(folder / RUNS, LARGEST)
     tensors = load_tensors(folder / SCORES)
-    runs = [
-        Finished(
-            own["row"],
-            name,
-            from_dict(own["training"]["config"]),
-            own["training"],
-            own["reports"],
-            {
-                kind: tensors[f"{name}/{kind}"].numpy().astype(np.float64) + own["centre"][kind]
-                for kind in LISTS
-            },
-            _rows(own["log"]),
-        )
-        for name, own in tree["runs"].items()
-    ]
+    runs = []
+    for name, own in tree["runs"].items():
+        scores = {}
+        for kind, centre in own["centre"].items():
+            scores[kind] = tensors[f"{name}/{kind}"].numpy().astype(np.float64) + centre
+        training, rows = own["training"], _rows(own["log"])
+        cfg = from_dict(training["config"])
+        runs.append(Finished(own["row"], name, cfg, training, own["reports"], scores, rows))
     return Sweep(grid, runs, tree["costs"], {}, tree["missing"])
 
 

@@ -8,7 +8,7 @@ from oskdft.config import Config
 from oskdft.lessons.figures import animation
 from oskdft.lessons.figures.animation import ACTS, DISTILLATION, VERIFICATION, Story
 from oskdft.lessons.lesson import ROOT
-from oskdft.lessons.widgets import method_story
+from oskdft.lessons.widgets.story import method_story
 from oskdft.method.losses import build_kd_loss, build_sv_loss
 from oskdft.method.model import new_model
 from oskdft.method.objective import Objective

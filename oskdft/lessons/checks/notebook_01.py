@@ -1,5 +1,7 @@
 """Exercises of notebook 01."""
 
+from functools import partial
+
 import numpy as np
 from scipy.stats import norm
 
@@ -7,28 +9,21 @@ from oskdft.evaluation import metrics
 from oskdft.lessons.exercise import Exercise
 
 
-def rates(llrs: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float]:
-    """Misses and false alarms of LLRs [P] at a threshold."""
+def cost(llrs: np.ndarray, labels: np.ndarray, p: float, threshold: float) -> float:
+    """Normalised cost of LLRs [P] at a threshold."""
     accepted = llrs >= threshold
-    return np.mean(~accepted[labels == 1]), np.mean(accepted[labels == 0])
+    miss, false_alarm = np.mean(~accepted[labels == 1]), np.mean(accepted[labels == 0])
+    return (p * miss + (1 - p) * false_alarm) / min(p, 1 - p)
 
 
 def actual_cost(llrs: np.ndarray, labels: np.ndarray, p: float) -> float:
-    """Normalised cost at the threshold that the prior dictates."""
-    miss, false_alarm = rates(llrs, labels, np.log((1 - p) / p))
-    return (p * miss + (1 - p) * false_alarm) / min(p, 1 - p)
-
-
-def at_zero(llrs: np.ndarray, labels: np.ndarray, p: float) -> float:
-    """The cost at threshold 0, whatever the prior."""
-    miss, false_alarm = rates(llrs, labels, 0.0)
-    return (p * miss + (1 - p) * false_alarm) / min(p, 1 - p)
+    """The cost at the threshold that the prior dictates."""
+    return cost(llrs, labels, p, np.log((1 - p) / p))
 
 
 def with_log10(llrs: np.ndarray, labels: np.ndarray, p: float) -> float:
     """The cost at a threshold in decades."""
-    miss, false_alarm = rates(llrs, labels, np.log10((1 - p) / p))
-    return (p * miss + (1 - p) * false_alarm) / min(p, 1 - p)
+    return cost(llrs, labels, p, np.log10((1 - p) / p))
 
 
 def trials(rng: np.random.Generator) -> tuple:
@@ -71,7 +66,7 @@ EXERCISES = {
         actual_cost,
         "accept at llr >= ln((1 - p) / p); divide by min(p, 1 - p)",
         (
-            (at_zero, "0 is the threshold of p = 0.5; here it depends on p"),
+            (partial(cost, threshold=0.0), "0 is the threshold of p = 0.5; here it depends on p"),
             (with_log10, "an LLR is a natural logarithm: no log10"),
             (
                 lambda llrs, labels, p: actual_cost(llrs, labels, p) * min(p, 1 - p) / p,

@@ -1,8 +1,10 @@
 """Exercises of notebook 03b."""
 
 import math
+from functools import partial
 
 import numpy as np
+from scipy.special import softmax
 
 from oskdft.lessons.exercise import Exercise
 
@@ -28,29 +30,19 @@ def on_all(cosines: np.ndarray, label: int, margin: float) -> np.ndarray:
 
 def one_embedding(rng: np.random.Generator) -> tuple:
     """Cosines with some speakers, the right one, and a margin."""
-    speakers = int(rng.integers(3, 9))
-    return (
-        rng.uniform(-0.9, 0.9, speakers),
-        int(rng.integers(speakers)),
-        float(rng.uniform(0.1, 0.5)),
-    )
+    cosines = rng.uniform(-0.9, 0.9, int(rng.integers(3, 9)))
+    return cosines, int(rng.integers(len(cosines))), float(rng.uniform(0.1, 0.5))
 
 
-def pooled(states: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def pooled(states: np.ndarray, weights: np.ndarray, ddof: int = 1) -> np.ndarray:
     """Mean and deviation over time of the softmax-weighted sum, [L+1, T, D] -> [2 D]."""
-    shares = np.exp(weights) / np.exp(weights).sum()
-    return mean_and_deviation(states, shares, 1)
+    return mean_and_deviation(states, softmax(weights), ddof)
 
 
-def mean_and_deviation(states: np.ndarray, shares: np.ndarray, ddof: int) -> np.ndarray:
+def mean_and_deviation(states: np.ndarray, shares: np.ndarray, ddof: int = 1) -> np.ndarray:
     """Mean and deviation over time of a sum with given shares."""
     summed = np.tensordot(shares, states, 1)
     return np.concatenate([summed.mean(0), summed.std(0, ddof=ddof)])
-
-
-def softmax(weights: np.ndarray) -> np.ndarray:
-    """Shares that sum to 1."""
-    return np.exp(weights) / np.exp(weights).sum()
 
 
 def utterance(rng: np.random.Generator) -> tuple:
@@ -94,14 +86,8 @@ EXERCISES = {
         pooled,
         "softmax of the weights, sum over the states, then mean and deviation over time",
         (
-            (
-                lambda states, weights: mean_and_deviation(states, weights, 1),
-                "the weights go through a softmax first, so that they sum to 1",
-            ),
-            (
-                lambda states, weights: mean_and_deviation(states, softmax(weights), 0),
-                "NumPy divides by T unless it is told ddof=1",
-            ),
+            (mean_and_deviation, "the weights go through a softmax first, so that they sum to 1"),
+            (partial(pooled, ddof=0), "NumPy divides by T unless it is told ddof=1"),
             (
                 lambda states, weights: pooled(states, weights)[: states.shape[2]],
                 "that is the mean alone; the deviation is asked for as well",

@@ -1,15 +1,23 @@
 """Exercises of notebook 07."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from oskdft.lessons.exercise import Exercise
 
 
-def as_norm(score: float, cohort_a: np.ndarray, cohort_b: np.ndarray) -> float:
+def as_norm(
+    score: float,
+    cohort_a: np.ndarray,
+    cohort_b: np.ndarray,
+    centre: Callable = np.mean,
+    ddof: int = 1,
+) -> float:
     """AS-normalised score of one trial."""
-    return np.mean([(score - c.mean()) / c.std(ddof=1) for c in (cohort_a, cohort_b)])
+    return np.mean([(score - centre(c)) / c.std(ddof=ddof) for c in (cohort_a, cohort_b)])
 
 
 def one_cohort(score: float, cohort_a: np.ndarray, cohort_b: np.ndarray) -> float:
@@ -28,16 +36,6 @@ def swapped(score: float, cohort_a: np.ndarray, cohort_b: np.ndarray) -> float:
     """The mean of one side with the deviation of the other."""
     pairs = ((cohort_a, cohort_b), (cohort_b, cohort_a))
     return np.mean([(score - one.mean()) / two.std(ddof=1) for one, two in pairs])
-
-
-def median(score: float, cohort_a: np.ndarray, cohort_b: np.ndarray) -> float:
-    """Each side against its median."""
-    return np.mean([(score - np.median(c)) / c.std(ddof=1) for c in (cohort_a, cohort_b)])
-
-
-def biased(score: float, cohort_a: np.ndarray, cohort_b: np.ndarray) -> float:
-    """Deviations divided by n."""
-    return np.mean([(score - c.mean()) / c.std() for c in (cohort_a, cohort_b)])
 
 
 def trial(rng: np.random.Generator) -> tuple:
@@ -73,8 +71,8 @@ EXERCISES = {
             (one_cohort, "each side has a cohort of its own; this is one cohort for both"),
             (common_mean, "each side has a mean of its own; this is one mean for both"),
             (swapped, "mean and deviation of a side belong together"),
-            (median, "the mean is asked for, not the median"),
-            (biased, "NumPy divides by n unless it is told ddof=1"),
+            (partial(as_norm, centre=np.median), "the mean is asked for, not the median"),
+            (partial(as_norm, ddof=0), "NumPy divides by n unless it is told ddof=1"),
         ),
         draw=trial,
     ),

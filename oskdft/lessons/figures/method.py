@@ -23,10 +23,8 @@ Parts = defaultdict[str, list[Artist]]  # name of a part of the drawing -> its a
 RELEASED = (4, 8, 12)  # teacher layers that the KD loss of release R compares
 TEACHER_LEFT, TEACHER_RIGHT = 28.0, 84.0  # ends of the row of teacher layers
 NUMBERED = 16  # teacher layers at most that all have room for their number
-KD_BUS, SV_BUS = (
-    43.2,
-    1.6,
-)  # lines that collect what the KD heads imitate and what the back-end sums
+KD_BUS = 43.2  # line that collects what the KD heads imitate
+SV_BUS = 1.6  # line that collects what the back-end sums
 
 
 @plot

@@ -247,12 +247,8 @@ def heads(ax: Axes, distances: list[list[float]], alike: float | None = None) ->
     if alike is not None:
         ax.axhline(alike, color="#7f7f7f", ls="--", label="everywhere alike")
         sentence = f" Everywhere alike: {alike:.0f} ms."
-    ax.set(
-        xlabel="layer",
-        ylabel="mean attention distance [ms]",
-        ylim=(0, 1.05 * max(values.max(), alike or 0.0)),
-        xticks=at,
-    )
+    ax.set(xlabel="layer", ylabel="mean attention distance [ms]", xticks=at)
+    ax.set_ylim(0, 1.05 * max(values.max(), alike or 0.0))
     low, high = int(means.argmin()), int(means.argmax())
     return (
         f"Attention distance, {values.shape[1]} heads in each of {len(values)} layers: lowest mean "

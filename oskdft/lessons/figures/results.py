@@ -100,13 +100,11 @@ def schedule(ax: Axes, rates: dict[str, list[float]]) -> str:
         marker = MARKERS[index % len(MARKERS)] if len(values) < 30 else None
         label = name if len(some) else f"{name} (0: frozen)"
         ax.plot(np.arange(1, len(values) + 1), shown, marker=marker, label=label)
-        if not len(some):
-            phrases.append(f"{name} 0 throughout")
-            continue
-        first = f"{values[some[0]]:.3g}"
-        last = f"{values[some[-1]]:.3g}"
-        start = f"0 until epoch {some[0]}, last" if some[0] else f"from {first} to"
-        phrases.append(f"{name} {start} {last}")
+        said = "0 throughout"
+        if len(some):
+            start = f"0 until epoch {some[0]}, last" if some[0] else f"from {values[0]:.3g} to"
+            said = f"{start} {values[some[-1]]:.3g}"
+        phrases.append(f"{name} {said}")
     ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return f"Learning rate per epoch: {joined(phrases)}."

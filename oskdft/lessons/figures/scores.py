@@ -206,13 +206,12 @@ def calibration(
     'Log-likelihood ratio against score: PAV steps and the line 2 x score - 3, which crosses zero at 1.5.'
     """
     target, other = _both(scores, labels)
-    scores, labels = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
-    order = np.argsort(scores)
-    share = IsotonicRegression(y_min=0, y_max=1).fit_transform(scores, labels)[order]
+    x = np.sort(np.asarray(scores, dtype=float))
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit(scores, labels)
+    share = fitted.predict(x)
     with np.errstate(divide="ignore"):
         pav = np.log(share) - np.log1p(-share) - np.log(len(target) / len(other))
     finite = np.isfinite(pav)
-    x = np.sort(scores)
     ax.step(x[finite], pav[finite], where="mid", color=COLOURS[0], label="PAV (best monotone)")
     line = np.array([x[0], x[-1]])
     ax.plot(line, scale * line + offset, color=COLOURS[1], ls=DASHES[1], label="logistic (a line)")
@@ -237,28 +236,26 @@ def calibration(
     )
 
 
-def _row(ax: Axes, row: int, line: list[float], seeds: np.ndarray, mean: float, ci: str) -> None:
-    """Draw one system of `intervals` and `ablation`: its interval, its seeds below, its mean."""
-    first = row == 0  # the legend needs each sign once
-    ax.plot(
-        line, [row] * len(line), color=COLOURS[0], lw=5, ls="-", alpha=0.45,
-        solid_capstyle="butt", label=ci if first and len(line) else None,
-    )  # fmt: skip
-    several = len(seeds) > 1  # one seed is the point estimate itself
-    if several:
-        below = np.full(len(seeds), row + 0.24)
-        label = "one seed" if first else None
-        ax.plot(seeds, below, "o", ls="", color=COLOURS[1], ms=6, label=label)
-    label = "mean of the seeds" if several else "point estimate"
-    ax.plot(mean, row, "D", ms=9, color="black", ls="", label=label if first else None)
+def _rows(ax: Axes, rows: list[tuple[str, list[float], np.ndarray, float, str]]) -> None:
+    """Draw the systems of `intervals` and `ablation`, the first on top.
 
-
-def _name_rows(ax: Axes, names: list[str]) -> None:
-    """Set one named row per system, the first on top."""
-    ax.figure.set_figheight(1.0 + max(1.2, 0.6 * len(names)))
-    ax.set_yticks(range(len(names)), [*map(plain, names)])
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    Args:
+        rows: name, ends of the interval, seeds, mean, and name of the interval in the legend.
+    """
+    ax.figure.set_figheight(1.0 + max(1.2, 0.6 * len(rows)))
+    ax.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(False, axis="y")
+    look = {"color": COLOURS[0], "lw": 5, "ls": "-", "alpha": 0.45, "solid_capstyle": "butt"}
+    for row, (_, line, seeds, mean, ci) in enumerate(rows):
+        first = row == 0  # the legend needs each sign once
+        ax.plot(line, [row] * len(line), label=ci if first and len(line) else None, **look)
+        several = len(seeds) > 1  # one seed is the point estimate itself
+        if several:
+            below, label = np.full(len(seeds), row + 0.24), "one seed" if first else None
+            ax.plot(seeds, below, "o", ls="", color=COLOURS[1], ms=6, label=label)
+        label = "mean of the seeds" if several else "point estimate"
+        ax.plot(mean, row, "D", ms=9, color="black", ls="", label=label if first else None)
 
 
 @plot
@@ -283,17 +280,15 @@ def intervals(
     sign, unit = ("+", "points") if difference else ("", "%")
     if difference:
         ax.axvline(0, color="grey", lw=1.5, ls="-")
-    order = sorted(results, key=lambda name: results[name]["mean"])
-    _name_rows(ax, order)
-    phrases = []
-    for row, name in enumerate(order):
-        ends = [results[name].get("low"), results[name].get("high")]
+    rows, phrases = [], []
+    for name, rates in sorted(results.items(), key=lambda item: item[1]["mean"]):
+        ends = [rates.get("low"), rates.get("high")]
         line = [] if None in ends else [100 * end for end in ends]
-        mean = 100 * results[name]["mean"]
-        seeds = 100 * np.asarray(results[name].get("seeds", []))
-        _row(ax, row, line, seeds, mean, ci)
+        mean = 100 * rates["mean"]
+        rows.append((name, line, 100 * np.asarray(rates.get("seeds", [])), mean, ci))
         interval = f" ({line[0]:{sign}.2f} to {line[1]:{sign}.2f})" if line else ""
         phrases.append(f"{name} {mean:{sign}.2f} {unit}{interval}")
+    _rows(ax, rows)
     sentence = baseline_lines(ax, baselines, vertical=True)
     legend_above(ax, columns=2)
     ax.set_xlabel(f"{xlabel} [{'percentage points' if difference else '%'}]")
@@ -324,26 +319,26 @@ def ablation(
         raise ValueError(f"no {baseline!r} in results; the baseline is one of {', '.join(results)}")
     centre = 100 * results[baseline]["mean"]
     own = 100 * np.asarray(results[baseline].get("seeds") or [results[baseline]["mean"]])
-    others = sorted((n for n in results if n != baseline), key=lambda n: results[n]["mean"])
+    others = {name: rates for name, rates in results.items() if name != baseline}
     needed(others, "results without the baseline")
-    _name_rows(ax, others)
     low, high = own.min() - centre, own.max() - centre
     if len(own) > 1:
         ax.axvspan(low, high, color="#d9d9d9", lw=0, label=f"seeds of {plain(baseline)}")
     ax.axvline(0, color="grey", lw=1.5)
-    phrases = []
-    for row, name in enumerate(others):
-        seeds = 100 * np.asarray(results[name].get("seeds", []), dtype=float)
+    rows, phrases = [], []
+    for name, rates in sorted(others.items(), key=lambda item: item[1]["mean"]):
+        seeds = 100 * np.asarray(rates.get("seeds", []), dtype=float)
         differences = seeds - (own if len(seeds) == len(own) else centre)
-        minus, said = results[name].get("minus"), ""
+        minus, said = rates.get("minus"), ""
         if minus:
             span = [100 * minus[end] for end in ("low", "high")]
             said = f" ({span[0]:+.2f} to {span[1]:+.2f})"
         else:
             span = [differences.min(), differences.max()] if len(differences) > 1 else []
-        change = 100 * results[name]["mean"] - centre
-        _row(ax, row, span, differences, change, SPEAKERS if minus else "its seeds")
+        change = 100 * rates["mean"] - centre
+        rows.append((name, span, differences, change, SPEAKERS if minus else "its seeds"))
         phrases.append(f"{name} {change:+.2f} points{said}")
+    _rows(ax, rows)
     sentence = baseline_lines(ax, untrained, vertical=True, minus=centre)
     legend_above(ax, columns=2)
     ax.set_xlabel(f"EER minus that of {plain(baseline)} [percentage points]")

@@ -149,7 +149,7 @@ class Status(HTML):
 class OwnKeys(AnyWidget):
     """Invisible; keeps keys pressed in its box away from JupyterLab, which uses Enter and arrows for cells.
 
-    >>> OwnKeys().layout.display
+    >>> OwnKeys(layout={"display": "none"}).layout.display
     'none'
     """
 
@@ -163,9 +163,6 @@ class OwnKeys(AnyWidget):
     }
     export default { render };
     """
-
-    def __init__(self) -> None:
-        super().__init__(layout={"display": "none"})
 
 
 class Panel(VBox):
@@ -192,9 +189,9 @@ class Panel(VBox):
     ) -> None:
         super().__init__()
         self.screens, self.statuses = list(screens), list(statuses)
-        hides = HTML(f"<style>.still-{self.model_id} {{display: none}}</style>")
-        hides.layout.display = "none"
-        self.children = [hides, OwnKeys(), *children]
+        unseen = {"layout": {"display": "none"}}
+        hides = HTML(f"<style>.still-{self.model_id} {{display: none}}</style>", **unseen)
+        self.children = [hides, OwnKeys(**unseen), *children]
 
     def still(self) -> dict[str, str]:
         """The present state without a front end: MIME type -> content."""

@@ -149,22 +149,17 @@ class TwoPaths(Panel):
         ax.legend(loc="lower left", frameon=True)
         return moving
 
-    def shown(self) -> tuple[np.ndarray, np.ndarray]:
-        """States [T, D] of both paths as the picture shows them."""
-        distilled, verified = self.states[:, self.layer.value]
-        return distilled, verified if self.adapters.value else distilled
-
     def _show(self) -> None:
         """Update everything that depends on the layer and the adapters."""
-        layer = self.layer.value
-        distilled, verified = self.shown()
+        layer, path = self.layer.value, int(self.adapters.value)  # without adapters both are one
+        distilled, verified = self.states[0, layer], self.states[path, layer]  # [T, D]
         *images, mark, distilled_line, verified_line = self.screen.moving
         for image, state in zip(images, (distilled, verified, verified - distilled), strict=True):
             image.set_data(state.T)
         alike = self.likeness[:, layer]
         mark.set_xdata([layer, layer])
         distilled_line.set_ydata(alike[0])
-        verified_line.set_ydata(alike[int(self.adapters.value)])
+        verified_line.set_ydata(alike[path])
         apart = np.linalg.norm(verified - distilled) / np.linalg.norm(distilled)
         adapters = "Adapters on." if self.adapters.value else "Adapters off: both paths are one."
         if not self.student.adapters:
@@ -173,7 +168,7 @@ class TwoPaths(Panel):
         self.status.say(
             f"{adapters} State {layer} ({where}): relative difference of "
             f"the paths {apart:.3g}; likeness to the teacher's state {layer}: distillation path "
-            f"{alike[0, layer]:.3f}, verification path {alike[int(self.adapters.value), layer]:.3f}."
+            f"{alike[0, layer]:.3f}, verification path {alike[path, layer]:.3f}."
         )
         self.screen.draw(
             f"States of both paths, their difference, likeness to the teacher. {self.status.text}"
