@@ -252,11 +252,8 @@ def _state_loss(
     x = f[x_key].requires_grad_()
     states, target = x.transpose(0, 1), target.transpose(0, 1)
     layers = tuple(range(1, len(target) + 1))
-    each = (
-        losses.LastStateMse()(states, target)
-        if hint is None
-        else losses.FitHubertLoss(layers, hint).pairs(states, target)
-    )
+    loss = losses.LastStateMse() if hint is None else losses.FitHubertLoss(layers, hint)
+    each = loss(torch.cat([states[:1], states]), target)  # hidden state 0 is in no loss
     each.sum().backward()
     yield f.row(f"{name}.loss", each.sum(), 1e-12, t["loss_rtol"])
     yield f.row(f"{name}.grad_x", x.grad, t["grad_atol"], t["grad_rtol"])
