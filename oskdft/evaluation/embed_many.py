@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.config import EvalConfig
-from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.embedding import embed_files
 from oskdft.evaluation.verifier import load
+from oskdft.evaluation.windows import Model
 from oskdft.speech import quality
 from oskdft.speech.corpora.layouts import OTHER_FORMS, PARTS, audio_below, kaldi_rows
 from oskdft.utils import lines, provenance, torchrun
@@ -111,14 +111,10 @@ def _require_unlike(source: Path, ids: Names, paths: Names) -> None:
     """Refuse no recordings, an id that occurs twice, and a file that has two ids."""
     if not ids:
         raise ValueError(f"{source} names no recordings")
-    if (place := twice(ids)) is not None:
-        raise ValueError(
-            f"{source} names an id twice, {ids[place[0]]}; give each recording one of its own"
-        )
     if (place := twice(map(composed, ids))) is not None:
-        raise ValueError(
-            f"{source} names {ids[place[0]]} in two unicode forms; give each recording an id of its own"
-        )
+        one, other = (ids[i] for i in place)
+        what = f"an id twice, {one}" if one == other else f"{one} in two unicode forms"
+        raise ValueError(f"{source} names {what}; give each recording an id of its own")
     if (place := twice(composed(os.path.normpath(path)) for path in paths)) is not None:
         a, b = (ids[i] for i in place)
         raise ValueError(f"{source}: {a} and {b} are one file, {paths[place[0]]}; list it once")

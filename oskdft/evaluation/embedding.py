@@ -14,8 +14,7 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.evaluation.embedder import Model
-from oskdft.evaluation.windows import embed_whole
+from oskdft.evaluation.windows import Model, embed_whole
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
@@ -121,18 +120,12 @@ def embed_files(
 
 def _in_order(parts: list[tuple[np.ndarray, Embeddings]]) -> Embeddings:
     """The embeddings of all groups, in the order of the recordings."""
-    order = np.concatenate([group for group, _ in parts])
-
-    def joined(arrays: list[np.ndarray | None]) -> np.ndarray | None:
-        if any(array is None for array in arrays):
-            return None
-        rows = np.concatenate(arrays)
-        out = np.empty_like(rows)
-        out[order] = rows
-        return out
-
+    place = np.argsort(np.concatenate([group for group, _ in parts]))
+    full = [part.full for _, part in parts if part.full is not None]
+    crops = [part.crops for _, part in parts if part.crops is not None]
     return Embeddings(
-        joined([part.full for _, part in parts]), joined([part.crops for _, part in parts])
+        np.concatenate(full)[place] if full else None,
+        np.concatenate(crops)[place] if crops else None,
     )
 
 
@@ -207,13 +200,14 @@ def enrolled(embeddings: Embeddings, trials: Trials) -> Embeddings:
     row = {name: number for number, name in enumerate(trials.recordings())}
     rows = [[row[name] for name in trials.recordings_of(path)] for path in trials.paths]
 
-    def means(array: np.ndarray | None) -> np.ndarray | None:
-        if array is None:
-            return None
+    def means(array: np.ndarray) -> np.ndarray:
         units = scoring.normalise(array)
         return np.stack([units[own].mean(0) for own in rows])
 
-    return Embeddings(means(embeddings.full), means(embeddings.crops))
+    return Embeddings(
+        None if embeddings.full is None else means(embeddings.full),
+        None if embeddings.crops is None else means(embeddings.crops),
+    )
 
 
 def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.ndarray]:

@@ -8,9 +8,9 @@ import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
-from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.embedding import Embeddings, embed_files, enrolled, scores_by_policy
 from oskdft.evaluation.verifier import load
+from oskdft.evaluation.windows import Model
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
@@ -147,14 +147,7 @@ def evaluate(
     >>> result["trials"], result["recipe"]["policy"]
     (2, 'full utterance and 5 crops of 3 s')
     """
-    # refuse missing files, and a target that exists, before the work
-    if scores_to:
-        require_new(scores_to, "--scores")
-    if isinstance(trials, Trials):
-        listed = trials
-    else:
-        listed = read_trials(trials, root, enrol or "", unlabelled=bool(scores_to))
-    _require_both_kinds(listed, listed.name if isinstance(trials, Trials) else str(trials))
+    listed = _listed(trials, root, scores_to, enrol)  # missing files are refused before the work
     if columns and (listed.label is None or listed.models is not None):
         raise ValueError(
             "--groups needs a list with labels, whose trials name recordings, not models"
@@ -201,13 +194,21 @@ def evaluate(
     return result | provenance.facts()
 
 
-def _require_both_kinds(trials: Trials, source: str) -> None:
-    """Refuse a list with labels that has one class only."""
-    if trials.label is None:
-        return
-    targets = int(trials.label.sum())
-    if not 0 < targets < len(trials):
-        raise ValueError(f"{source}: {targets} of {len(trials)} are targets; both kinds are needed")
+def _listed(
+    trials: Path | Trials, root: Path | None, scores_to: Path | None, enrol: Path | None
+) -> Trials:
+    """The list; refuses one that has labels of one class only, and a file of scores that exists."""
+    if scores_to:
+        require_new(scores_to, "--scores")
+    listed, source = trials, trials
+    if isinstance(trials, Trials):
+        source = trials.name
+    else:
+        listed = read_trials(trials, root, enrol or "", unlabelled=bool(scores_to))
+    targets = 0 if listed.label is None else int(listed.label.sum())
+    if listed.label is not None and not 0 < targets < len(listed):
+        raise ValueError(f"{source}: {targets} of {len(listed)} are targets; both kinds are needed")
+    return listed
 
 
 def _write(path: Path, scores: np.ndarray, trials: Trials) -> None:
@@ -232,10 +233,7 @@ def evaluate_embedded(
         FileNotFoundError: no such list or folder.
         ValueError: a faulty list, one class missing, or recordings that were not embedded.
     """
-    if scores_to:
-        require_new(scores_to, "--scores")
-    listed = read_trials(trials, None, enrol or "", unlabelled=bool(scores_to))
-    _require_both_kinds(listed, str(trials))
+    listed = _listed(trials, None, scores_to, enrol)
     recordings = listed.recordings()
     rows = embed_many.read_embeddings(folder, {form for name in recordings for form in forms(name)})
     ids = [next(filter(rows.__contains__, forms(name)), "") for name in recordings]

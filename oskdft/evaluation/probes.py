@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from oskdft.config import HOP, SAMPLE_RATE
 from oskdft.evaluation.metrics import eer
-from oskdft.evaluation.phones import phone_error_rates as phone_error_rates
 from oskdft.evaluation.scoring import score_trials
 from oskdft.method.encoder import cnn, states_of_features
 from oskdft.method.student import Student

@@ -47,37 +47,59 @@ def read_scores(path: str | Path, columns: Sequence[str] = ()) -> tuple[np.ndarr
     (array([0.7]), array([1], dtype=uint8))
     """
     if columns:
-        return _named(path, columns)
-    scores = []
-    labels: dict[int, bytearray] = {0: bytearray(), 2: bytearray()}  # by column
+        counts = [columns.count(word) for word in ("label", "score", "id")]
+        if counts[:2] != [1, 1] or sum(counts) != len(columns):
+            raise ValueError(
+                f"columns are {','.join(columns)}; name label and score once and each other column id, "
+                "such as id,id,label,score"
+            )
+    label_columns = [columns.index("label")] if columns else [0, 2]  # where the labels may be
+    score_column = columns.index("score") if columns else -1
+    expected = ",".join(columns) or FORMS
+    width = len(columns)  # fields of each line; else those of the first
+    scores = array("d")
+    labels = {column: bytearray() for column in label_columns}
+    faults: dict[int, ValueError] = {}  # the first of each column of labels
     plain = False  # whether an id of the second column looks unlike a label
-    faults: dict[int, ValueError] = {}  # the first of each column
-    form = 0  # fields of each line
     told = False  # whether a comment names the columns
     for number, line in lines.numbered_lines(path, "score file"):
         line = line.strip()
         if line[0] == "#":
             told = told or line == HEADER
             continue
-        fields = line.split("\t") if line.count("\t") == 3 else line.split()
-        form = form or len(fields)
-        score = _number(fields[-1])
-        if len(fields) != form or form not in (2, 4) or not math.isfinite(score):
-            raise lines.fault(path, number, line, _problem(fields, form), FORMS)
-        scores.append(score)
-        plain = plain or form == 2 or fields[1] not in LABELS
-        for column in (0,) if form == 2 else (0, 2):
+        fields = line.split("\t") if line.count("\t") == (len(columns) or 4) - 1 else line.split()
+        width = width or len(fields)
+        problem = ""
+        if len(fields) != width or (width not in (2, 4) and not columns):
+            problem = f"has {len(fields)} fields"
+            if len(fields) in (2, 4) and not columns:
+                problem += f", the lines before {width}"
+        elif not math.isfinite(_number(fields[score_column])):
+            problem = f"has score {fields[score_column][:40]!r}, which is not a finite number"
+        if problem:
+            raise lines.fault(path, number, line, problem, expected)
+        scores.append(float(fields[score_column]))
+        plain = plain or fields[1] not in LABELS
+        if width == 2 and not columns:
+            label_columns = [0]
+        for column in label_columns:
             label = LABELS.get(fields[column])
             labels[column].append(label or 0)
             if label is None and column not in faults:
                 problem = f"has label {fields[column][:20]!r}"
-                faults[column] = lines.fault(path, number, line, problem, FORMS)
-    if not scores:
-        raise ValueError(f"{path} holds no scores; give lines of label and score")
-    column = 2 if form == 4 and 0 in faults and 2 not in faults and not told else 0
+                faults[column] = lines.fault(path, number, line, problem, expected)
+        if columns and faults:
+            break
+    column = label_columns[0]
+    if len(label_columns) == 2 and 0 in faults and 2 not in faults and not told:
+        column = 2
     if column in faults:
         raise faults[column]
-    if form == 4 and not told and 0 not in faults and not (2 in faults and plain):
+    if not scores:
+        raise ValueError(
+            f"{path} holds no scores; give lines of {','.join(columns) or 'label and score'}"
+        )
+    if len(label_columns) == 2 and not told and 0 not in faults and not (2 in faults and plain):
         other = "second" if 2 in faults else "third"
         raise ValueError(
             f"{path}: the first and the {other} column could both be the labels; name the columns: "
@@ -86,51 +108,11 @@ def read_scores(path: str | Path, columns: Sequence[str] = ()) -> tuple[np.ndarr
     return np.array(scores), np.frombuffer(labels[column], np.uint8)
 
 
-def _named(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """`read_scores` of a file whose columns are known."""
-    counts = [columns.count(word) for word in ("label", "score", "id")]
-    if counts[:2] != [1, 1] or sum(counts) != len(columns):
-        raise ValueError(
-            f"columns are {','.join(columns)}; name label and score once and each other column id, such "
-            "as id,id,label,score"
-        )
-    scores, labels = array("d"), bytearray()
-    place, score_place = columns.index("label"), columns.index("score")
-    for number, line in lines.numbered_lines(path, "score file"):
-        line = line.strip()
-        if line[0] == "#":
-            continue
-        fields = line.split("\t") if line.count("\t") == len(columns) - 1 else line.split()
-        problem = f"has {len(fields)} fields"
-        if len(fields) == len(columns):
-            label, score = LABELS.get(fields[place]), _number(fields[score_place])
-            problem = f"has label {fields[place][:20]!r}" if label is None else ""
-            if not math.isfinite(score):
-                wrong = fields[score_place][:40]
-                problem = f"has score {wrong!r}, which is not a finite number"
-        if problem:
-            raise lines.fault(path, number, line, problem, ",".join(columns))
-        scores.append(score)
-        labels.append(label)
-    if not scores:
-        raise ValueError(f"{path} holds no scores; give lines of {','.join(columns)}")
-    return np.array(scores), np.frombuffer(labels, np.uint8)
-
-
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _problem(fields: list[str], form: int) -> str:
-    """Problem of a wrong line that follows lines of ``form`` fields."""
-    if len(fields) not in (2, 4):
-        return f"has {len(fields)} fields"
-    if len(fields) != form:
-        return f"has {len(fields)} fields, the lines before {form}"
-    return f"has score {fields[-1][:40]!r}, which is not a finite number"
 
 
 def write_scores(

@@ -6,9 +6,8 @@ import numpy as np
 
 from oskdft.config import EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.recording import Source, recording
-from oskdft.evaluation.windows import embed_whole
+from oskdft.evaluation.windows import Model, embed_whole
 from oskdft.speech.quality import doubts
 from oskdft.storage import onnx_model
 from oskdft.storage.domain import Domain, load_domain

@@ -1,20 +1,30 @@
-"""Whole recordings of any length: one longer than `quality.LONGEST_WHOLE_S` is the mean of its windows.
+"""What evaluation needs of a model, and the embedding of whole recordings of any length.
 
-The recording is cut into the fewest consecutive windows of equal length (to a sample) of at most
-`WINDOW_S`. The direction of its embedding is the mean of the windows' unit embeddings, each weighted by
-its length, which is the same for all. The length of its embedding is the mean of their lengths.
+A recording longer than `quality.LONGEST_WHOLE_S` is cut into the fewest consecutive windows of equal
+length (to a sample) of at most `WINDOW_S`. The direction of its embedding is the mean of the windows'
+unit embeddings, each weighted by its length, which is the same for all. The length of its embedding is the
+mean of their lengths.
 """
 
 import math
+from typing import Protocol
 
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.evaluation.embedder import Model
 from oskdft.evaluation.scoring import normalise
 from oskdft.speech import quality
 
 WINDOW_S = 30.0  # [s] memory of an ONNX model grows with its square (our choice)
+
+
+class Model(Protocol):
+    """A model that embeds: `method.model.SpeakerModel` or `storage.onnx_model.OnnxModel`."""
+
+    device: object  # printed as "cpu" or the name of a GPU
+
+    def embed(self, waves: list[np.ndarray], without_adapters: bool = False) -> np.ndarray:
+        """Embeddings [n, E] float32 of n utterances of any lengths."""
 
 
 def embed_whole(model: Model, waves: list[np.ndarray]) -> np.ndarray:

@@ -41,6 +41,17 @@ def build_backend(width: int, layers: int, model: ModelConfig, switches: Switche
     return WeightedSumLinear(width, layers, model.embedding, normalised, tuner)
 
 
+def _attention(width: int, bottleneck: int, channels: int) -> nn.Sequential:
+    """Logits of an attention over frames or layers: [B, width, T] -> [B, channels, T]."""
+    return nn.Sequential(
+        nn.Conv1d(width, bottleneck, 1),
+        nn.ReLU(),
+        BatchNorm1d(bottleneck),
+        nn.Tanh(),
+        nn.Conv1d(bottleneck, channels, 1),
+    )
+
+
 def _zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask[:, None]
 
@@ -116,13 +127,7 @@ class AttentionTuner(nn.Module):
         self.noise = noise
         self.down = nn.ModuleList(nn.Linear(width, tune) for _ in range(layers))
         self.up = nn.ModuleList(nn.Linear(tune, width) for _ in range(layers))
-        self.attention = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv1d(width, attention, 1), nn.ReLU(), BatchNorm1d(attention), nn.Tanh(),
-                nn.Conv1d(attention, width, 1),
-            )
-            for _ in range(layers)
-        )  # fmt: skip
+        self.attention = nn.ModuleList(_attention(width, attention, width) for _ in range(layers))
 
     def forward(self, states: Tensor) -> Tensor:
         """[L+1, B, T, D] -> [B, T, D]."""
@@ -161,13 +166,7 @@ class EcapaTdnn(nn.Module):
         self.norm1 = BatchNorm1d(channels)
         self.blocks = nn.ModuleList(SeRes2Block(channels, dilation) for dilation in (2, 3, 4))
         self.conv2 = nn.Conv1d(3 * channels, 1536, 1)
-        self.attention = nn.Sequential(
-            nn.Conv1d(3 * 1536, 256, 1),
-            nn.ReLU(),
-            BatchNorm1d(256),
-            nn.Tanh(),
-            nn.Conv1d(256, 1536, 1),
-        )
+        self.attention = _attention(3 * 1536, 256, 1536)
         self.norm2 = BatchNorm1d(2 * 1536)
         self.linear = nn.Linear(2 * 1536, embedding)
         self.norm3 = BatchNorm1d(embedding)

@@ -12,20 +12,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformers import (
-    Data2VecAudioConfig,
-    Data2VecAudioModel,
-    HubertConfig,
-    HubertModel,
-    PretrainedConfig,
-    PreTrainedModel,
-    UniSpeechSatConfig,
-    UniSpeechSatModel,
-    Wav2Vec2Config,
-    Wav2Vec2Model,
-    WavLMConfig,
-    WavLMModel,
-)
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, PretrainedConfig, PreTrainedModel
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch warns.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
@@ -34,12 +21,9 @@ warnings.filterwarnings(
     "ignore", message="Torchinductor does not support code generation for complex"
 )
 
-FAMILIES = {
-    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
-    "hubert": (HubertConfig, HubertModel),
-    "wavlm": (WavLMConfig, WavLMModel),
-    "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
-    "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
+FAMILIES = {  # transformers' name of a family -> classes of its configuration and its encoder
+    family: (CONFIG_MAPPING[family], MODEL_MAPPING[CONFIG_MAPPING[family]])
+    for family in ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio")
 }
 
 _LARGE = {

@@ -145,18 +145,14 @@ class FitHubertLoss(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """[Ls+1, B, T, D], kept teacher states [Ls, B, T, D] -> one weighted loss per layer, [Ls]."""
-        return self.pairs(student[1:], teacher)
+        each = (student[1:] - teacher).square().mean((1, 2, 3))
+        weights = torch.full_like(each, self.hint)
+        weights[-1] = 1.0
+        return weights * each
 
     def floor(self, frames: int) -> float:
         """Return the loss of a perfect student: 0."""
         return 0.0
-
-    def pairs(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return weighted losses of paired states, both [Ls, B, T, D]."""
-        each = (student - teacher).square().mean((1, 2, 3))
-        weights = torch.full_like(each, self.hint)
-        weights[-1] = 1.0
-        return weights * each
 
 
 def class_weights(counts: Tensor) -> Tensor:

@@ -116,8 +116,8 @@ def device_of(choice: str) -> torch.device:
     try:
         device = torch.device(choice)
     except RuntimeError:
-        raise ValueError(f"device is {choice!r}; choose auto, cpu or cuda") from None
-    if device.type not in ("cpu", "cuda"):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
         raise ValueError(f"device is {choice!r}; choose auto, cpu or cuda")
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= here:

@@ -94,11 +94,7 @@ class Objective(nn.Module):
             part, whole: labels of the part and of the batch.
         """
         share = len(part) / len(whole)
-        sv_share = (
-            share
-            if self.sv is None
-            else batch_share(getattr(self.sv, "class_weight", None), part, whole)
-        )
+        sv_share = batch_share(getattr(self.sv, "class_weight", None), part, whole)
         return {name: loss * (sv_share if name == "sv" else share) for name, loss in losses.items()}
 
 

@@ -41,6 +41,14 @@ class Stage:
     frozen: float = 0.0
     becomes_teacher: bool = False
 
+    def epochs(self, budget: int) -> int:
+        """Epochs of the stage in a budget of so many.
+
+        >>> STRATEGIES["precomp"][0].epochs(100)
+        50
+        """
+        return max(round(budget * self.share), 1)
+
 
 STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # the paper: imitate and verify at once, on two paths

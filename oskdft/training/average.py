@@ -18,7 +18,7 @@ from oskdft.storage.tensors import load_tensors, save_tensors
 
 def check_average(cfg: Config, last: Stage) -> None:
     """Raise ValueError when ``train.average`` asks for more epochs than the last stage has."""
-    epochs = max(round(cfg.train.epochs * last.share), 1)
+    epochs = last.epochs(cfg.train.epochs)
     if cfg.train.average > epochs:
         raise ValueError(
             f"train.average is {cfg.train.average}; the last stage has {epochs} epochs, choose fewer"

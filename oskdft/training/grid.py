@@ -1,7 +1,7 @@
 """A grid: the runs of a comparison, as rows and seeds, read from one YAML file."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ class Grid:
         seeds: [0]
         reference: a
         """
-        tree = {"profile": self.profile, "changes": self.changes, "rows": self.rows}
-        tree |= {"seeds": list(self.seeds), "reference": self.reference}
+        tree = asdict(self) | {"seeds": list(self.seeds)}
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
     def runs(self) -> list[Run]:

@@ -60,7 +60,7 @@ class StageLoop:
         # The data, and the number of steps.
         utterances = len(run.task.train)
         self.steps_per_epoch = cfg.train.steps_per_epoch or max(utterances // cfg.train.batch, 1)
-        self.epochs = max(round(cfg.train.epochs * stage.share), 1)
+        self.epochs = stage.epochs(cfg.train.epochs)
         self.steps = self.epochs * self.steps_per_epoch
         laps = self.steps * cfg.train.batch // utterances
         self.data = protocol.dataset(cfg, run.task, laps)

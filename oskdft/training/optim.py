@@ -13,33 +13,27 @@ from oskdft.config import TrainConfig
 GROUPS = ("body", "sv", "adapter")
 
 
-def paper_rates(
-    epoch: int,
-    lr: float,
-    lr_min: float,
-    period: int,
-    ramp: int = 10,
-    decay: float = 0.93,
-    adapter_factor: float = 10.0,
-) -> dict[str, float]:
+def paper_rates(train: TrainConfig, epoch: int) -> dict[str, float]:
     """Return the learning rates of release P in an epoch (the first epoch is 1).
 
-        sv = lr_min + (lr - lr_min) (1 + cos(pi ((e - 1) mod period) / period)) / 2
-        body = sv e / ramp for e < ramp, then the previous body rate x decay
-        adapter = adapter_factor sv
+        sv = lr_min + (lr - lr_min) (1 + cos(pi ((e - 1) mod epochs) / epochs)) / 2
+        body = sv e / body_ramp for e < body_ramp, then the previous body rate x body_decay
+        adapter = lr_adapter_factor sv
 
     After the ramp the body rate decays from 0.9 sv; it never returns to sv.
 
-    >>> {k: round(v, 7) for k, v in paper_rates(10, 1e-4, 1e-6, 100).items()}
+    >>> {k: round(v, 7) for k, v in paper_rates(TrainConfig(), 10).items()}
     {'body': 8.24e-05, 'sv': 9.8e-05, 'adapter': 0.0009803}
     """
 
     def sv(e: int) -> float:
-        return lr_min + (lr - lr_min) * (1 + math.cos(math.pi * ((e - 1) % period) / period)) / 2
+        angle = math.pi * ((e - 1) % train.epochs) / train.epochs
+        return train.lr_min + (train.lr - train.lr_min) * (1 + math.cos(angle)) / 2
 
-    last_of_ramp = min(epoch, ramp - 1)
-    body = sv(last_of_ramp) * last_of_ramp / ramp * decay ** (epoch - last_of_ramp)
-    return {"body": body, "sv": sv(epoch), "adapter": adapter_factor * sv(epoch)}
+    last_of_ramp = min(epoch, train.body_ramp - 1)
+    body = sv(last_of_ramp) * last_of_ramp / train.body_ramp
+    body = body * train.body_decay ** (epoch - last_of_ramp)
+    return {"body": body, "sv": sv(epoch), "adapter": train.lr_adapter_factor * sv(epoch)}
 
 
 def rates(train: TrainConfig, epoch: int, progress: float) -> dict[str, float]:
@@ -54,15 +48,7 @@ def rates(train: TrainConfig, epoch: int, progress: float) -> dict[str, float]:
     {'body': 5e-05, 'sv': 5e-05, 'adapter': 5e-05}
     """
     if train.schedule == "paper":
-        return paper_rates(
-            epoch,
-            train.lr,
-            train.lr_min,
-            train.epochs,
-            train.body_ramp,
-            train.body_decay,
-            train.lr_adapter_factor,
-        )
+        return paper_rates(train, epoch)
     lr = train.lr
     if train.schedule == "warmup_cosine":
         if progress < train.warmup:

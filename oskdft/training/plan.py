@@ -1,5 +1,6 @@
 """Before a training: all its checks, and what it would take."""
 
+import statistics
 import tempfile
 import time
 from contextlib import closing
@@ -7,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from oskdft.config import Config, consent
-from oskdft.method.strategies import stage_config, stages
+from oskdft.config import Config
+from oskdft.method.model import count
+from oskdft.method.strategies import stage_config
 from oskdft.speech.dataset import loader
-from oskdft.training.average import check_average
 from oskdft.training.loop import StageLoop
-from oskdft.training.run import Run, check_cnn
+from oskdft.training.run import Run
 from oskdft.utils.process import Interrupts
 
 STEPS = 3  # that a plan times; the first is left out
@@ -30,20 +31,16 @@ def plan(cfg: Config, full_check: bool = False) -> dict:
     Raises:
         As `train.train`.
     """
-    consent(cfg)
-    steps_of = stages(cfg)
-    check_cnn(cfg, steps_of)
-    check_average(cfg, steps_of[-1])
     with (
         tempfile.TemporaryDirectory(prefix="oskdft-") as folder,
         Interrupts() as interrupts,
         closing(Run(cfg, Path(folder) / "run", False, None, interrupts, full_check)) as run,
     ):
         layers = run.teacher.encoder.config.num_hidden_layers
-        loop = StageLoop(run, stage_config(cfg, steps_of[0], layers), steps_of[0], 0, None)
+        first = run.plan[0]
+        loop = StageLoop(run, stage_config(cfg, first, layers), first, 0, None)
         updates = {
-            stage.name: max(round(cfg.train.epochs * stage.share), 1) * loop.steps_per_epoch
-            for stage in steps_of
+            stage.name: stage.epochs(cfg.train.epochs) * loop.steps_per_epoch for stage in run.plan
         }
         loop.prepare()
         loop.meter.reset(None)
@@ -55,10 +52,10 @@ def plan(cfg: Config, full_check: bool = False) -> dict:
             seconds.append(time.perf_counter() - began)
         device = run.accelerator.device
         peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
-        step_s = sorted(seconds[1:])[len(seconds[1:]) // 2]
+        step_s = statistics.median_high(seconds[1:])
         return {
             "stages": updates,
-            "parameters": sum(p.numel() for p in loop.model.parameters()),
+            "parameters": count(loop.model),
             "train_utterances": len(run.task.train),
             "train_speakers": len(run.task.train.speakers),
             "step_s": step_s,

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from transformers import PretrainedConfig
 
-from oskdft.config import READ_KD_LAYERS, SAMPLE_RATE, Config
+from oskdft.config import READ_KD_LAYERS, SAMPLE_RATE, Config, consent
 from oskdft.method.encoder import least_samples
 from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage, stages
@@ -24,6 +24,7 @@ from oskdft.speech.corpora.catalogue import find_root
 from oskdft.speech.noise import known_folder
 from oskdft.storage.pretrained import find_weights, load_encoder
 from oskdft.training import run_folder, tracker
+from oskdft.training.average import check_average
 from oskdft.training.meter import Meter
 from oskdft.training.start import find, load_start
 from oskdft.training.validation import require_heard
@@ -44,6 +45,7 @@ class Run:
     """Everything that the stages of a run share.
 
     Attributes:
+        plan: the stages of the strategy.
         task: speakers and trials (`protocol.Task`). teacher: of the next stage.
         start: the trained student that a stage starts from, or None.
         rows: of metrics.csv. validations: development EERs, in order.
@@ -60,6 +62,10 @@ class Run:
         full_check: bool = False,
     ) -> None:
         self.cfg, self.out, self.interrupts = cfg, Path(out), interrupts
+        consent(cfg)
+        self.plan = stages(cfg)
+        _check_cnn(cfg, self.plan)
+        check_average(cfg, self.plan[-1])
         device = device_of(cfg.device)
         if device.index is not None:
             torch.cuda.set_device(device)  # Accelerate takes the current one
@@ -92,7 +98,7 @@ class Run:
         _check_crops(cfg, self.teacher.encoder.config)
         require_room_for_workers(cfg)
         require_heard(cfg, self.task, full_check)
-        self.start = load_start(cfg, stages(cfg), self.teacher.encoder.config)
+        self.start = load_start(cfg, self.plan, self.teacher.encoder.config)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []
@@ -177,7 +183,7 @@ def _check_crops(cfg: Config, encoder: PretrainedConfig) -> None:
             )
 
 
-def check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
+def _check_cnn(cfg: Config, plan: Sequence[Stage]) -> None:
     """Raise ValueError when a CNN of random weights would be frozen."""
     if cfg.train.freeze_cnn and any(stage.start == "scratch" for stage in plan):
         raise ValueError(

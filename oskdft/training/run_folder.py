@@ -105,9 +105,7 @@ def save_state(
     Args:
         state: stage, step, seconds, rows, validations, and the window of rows not yet logged.
     """
-    tensors = prefixed(objective.state_dict(), "objective.")
-    tensors |= prefixed(optimiser_tensors(optimiser), "optimiser.")
-    write_state(out, state, tensors)
+    write_state(out, state, state_tensors("objective", objective, optimiser))
     write_metrics(out / "metrics.csv", state["rows"])
 
 
@@ -144,11 +142,31 @@ def _read_state(path: Path) -> dict:
     return state
 
 
-def restore(state: dict, objective: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Restore the weights and the optimiser's moments."""
-    tensors = state["tensors"]
-    load_strictly(objective, select(tensors, "objective."), "the checkpoint")
-    restore_optimiser(optimiser, select(tensors, "optimiser."))
+def state_tensors(
+    name: str, module: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return the tensors NAME.* of a module and optimiser.* of its optimiser, by parameter number.
+
+    Moments and step counts are copies: {"optimiser.3.exp_avg": ...}.
+    """
+    named = {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+    for index, entry in optimiser.state_dict()["state"].items():
+        for key, value in entry.items():
+            named[f"optimiser.{index}.{key}"] = torch.as_tensor(value).clone()
+    return named
+
+
+def restore(
+    tensors: dict[str, Tensor], name: str, module: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """Restore the tensors of `state_tensors`; ``optimiser`` keeps its rates and groups."""
+    load_strictly(module, select(tensors, f"{name}."), "the checkpoint")
+    moments: dict[int, dict[str, Tensor]] = {}
+    for place, value in select(tensors, "optimiser.").items():
+        index, key = place.split(".", 1)
+        moments.setdefault(int(index), {})[key] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def write_metrics(path: Path, rows: list[dict]) -> None:
@@ -168,27 +186,6 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies of moments and step counts by parameter number: {"3.exp_avg": ...}."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{i}.{key}": torch.as_tensor(value).clone()
-        for i, entry in state.items()
-        for key, value in entry.items()
-    }
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore the tensors of `optimiser_tensors`; ``optimiser`` keeps its rates and groups."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict(
-        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
-    )
-
-
 def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``prefix``, without the prefix.
 
@@ -196,8 +193,3 @@ def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     dict_keys(['x'])
     """
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the same tensors with ``prefix`` before each name."""
-    return {f"{prefix}{k}": v for k, v in tensors.items()}

@@ -11,7 +11,6 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from oskdft.method.model import SpeakerModel
-from oskdft.method.strategies import stages
 from oskdft.speech.dataset import loader
 from oskdft.storage.model_folder import save_model
 from oskdft.training import run_folder
@@ -26,36 +25,30 @@ from oskdft.utils.process import explained
 DIVERGED = 10.0  # times the first epoch's mean loss (our choice)
 
 
-def run_stage(loop: StageLoop, state: dict | None) -> SpeakerModel:
-    """Train one stage to its end and return its model.
-
-    Args:
-        loop: the stage.
-        state: where an interrupted run of this stage stopped (`run_folder.last_state`); None: start.
-    Raises:
-        ValueError: out of memory, a dead data worker, a loss that is not finite.
-        OSError: no room, or the run folder has vanished.
-        SystemExit, KeyboardInterrupt: SIGTERM or Ctrl-C, behind the step; the state is saved.
-    """
-    return StageRun(loop).through(state)
-
-
 class StageRun:
     """A `StageLoop` on its way through its epochs."""
 
     def __init__(self, loop: StageLoop) -> None:
         self.loop, self.run, self.cfg = loop, loop.run, loop.cfg
         self.best = Best(loop.cfg, loop.run.task, loop.run.validations, loop.number, loop.run.share)
-        last = loop.stage == stages(loop.cfg)[-1]
+        last = loop.number + 1 == len(loop.run.plan)
         self.averaged = loop.cfg.train.average if last else 0  # epochs
         self.done = 0  # steps
 
     def through(self, state: dict | None) -> SpeakerModel:
-        """Restore the state, then train; on a signal or an error, leave what a resume needs."""
+        """Train the stage to its end and return its model; leave what a resume needs.
+
+        Args:
+            state: where an interrupted run of this stage stopped (`run_folder.last_state`); None: start.
+        Raises:
+            ValueError: out of memory, a dead data worker, a loss that is not finite.
+            OSError: no room, or the run folder has vanished.
+            SystemExit, KeyboardInterrupt: SIGTERM or Ctrl-C, behind the step; the state is saved.
+        """
         run, loop, accelerator = self.run, self.loop, self.run.accelerator
         if state:
             self.done = state["step"]
-            run_folder.restore(state, loop.objective, loop.optimiser)
+            run_folder.restore(state["tensors"], "objective", loop.objective, loop.optimiser)
         if run.main:
             run_folder.check_space(run.out, loop.model, loop.objective, self.averaged)
         loop.prepare()

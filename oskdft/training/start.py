@@ -7,29 +7,22 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from oskdft.config import Config, differences, to_dict
+from oskdft.config import SETTINGS, Config, differences, to_dict
 from oskdft.method.model import SpeakerModel
 from oskdft.method.objective import Objective
 from oskdft.method.strategies import Stage, stage_config
 from oskdft.method.student import student_config
 from oskdft.storage.model_folder import load_model, model_folder
 from oskdft.storage.tensors import load_strictly, load_tensors, save_tensors
+from oskdft.training import run_folder
 from oskdft.utils.files import ASSETS, sha256
 
 HEADS = "heads.safetensors"  # beside a model of a run: what was trained around it
-FORM = {  # settings that decide what the weights of a student mean
-    "model.student_layers",
-    "model.adapter_units",
-    "model.adapter_layers",
-    "model.adapter_activation",
-    "model.adapter_norm",
-    "model.adapter_scale",
-    "model.backend",
-    "model.backend_channels",
-    "model.embedding",
-    "switches.adapter_residual",
-    "switches.layer_weights",
-}
+# Settings that decide what the weights of a student mean: of the model all but the origin of its weights
+# and the noise of a training.
+FORM = {"switches.adapter_residual", "switches.layer_weights"}
+FORM |= {name for name in SETTINGS if name.startswith("model.")}
+FORM -= {"model.teacher", "model.init", "model.init_layers", "model.adapter_noise"}
 KD = {"model.teacher", "loss.kd", "loss.kd_layers"}  # settings that decide what a KD head imitates
 ENCODER = (  # the same of the encoder, in its configuration
     "model_type",
@@ -113,7 +106,7 @@ class Start:
         parts = ((objective.sv, "sv.", "speaker classifier"), (objective.kd, "kd.", "KD heads"))
         for module, prefix, what in parts:
             own = {} if module is None else module.state_dict()
-            found = {k[len(prefix) :]: t for k, t in self.heads.items() if k.startswith(prefix)}
+            found = run_folder.select(self.heads, prefix)
             fits = {k: t.shape for k, t in own.items()} == {k: t.shape for k, t in found.items()}
             if own and fits and same[what]:
                 module.load_state_dict(found)

@@ -6,25 +6,24 @@ an uninterrupted one. SIGTERM and Ctrl-C save the state between two steps, the s
 after any other end a resumed run continues from the last epoch. Scale-out is Accelerate's.
 """
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from oskdft.config import Config, consent, load, to_dict
+from oskdft.config import Config, load, to_dict
 from oskdft.evaluation.calibration import calibration
-from oskdft.method.strategies import Stage, stage_config, stages
+from oskdft.method.model import count
+from oskdft.method.strategies import stage_config
 from oskdft.method.teacher import Teacher, TunedTeacher
 from oskdft.storage.model_folder import annotate, load_model, save_model
 from oskdft.storage.tensors import load_strictly
 from oskdft.training import average, run_folder
-from oskdft.training.average import check_average
 from oskdft.training.loop import StageLoop
 from oskdft.training.meter import bottleneck
-from oskdft.training.run import Run, check_cnn
-from oskdft.training.stage import run_stage
+from oskdft.training.run import Run
+from oskdft.training.stage import StageRun
 from oskdft.training.start import save_heads
 from oskdft.training.validation import Best
 from oskdft.utils import provenance
@@ -57,34 +56,31 @@ def train(
         OSError: the disk is full or gone (the last good checkpoint stays).
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
-    consent(cfg)
     if resume and not cfg.model.init and (Path(out) / "config.yaml").is_file():
         stored = load(str(Path(out) / "config.yaml"))
         cfg = replace(cfg, model=replace(cfg.model, init=stored.model.init))
-    plan = stages(cfg)
-    check_cnn(cfg, plan)
-    check_average(cfg, plan[-1])
     with (
         Interrupts() as interrupts,
         closing(Run(cfg, Path(out), resume, teacher, interrupts, full_check)) as run,
     ):
-        return _run(run, plan, run_folder.last_state(run.out) if resume else None)
+        return _run(run, run_folder.last_state(run.out) if resume else None)
 
 
-def _run(run: Run, plan: Sequence[Stage], state: dict | None) -> dict:
-    """Train the stages of ``plan`` from ``state`` on; returns the report."""
+def _run(run: Run, state: dict | None) -> dict:
+    """Train the stages of the run from ``state`` on; returns the report."""
     cfg, model = run.cfg, None
     if state:
         run.go_on(state)
     run.start_tracker()
-    for number, stage in enumerate(plan):
+    for number, stage in enumerate(run.plan):
         staged = stage_config(cfg, stage, run.teacher.encoder.config.num_hidden_layers)
         if state and number < state["stage"]:  # finished before the interruption
             model = load_model(run.out / f"stage{number}")[0]
         else:
             loop = StageLoop(run, staged, stage, number, model)
-            model = run_stage(loop, state if state and number == state["stage"] else None)
-        if number + 1 < len(plan) and run.main:  # where a resumed run finds it
+            begun = state if state and number == state["stage"] else None
+            model = StageRun(loop).through(begun)
+        if number + 1 < len(run.plan) and run.main:  # where a resumed run finds it
             save_model(run.out / f"stage{number}", model, staged, run.task.train.speakers, {})
         if stage.becomes_teacher:
             run.teacher = TunedTeacher(model)
@@ -127,7 +123,7 @@ def _finish(run: Run, loop: StageLoop) -> dict:
         "validations": run.validations,
         "seconds": run.seconds(),
         "waiting_for_data": waited,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count(model),
     } | provenance.facts()
     if run.start:
         report["init"] = {"model": run.start.name, "sha256": run.start.sha256}

@@ -51,14 +51,14 @@ def device(choice: str) -> str:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Let the processes meet for `gathered`; all but the first print errors and warnings only.
+    """Let the processes meet for `shared`; all but the first print errors and warnings only.
 
     Raises:
         ValueError: RANK and WORLD_SIZE are set without MASTER_ADDR and MASTER_PORT.
 
     >>> with together():
-    ...     gathered("part")
-    ['part']
+    ...     shared([1, 2], sum)
+    [3]
     """
     global _joined
     if world() == 1:
@@ -81,26 +81,17 @@ def shared(items: Sequence, work: Callable[[Sequence], T]) -> list[T] | None:
 
     Returns:
         the results of all processes, by rank, in the first process; None in the others.
+    Raises:
+        ValueError: another process has failed.
 
     >>> shared([1, 2], sum)
     [3]
     """
-    return gathered(work(items[rank() :: world()] if _joined else items))
-
-
-def gathered(part: T) -> list[T] | None:
-    """The parts of all processes that have met, by rank, in the first process; None in the others.
-
-    Raises:
-        ValueError: another process has failed.
-
-    >>> gathered(1)
-    [1]
-    """
     if not _joined:
-        return [part]
+        return [work(items)]
     from torch import distributed  # heavy
 
+    part = work(items[rank() :: world()])
     parts = [None] * world() if rank() == 0 else None
     try:
         distributed.gather_object(part, parts)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oskdft.config import LossConfig, ModelConfig, Switches
+from oskdft.config import LossConfig, ModelConfig, Switches, TrainConfig
 from oskdft.evaluation import metrics, scoring
 from oskdft.method import backends, encoder, losses, teacher
 from oskdft.method.encoder import build_encoder, cnn
@@ -252,11 +252,8 @@ def _state_loss(
     x = f[x_key].requires_grad_()
     states, target = x.transpose(0, 1), target.transpose(0, 1)
     layers = tuple(range(1, len(target) + 1))
-    each = (
-        losses.LastStateMse()(states, target)
-        if hint is None
-        else losses.FitHubertLoss(layers, hint).pairs(states, target)
-    )
+    loss = losses.LastStateMse() if hint is None else losses.FitHubertLoss(layers, hint)
+    each = loss(torch.cat([states[:1], states]), target)  # hidden state 0 is in no loss
     each.sum().backward()
     yield f.row(f"{name}.loss", each.sum(), 1e-12, t["loss_rtol"])
     yield f.row(f"{name}.grad_x", x.grad, t["grad_atol"], t["grad_rtol"])
@@ -442,7 +439,8 @@ def f6d_segments(f: Fixture) -> Iterator[Row]:
 def f7_rates(f: Fixture) -> Iterator[Row]:
     rtol = f.meta["tolerance"]["rtol"]
     for name, v in f.meta["variants"].items():
-        got = [optim.paper_rates(int(e), v["lr"], v["lr_min"], v["T_0"]) for e in f.arrays["epoch"]]
+        train = TrainConfig(lr=v["lr"], lr_min=v["lr_min"], epochs=v["T_0"])
+        got = [optim.paper_rates(train, int(e)) for e in f.arrays["epoch"]]
         for key, group in (("kd_lr", "body"), ("sv_lr", "sv"), ("adapter_lr", "adapter")):
             yield f.row(f"{name}.{key}", [g[group] for g in got], 0, rtol)
         weights = [losses.kd_weight(LossConfig(), int(e), 100) / 100 for e in f.arrays["epoch"]]
@@ -472,7 +470,8 @@ class PaperStep:
     def start_epoch(self, epoch: int) -> None:
         """A new Adam with this epoch's rates, as the released code does (surprise 6)."""
         m = self.meta
-        rates = optim.paper_rates(epoch, m["lr"], m["lr_min"], m["T_0"])
+        train = TrainConfig(lr=m["lr"], lr_min=m["lr_min"], epochs=m["T_0"])
+        rates = optim.paper_rates(train, epoch)
         groups = optim.parameter_groups(self.student, [self.backend, self.sv])
         self.adam = torch.optim.Adam([g | {"lr": rates[g["name"]]} for g in groups])
         self.weight = losses.kd_weight(LossConfig(), epoch, m["total_epochs"])

@@ -8,7 +8,7 @@ import torch
 
 from oskdft import config
 from oskdft.storage import export, model_folder, tensors
-from oskdft.training import start, train
+from oskdft.training import stage, start, train
 
 
 def smoke(**changes):
@@ -31,11 +31,11 @@ class Seen(Exception):
 def begin(cfg, out, monkeypatch):
     """The objective that a run starts with."""
 
-    def caught(loop, state):
-        raise Seen(loop.objective)
+    def caught(begun, state):
+        raise Seen(begun.loop.objective)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "run_stage", caught)
+        patch.setattr(stage.StageRun, "through", caught)
         with pytest.raises(Seen) as seen:
             train.train(cfg, out)
     return seen.value.args[0].state_dict()

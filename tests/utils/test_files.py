@@ -113,8 +113,8 @@ def test_optimiser_round_trip():
 
     a, b = torch.randn(4, 3), torch.randn(4, 3)
     step(0, a)
-    nets[1].load_state_dict(nets[0].state_dict())
-    run_folder.restore_optimiser(adams[1], run_folder.optimiser_tensors(adams[0]))
+    kept = run_folder.state_tensors("net", nets[0], adams[0])
+    run_folder.restore(kept, "net", nets[1], adams[1])
     step(0, b)
     step(1, b)
     assert torch.equal(nets[0].weight, nets[1].weight)

@@ -148,8 +148,15 @@ class HubertPretrainer(nn.Module):
             torch.manual_seed(self.recipe.seed)  # whether or not the run was cut just here
             self.head.reset_parameters()
 
+    @torch.no_grad()
     def _own_features(self, wave: np.ndarray) -> np.ndarray:
-        return layer_features(self.encoder, wave, self.recipe.relabel_layer)
+        """Output [T, D] of layer ``relabel_layer`` for one 16-bit utterance."""
+        training = self.encoder.training
+        self.encoder.eval()
+        rows = torch.from_numpy(wave.astype(np.float32) / 32768)[None]
+        states = hidden_states(self.encoder, rows, keep=(self.recipe.relabel_layer,))
+        self.encoder.train(training)
+        return states[0, 0].numpy()
 
 
 class Wav2Vec2Pretrainer(nn.Module):
@@ -214,18 +221,6 @@ def _sizes(recipe: PretrainConfig) -> dict:
 def _span(labels: np.ndarray, start: int, frames: int) -> np.ndarray:
     """Labels of a crop; a repeated short clip repeats its labels."""
     return labels[(start + np.arange(frames)) % len(labels)]
-
-
-def layer_features(encoder: nn.Module, wave: np.ndarray, layer: int) -> np.ndarray:
-    """One layer's output for one 16-bit utterance, [T, D]."""
-    training = encoder.training
-    encoder.eval()
-    with torch.no_grad():
-        states = hidden_states(
-            encoder, torch.from_numpy(wave.astype(np.float32) / 32768)[None], keep=(layer,)
-        )
-    encoder.train(training)
-    return states[0, 0].numpy()
 
 
 def mfcc(wave: np.ndarray, normalised: bool = True) -> np.ndarray:

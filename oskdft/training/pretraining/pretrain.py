@@ -30,7 +30,6 @@ from oskdft.training.pretraining.objectives import (
     HubertPretrainer,
     PretrainConfig,
     Wav2Vec2Pretrainer,
-    load_recipe,
     mfcc,
     utterance_contrast,
 )
@@ -38,8 +37,6 @@ from oskdft.utils import provenance
 from oskdft.utils.console import progress, say
 from oskdft.utils.files import atomic, require_own_folder, write_json
 from oskdft.utils.process import Interrupts, explained
-
-__all__ = ["PretrainConfig", "load_recipe", "pretrain", "run"]
 
 MADE = (
     "checkpoints", "config.json", "model.safetensors", "pretrain.json", "README.md", run_folder.LOCK, ".*.part",
@@ -71,14 +68,13 @@ def hear(recipe: PretrainConfig) -> tuple[Speech, list[np.ndarray], Callable]:
     dev_trials = trials.make_trials(dev, protocol.DEV_SEED, protocol.DEV_TRIALS, alike)
     waves = [audio.read(dev.root / path) for path in dev_trials.paths]
     pairs = np.stack([dev_trials.enrol, dev_trials.test], 1)
-    return Speech(paths), noises, _judge(waves, pairs, dev_trials.label)
+    judged = waves, pairs, dev_trials.label
+    of_mfcc = functools.cache(lambda: mfcc_eer(*judged))  # MFCC statistics need no encoder
 
+    def judge(encoder: nn.Module) -> dict[str, float]:
+        return {"mfcc": of_mfcc()} | zero_shot_eer(encoder, *judged)
 
-def _judge(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> Callable:
-    """Encoder -> zero-shot EER of each layer, with that of MFCC statistics, which need no encoder."""
-
-    of_mfcc = functools.cache(lambda: mfcc_eer(waves, pairs, labels))
-    return lambda encoder: {"mfcc": of_mfcc()} | zero_shot_eer(encoder, waves, pairs, labels)
+    return Speech(paths), noises, judge
 
 
 def mfcc_eer(waves: list[np.ndarray], pairs: np.ndarray, labels: np.ndarray) -> float:
@@ -145,7 +141,7 @@ class Loop:
             self.report["speech_s"] = round(speech.seconds())
             self.model.prepare(speech.waves, own_features=False)
         try:
-            self._go(speech, CropPairs(self.recipe, speech, noises), judge)
+            self._train(speech, CropPairs(self.recipe, speech, noises), judge)
         except (KeyboardInterrupt, SystemExit):
             with self.interrupts.held():
                 self.save()
@@ -155,7 +151,7 @@ class Loop:
             self.lock.check()  # "the folder has vanished" tells more than the first missing file
             raise
 
-    def _go(self, speech: Speech, batches: CropPairs, judge: Callable) -> None:
+    def _train(self, speech: Speech, batches: CropPairs, judge: Callable) -> None:
         steps, report = self.recipe.steps, self.report
         first, relabel = report["step"], int(self.recipe.relabel_at * steps)
         self._judge_when_due(judge)  # the run was interrupted before or in it
@@ -175,8 +171,8 @@ class Loop:
             return
         eers = {layer: round(rate, 4) for layer, rate in judge(self.model.encoder).items()}
         best = min(eers, key=eers.get)
-        rate = f"zero-shot EER {100 * eers[best]:.1f} % (layer {best})"
-        say(f"step {step}: {_summary(self.figures)}, {rate}")
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in self.figures.items())
+        say(f"step {step}: {losses}, zero-shot EER {100 * eers[best]:.1f} % (layer {best})")
         with self.interrupts.held():
             report["log"].append({"step": step} | self.figures | {"zero_shot_eer": eers})
             report["seconds"] = self._seconds()
@@ -193,8 +189,7 @@ class Loop:
     def save(self) -> None:
         """Write the state that a resume starts from."""
         self.lock.check()
-        state = run_folder.prefixed(self.model.state_dict(), "model.")
-        state |= run_folder.prefixed(run_folder.optimiser_tensors(self.optimiser), "optimiser.")
+        state = run_folder.state_tensors("model", self.model, self.optimiser)
         if getattr(self.model, "labels", None):
             state["labels"] = torch.from_numpy(np.concatenate(self.model.labels))
             state["label_lengths"] = torch.tensor([len(labels) for labels in self.model.labels])
@@ -212,9 +207,7 @@ class Loop:
         if state["report"]["recipe"] != recipe:
             raise ValueError(f"{self.out} holds a teacher of another recipe; choose another --out")
         stored = state["tensors"]
-        weights = run_folder.select(stored, "model.")
-        tensors.load_strictly(self.model, weights, f"the state in {self.out}/checkpoints")
-        run_folder.restore_optimiser(self.optimiser, run_folder.select(stored, "optimiser."))
+        run_folder.restore(stored, "model", self.model, self.optimiser)
         if "labels" in stored:
             lengths = stored["label_lengths"].tolist()
             self.model.labels = [part.numpy() for part in stored["labels"].split(lengths)]
@@ -252,10 +245,6 @@ def _step(
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()
     return {name: round(float(value), 5) for name, value in figures.items()}
-
-
-def _summary(figures: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
 
 def card(report: dict) -> str:
