@@ -159,19 +159,21 @@ def test_settings_that_a_profile_changes_are_marked():
 
 def test_every_number_has_bounds_on_both_sides_and_they_are_checked():
     for name, (f, setting_type) in config.SETTINGS.items():
-        bounds = f.metadata["bounds"]
+        within = f.metadata["within"]
         if setting_type in (int, float) or typing.get_origin(setting_type) is tuple:
-            assert bounds["above"] is not None or bounds["least"] is not None, name
-            assert bounds["below"] is not None or bounds["most"] is not None, name
-        for kind, outside in (("above", 0), ("least", -1), ("below", 1), ("most", 1)):
-            bound = bounds.get(kind)
-            if bound is not None:
-                value = bound + outside * max(1, abs(bound))
-                whole = int in (setting_type, *typing.get_args(setting_type))
-                value = int(value) if whole else float(value)
-                value = [value] * (len(f.default) or 1) if isinstance(f.default, tuple) else value
-                with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
-                    config.Config().override({name: value})
+            assert within, name
+        if not within:
+            continue
+        low, high = map(float, within[1:-1].split(","))
+        whole = int in (setting_type, *typing.get_args(setting_type))
+        step = 1 if whole else 1e-3
+        below = low if within[0] == "(" else low - step * max(1, abs(low))
+        above = high if within[-1] == ")" else high + step * max(1, abs(high))
+        for value in (below, above):
+            value = int(value) if whole else value
+            value = [value] * (len(f.default) or 1) if isinstance(f.default, tuple) else value
+            with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
+                config.Config().override({name: value})
 
 
 @pytest.mark.parametrize(
