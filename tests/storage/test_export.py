@@ -90,6 +90,7 @@ numpy.savez(sys.argv[3], **{name: program(torch.from_numpy(wave)) for name, wave
 """
 
 
+@pytest.mark.slow
 def test_a_torch_program_runs_without_this_package(model_folder, exported, tmp_path):
     (short,), (long,) = noise(0.7), noise(2.9)
     waves = {"short": short[None], "long": long[None]}
@@ -106,7 +107,11 @@ def test_a_torch_program_runs_without_this_package(model_folder, exported, tmp_p
 
 @pytest.mark.parametrize(
     ("family", "backend"),
-    [("wavlm", "linear"), ("data2vec-audio", "tft"), ("wav2vec2", "ecapa")],
+    [
+        ("wavlm", "linear"),
+        ("data2vec-audio", "tft"),
+        pytest.param("wav2vec2", "ecapa", marks=pytest.mark.slow),
+    ],
 )
 def test_a_torch_program_equals_its_model_at_any_length(family, backend):
     changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
@@ -379,7 +384,7 @@ print([name for name in files if own not in name])
 """
 
 
-@pytest.mark.parametrize("command", ["verify", "export"])
+@pytest.mark.parametrize("command", ["verify", pytest.param("export", marks=pytest.mark.slow)])
 def test_nothing_is_written_to_an_empty_home(command, tmp_path):
     """ONNX Runtime would write a device id and a queue of events there."""
     home = tmp_path / "home"

@@ -234,12 +234,10 @@ def test_holm_by_hand():
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_replaced_and_the_weights_stay(finished, tmp_path):
+def test_a_killed_process_is_replaced_and_the_weights_stay(tmp_path):
     """SIGKILL in the middle of a training; the run is resumed in a new process."""
-    _, out, _ = finished
-    grid = written(
-        tmp_path / "grid.yaml", SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
-    )
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
+    grid = written(tmp_path / "grid.yaml", text.replace(ROWS, "rows: {os-kdft: {}}"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)
     process = begun(grid, cut)

@@ -184,16 +184,24 @@ def test_resumed_equals_uninterrupted(strategy, after, changes, tmp_path, monkey
 
 
 def test_damaged_newest_state_falls_back(tmp_path, capsys):
-    cfg = smoke(train__epochs=3)
+    cfg = smoke(train__epochs=3, train__steps_per_epoch=1)
     train.train(cfg, tmp_path / "r")
     newest = sorted((tmp_path / "r/checkpoints").glob("*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:100])
     place = run_folder.last_state(tmp_path / "r")
-    assert place["step"] == 10
+    assert place["step"] == 2
     assert "going back" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(
+            name, marks=() if name in ("os-kdft", "postcomp", "teacher-ft") else pytest.mark.slow
+        )
+        for name in STRATEGIES
+    ],
+)
 def test_strategies_spend_the_same_student_updates(strategy, tmp_path):
     report = train.train(smoke(strategy=strategy), tmp_path / "r")
     plan, table = STRATEGIES[strategy], rows(tmp_path / "r")
@@ -365,16 +373,17 @@ def test_a_loss_that_explodes_but_stays_finite_is_warned_of(tmp_path, monkeypatc
 
 def test_early_stop(tmp_path, monkeypatch):
     monkeypatch.setattr(validation.Best, "measure", lambda self, model: {"dev_eer": 0.5})
-    report = train.train(smoke(train__epochs=9, train__patience=2), tmp_path / "r")
+    report = train.train(
+        smoke(train__epochs=9, train__steps_per_epoch=1, train__patience=2), tmp_path / "r"
+    )
     assert [v["epoch"] for v in report["validations"]] == [1, 2, 3]
 
 
-def test_oracle_checkpoint_is_labelled(tmp_path):
+def test_oracle_checkpoint_is_labelled(finished, tmp_path):
     """Surprise 11: as released, the test trials choose the checkpoint; the log says so."""
     report = train.train(smoke(switches__checkpoint="oracle"), tmp_path / "r")
     assert all({"oracle_eer", "dev_eer"} <= v.keys() for v in report["validations"])
-    report = train.train(smoke(), tmp_path / "dev")
-    assert all("oracle_eer" not in v for v in report["validations"])
+    assert all("oracle_eer" not in v for v in finished[0]["validations"])
 
 
 def test_rebuilt_optimiser_differs(finished, tmp_path):
@@ -395,7 +404,8 @@ def test_second_corpus_is_read_or_ignored(recordings, tmp_path):
         quiet = protocol.dataset(cfg, protocol.prepare(cfg), laps=4)[0, 0]
         found[choice] = torch.equal(quiet[0], quiet[1])
     assert found == {"target": True, "as_chosen": False}
-    train.train(smoke(switches__kd_data="as_chosen", **base), tmp_path / "r")
+    short = {"train__epochs": 1, "train__steps_per_epoch": 1}
+    train.train(smoke(switches__kd_data="as_chosen", **base, **short), tmp_path / "r")
 
 
 def test_development_speakers_are_nobody_else():
@@ -418,9 +428,12 @@ def test_few_labels():
 
 
 FROZEN = {"train__freeze_cnn": True, "augment__probability": 0.5}
+OTHERS = [
+    pytest.param(n, marks=pytest.mark.slow) for n in ("os-kdft2", "postcomp", "joint-no-adapter")
+]
 
 
-@pytest.mark.parametrize("strategy", ["os-kdft", "os-kdft2", "postcomp", "joint-no-adapter"])
+@pytest.mark.parametrize("strategy", ["os-kdft", *OTHERS])
 def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
     strategy, recordings, tmp_path, monkeypatch
 ):
@@ -468,9 +481,8 @@ def test_frozen_cnn_has_no_backward_pass(strategy):
     assert trained and not trained & {id(p) for p in encoder.feature_extractor.parameters()}
 
 
-def test_standardised_targets_change_what_is_imitated_and_nothing_else(tmp_path):
-    raw, made = tmp_path / "raw", tmp_path / "standardised"
-    train.train(smoke(), raw)
+def test_standardised_targets_change_what_is_imitated_and_nothing_else(finished, tmp_path):
+    raw, made = finished[1], tmp_path / "standardised"
     train.train(smoke(loss__kd_targets="standardised"), made)
     one, other = (run_folder.read_metrics(out / "metrics.csv")[0] for out in (raw, made))
     kd = [name for name in one if name.startswith("kd_")]
@@ -485,10 +497,11 @@ def test_scratch_has_no_cnn_to_freeze(tmp_path):
 
 
 def test_the_log_names_the_bottleneck(tmp_path, capsys, monkeypatch):
-    train.train(smoke(), tmp_path / "short")
+    cfg = smoke(train__epochs=1, train__steps_per_epoch=1)
+    train.train(cfg, tmp_path / "short")
     assert "bottleneck" not in capsys.readouterr().err
     monkeypatch.setattr(train, "WORTH_TUNING_S", 0.0)
-    report = train.train(smoke(), tmp_path / "r")
+    report = train.train(cfg, tmp_path / "r")
     assert meter.bottleneck(report["waiting_for_data"], 0) in capsys.readouterr().err
     assert meter.bottleneck(0.1, 0).startswith("the model is the bottleneck: 10 % of the time")
     line = meter.bottleneck(0.41, 3)
@@ -496,6 +509,7 @@ def test_the_log_names_the_bottleneck(tmp_path, capsys, monkeypatch):
     assert "raise data.workers (3 on " in line
 
 
+@pytest.mark.slow
 def test_validation_is_not_waiting_for_data(tmp_path, monkeypatch):
     measure, slow_s = validation.Best.measure, 3.0
 
@@ -600,9 +614,10 @@ def without_chance(name):
 
 
 run.load_encoder = without_chance
-changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
-changes |= {"train.steps_per_epoch": int(sys.argv[2]), "train.accumulate": int(sys.argv[3])}
-train.train(config.load("smoke").override(changes), sys.argv[1])
+for place, steps, parts in ("whole", 20, 1), ("parts", 10, 2):
+    changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
+    changes |= {"train.steps_per_epoch": steps, "train.accumulate": parts}
+    train.train(config.load("smoke").override(changes), f"{sys.argv[1]}/{place}")
 """
 
 
@@ -619,26 +634,34 @@ def run_python(*arguments) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("steps", "parts"), [(20, 1), (10, 2)])
-@pytest.mark.slow
-def test_two_processes_equal_one(steps, parts, tmp_path):
-    """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory) -> Path:
+    """The same runs by one process and by two: a batch as a whole, and in parts."""
+    tmp_path = tmp_path_factory.mktemp("processes")
     script = tmp_path / "run.py"
     script.write_text(TWO_PROCESSES)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
     launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-    run_python(script, tmp_path / "one", steps, parts)
-    run_python(*launch, script, tmp_path / "two", steps, parts)
-    first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
+    run_python(script, tmp_path / "one")
+    run_python(*launch, script, tmp_path / "two")
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["whole", "parts"])
+@pytest.mark.slow
+def test_two_processes_equal_one(place, one_and_two):
+    """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
+    folders = [one_and_two / name / place for name in ("one", "two")]
+    first, second = (weights(folder / "last") for folder in folders)
     for name in with_effect(first):
         torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
-    logs = [run_folder.read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two")]
+    logs = [run_folder.read_metrics(folder / "metrics.csv") for folder in folders]
     for one, two in zip(*logs, strict=True):
         for name in one.keys() - {"utterances_per_s", "waiting_for_data"}:
             assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the two processes have
-    loaded, cfg, described = model_folder.load_model(tmp_path / "two/last")
+    loaded, cfg, described = model_folder.load_model(folders[1] / "last")
     fitted, _ = calibration.calibration(loaded, protocol.prepare(cfg), cfg)
     torch.set_num_threads(threads)
     assert described["calibration"] == fitted, "shared by two: bit by bit what one computes"
