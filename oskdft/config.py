@@ -406,13 +406,7 @@ def from_dict(tree: dict[str, Any]) -> Config:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Nested plain values (lists for tuples) that `from_dict` and YAML take back unchanged."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    return plain(dataclasses.asdict(config))
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def to_yaml(config: Config) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from oskdft import config
 from oskdft.commands import cli
-from oskdft.commands.reproduce import parse
+from oskdft.commands.cli import parameters
 from oskdft.training import grid
 
 
@@ -200,7 +200,10 @@ def test_yaml_that_is_more_than_values_is_refused_by_every_reader(tmp_path, text
         assert "\n" not in str(error.value) and len(str(error.value)) < 1_000
     value = text.partition(": ")[2] if "\n" not in text else text
     if len(value) < 10_000:
-        for read in (lambda: cli.settings([f"seed={value}"]), lambda: parse(["-p", "seed", value])):
+        for read in (
+            lambda: cli.settings([f"seed={value}"]),
+            lambda: parameters(["-p", "seed", value]),
+        ):
             with pytest.raises(ValueError, match="cannot be read") as error:
                 read()
             assert "\n" not in str(error.value)
@@ -208,7 +211,7 @@ def test_yaml_that_is_more_than_values_is_refused_by_every_reader(tmp_path, text
 
 @pytest.mark.parametrize("text", ["[", "{a: b", "!!int ''", "*x", "2024-99-99", "=", "\x00"])
 def test_values_on_the_command_line_end_in_a_value_or_one_line(text):
-    for read in (lambda: cli.settings([f"seed={text}"]), lambda: parse(["-p", "seed", text])):
+    for read in (lambda: cli.settings([f"seed={text}"]), lambda: parameters(["-p", "seed", text])):
         try:
             assert read()["seed"] == text
         except ValueError as error:
