@@ -1,5 +1,6 @@
 """Model folders from strangers: each attack is tried, and refused before it costs memory or runs code."""
 
+import gc
 import json
 import os
 import pickle
@@ -572,6 +573,7 @@ def test_an_onnx_graph_that_never_ends_to_load_is_killed(onnx_folder, monkeypatc
 
 def children() -> set[str]:
     """Processes that this one has started and that have not ended."""
+    gc.collect()  # models of other tests end theirs
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 

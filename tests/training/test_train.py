@@ -614,10 +614,9 @@ def without_chance(name):
 
 
 run.load_encoder = without_chance
-for place, steps, parts in ("whole", 20, 1), ("parts", 10, 2):
-    changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
-    changes |= {"train.steps_per_epoch": steps, "train.accumulate": parts}
-    train.train(config.load("smoke").override(changes), f"{sys.argv[1]}/{place}")
+changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
+changes |= {"train.steps_per_epoch": int(sys.argv[2]), "train.accumulate": int(sys.argv[3])}
+train.train(config.load("smoke").override(changes), sys.argv[1])
 """
 
 
@@ -634,34 +633,26 @@ def run_python(*arguments) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.fixture(scope="module")
-def one_and_two(tmp_path_factory) -> Path:
-    """The same runs by one process and by two: a batch as a whole, and in parts."""
-    tmp_path = tmp_path_factory.mktemp("processes")
+@pytest.mark.parametrize(("steps", "parts"), [(20, 1), (10, 2)])
+@pytest.mark.slow
+def test_two_processes_equal_one(steps, parts, tmp_path):
+    """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
     script = tmp_path / "run.py"
     script.write_text(TWO_PROCESSES)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
     launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-    run_python(script, tmp_path / "one")
-    run_python(*launch, script, tmp_path / "two")
-    return tmp_path
-
-
-@pytest.mark.parametrize("place", ["whole", "parts"])
-@pytest.mark.slow
-def test_two_processes_equal_one(place, one_and_two):
-    """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
-    folders = [one_and_two / name / place for name in ("one", "two")]
-    first, second = (weights(folder / "last") for folder in folders)
+    run_python(script, tmp_path / "one", steps, parts)
+    run_python(*launch, script, tmp_path / "two", steps, parts)
+    first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
     for name in with_effect(first):
         torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
-    logs = [run_folder.read_metrics(folder / "metrics.csv") for folder in folders]
+    logs = [run_folder.read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two")]
     for one, two in zip(*logs, strict=True):
         for name in one.keys() - {"utterances_per_s", "waiting_for_data"}:
             assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the two processes have
-    loaded, cfg, described = model_folder.load_model(folders[1] / "last")
+    loaded, cfg, described = model_folder.load_model(tmp_path / "two/last")
     fitted, _ = calibration.calibration(loaded, protocol.prepare(cfg), cfg)
     torch.set_num_threads(threads)
     assert described["calibration"] == fitted, "shared by two: bit by bit what one computes"
