@@ -175,7 +175,7 @@ class ModelConfig:
     )
     student_layers: int = setting(4, "layers that the student takes over", "(0, 100]")
     init_layers: tuple[int, ...] = setting(
-        (), "teacher layers that they start from; empty: the first ones", "[0, 200]", source=R
+        (), "teacher layers that they start from; empty: the first ones", "[1, 200]", source=R
     )
     adapter_units: int = setting(
         64, "width of the adapter's bottleneck; 0: no adapters", "[0, 16384]"
@@ -343,8 +343,6 @@ class Config:
     switches: Switches = field(default_factory=Switches)
 
     def __post_init__(self) -> None:
-        if self.mode not in BUNDLES:
-            raise ValueError(f"mode is {self.mode!r}; choose published or corrected")
         bundle = BUNDLES[self.mode]
         switches = {
             f.name: getattr(self.switches, f.name) or getattr(bundle, f.name)
@@ -370,12 +368,10 @@ class Config:
         """
         tree = to_dict(self)
         for name, value in changes.items():
-            *parents, leaf = name.split(".")
-            node = tree
-            for parent in parents:
-                node = node.get(parent) if isinstance(node, dict) else None
-                if not isinstance(node, dict):
-                    raise ValueError(f"unknown setting {name}; {nearest(parent, tree)}")
+            section, _, leaf = name.rpartition(".")
+            node = tree.get(section) if section else tree
+            if not isinstance(node, dict):
+                raise ValueError(f"unknown setting {name}; {nearest(section, tree)}")
             if leaf not in node:
                 raise ValueError(f"unknown setting {name}; {nearest(leaf, node)}")
             node[leaf] = value
@@ -464,10 +460,6 @@ def _check_combinations(cfg: Config) -> None:
         raise ValueError(
             f"model.init_layers {list(model.init_layers)} must have as many entries as "
             f"model.student_layers ({model.student_layers})"
-        )
-    if model.init_layers and min(model.init_layers) < 1:
-        raise ValueError(
-            f"model.init_layers is {list(model.init_layers)}; name teacher layers, which count from 1"
         )
     if not all(1 <= layer <= model.student_layers for layer in model.adapter_layers):
         raise ValueError(

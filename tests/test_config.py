@@ -110,7 +110,7 @@ def test_yaml_number_read_as_text_becomes_a_number():
             {"model.init_layers": [1, 2]},
             "model.init_layers [1, 2] must have as many entries as model.student_layers (4)",
         ),
-        ({"model.init_layers": [0, 1, 2, 3]}, "teacher layers, which count from 1"),
+        ({"model.init_layers": [0, 1, 2, 3]}, "must be at least 1 and at most 200"),
         ({"model.adapter_layers": [5]}, "the student has layers 1 to 4"),
         ({"model.backend_channels": 100}, "multiple of 8"),
         ({"augment.speed": [0.9, 3]}, "at least 0.5 and at most 2"),

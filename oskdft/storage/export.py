@@ -9,8 +9,6 @@ another way is compared with its original before it is written.
 import copy
 import hashlib
 import io
-import logging
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +25,7 @@ from oskdft.method.student import Student
 from oskdft.storage import hub
 from oskdft.storage.card import card
 from oskdft.storage.domain import load_domain
+from oskdft.storage.int8 import to_int8
 from oskdft.storage.model_folder import PROGRAM, load_model, model_folder, save_model
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.onnx_model import FILE, remember, require, session
@@ -211,65 +210,6 @@ def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
             dynamic_axes={"wave": {0: "B", 1: "N"}, output: {0: "B"}},
         )
     return file.getvalue()
-
-
-def to_int8(exact: bytes) -> bytes:
-    """An ONNX model with 8-bit weights.
-
-    Matrix products run on integers: ONNX Runtime's dynamic quantisation, inputs quantised at each call,
-    weights of seven bits so that no processor saturates. Convolutions store integers with one scale per
-    output channel and compute in float32, because the first ones read raw samples, whose range exceeds
-    eight bits with one scale.
-
-    Args:
-        exact: content of a float32 ONNX file, as from `to_onnx`.
-    Returns:
-        Content of the int8 file.
-    """
-    require("onnx", "onnxruntime")
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        logging.disable(logging.WARNING)  # of a recommended preparation that changes nothing here
-        try:
-            quantize_dynamic(
-                onnx.load_model_from_string(exact),
-                path,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        model = onnx.load(path)
-    _pack_convolutions(model)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def _pack_convolutions(model) -> None:
-    """Store each convolution's weight as int8 and one scale per output channel."""
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    names = dict.fromkeys(node.input[1] for node in graph.node if node.op_type == "Conv")
-    unpacked = []
-    for name in names:
-        value = numpy_helper.to_array(weights[name])  # [out, in, kernel]
-        scale = np.abs(value).reshape(len(value), -1).max(1).clip(1e-12) / 127
-        whole = np.round(value / scale[:, None, None]).astype(np.int8)
-        graph.initializer.remove(weights[name])
-        graph.initializer.append(numpy_helper.from_array(whole, f"{name}_int8"))
-        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
-        inputs = [f"{name}_int8", f"{name}_scale"]
-        unpacked.append(helper.make_node("DequantizeLinear", inputs, [name], axis=0))
-    nodes = [*unpacked, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def compare(

@@ -22,7 +22,7 @@ from oskdft.evaluation.scoring import normalise
 from oskdft.method import encoder, model
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import read_trials
-from oskdft.storage import export, hub, onnx_model, pretrained
+from oskdft.storage import export, hub, int8, onnx_model, pretrained
 from oskdft.storage.model_folder import load_model, save_model
 
 RATE = config.SAMPLE_RATE
@@ -259,7 +259,7 @@ def test_onnx_equals_torch_at_any_batch_and_length(family, backend):
     content = export.to_onnx(net)
     cosine, largest = export.compare(net, content)  # batches of 2 and 1, of 1.0 and 2.6 s
     assert largest <= 1e-5 and cosine >= 1 - 1e-5
-    assert export.compare(net, export.to_int8(content))[0] >= 0.995
+    assert export.compare(net, int8.to_int8(content))[0] >= 0.995
     net(torch.zeros(1, RATE))  # the original still works: its weight norm was not touched
 
 
@@ -288,7 +288,7 @@ def test_int8_keeps_a_quarter_of_the_weights_of_a_model_that_is_mostly_weights()
     cfg = config.load("smoke").override({"model.backend": "ecapa", "model.backend_channels": 256})
     net = model.new_model(cfg, pretrained.load_encoder("tiny-random-hubert")).eval()
     exact = export.to_onnx(net)
-    assert len(export.to_int8(exact)) <= 0.3 * len(exact)
+    assert len(int8.to_int8(exact)) <= 0.3 * len(exact)
 
 
 def test_evaluation_of_an_onnx_folder_gives_the_same_scores(model_folder, exported, recordings):
