@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from oskdft.storage.header import check_header
 from oskdft.utils.console import some
-from oskdft.utils.files import atomic
+from oskdft.utils.files import atomic, usual_mode
 
 FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
 
@@ -47,6 +47,7 @@ def stream_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"{path}: {name} holds {tensor.dtype}, no floats")
     try:
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
+        usual_mode(path)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}; free some space or write elsewhere") from None
 

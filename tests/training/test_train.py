@@ -196,9 +196,7 @@ def test_damaged_newest_state_falls_back(tmp_path, capsys):
 @pytest.mark.parametrize(
     "strategy",
     [
-        pytest.param(
-            name, marks=() if name in ("os-kdft", "postcomp", "teacher-ft") else pytest.mark.slow
-        )
+        pytest.param(name, marks=() if name in ("os-kdft", "postcomp") else pytest.mark.slow)
         for name in STRATEGIES
     ],
 )
@@ -261,6 +259,7 @@ def test_a_tracker_that_is_not_installed_is_refused_first(name, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_tracker_receives_the_recipe_the_log_and_the_development_eer(tmp_path, monkeypatch):
     """A stand-in for wandb behind Accelerate's own tracker; steps rise over the stages of a run."""
     (tmp_path / "wandb.py").write_text(WANDB)
@@ -363,6 +362,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_state(tmp_path, monkeypatch
     assert run_folder.last_state(tmp_path / "r")["step"] == 5
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_but_stays_finite_is_warned_of(tmp_path, monkeypatch, capsys):
     times_from_step(monkeypatch, 100, 6, 10)
     train.train(smoke(train__epochs=3), tmp_path / "r")
