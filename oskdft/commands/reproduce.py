@@ -177,9 +177,11 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     would be made beside the notebooks, whose file system may not support them.
     """
     copy.parent.mkdir(parents=True, exist_ok=True)
+    # the temporary folder, or /tmp where its path is too long
+    place = "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and os.path.isdir("/tmp") else None
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=_place_of_sockets()) as folder:
+        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=place) as folder:
             sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
             with _own_kernel(Path(folder)):
                 papermill.execute_notebook(
@@ -195,11 +197,6 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
-
-
-def _place_of_sockets() -> str | None:
-    """Where the folder of the sockets lies: the temporary folder, /tmp where its path is too long."""
-    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and Path("/tmp").is_dir() else None
 
 
 @contextlib.contextmanager

@@ -35,11 +35,10 @@ class Child:
         self._start()
 
     def _start(self) -> None:
-        package = Path(__file__).parents[2]
-        paths = [str(package), os.environ.get("PYTHONPATH", "")]
+        paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
         limits = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         environment = {"OMP_NUM_THREADS": THREADS} | os.environ | limits
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         self.pipe, theirs = Pipe()
         with theirs:
             handle = theirs.fileno()

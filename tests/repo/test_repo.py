@@ -226,6 +226,7 @@ def test_a_page_says_what_its_figures_say(page, least):
         assert alt == json.loads((ROOT / f"figures/{name}.json").read_text())["alt"], name
 
 
+@pytest.mark.slow
 def test_the_plan_of_docs_scale_is_what_its_command_prints(monkeypatch, capsys):
     page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
     table = page.split("<!-- scale -->\n")[1].split("\n<!-- end -->")[0]
