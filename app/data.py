@@ -129,7 +129,7 @@ class BothPaths(nn.Module):
 def eight_bit_weights(exact: bytes) -> bytes:
     """An ONNX model that stores its weights as int8, one scale per output, and computes in float32.
 
-    `export.to_int8` also rounds what flows through the products, and the last bits of another processor
+    `int8.to_int8` also rounds what flows through the products, and the last bits of another processor
     then change a score by 0.002. Here a browser and Python agree to 1e-6.
 
     Args:

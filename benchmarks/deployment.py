@@ -22,7 +22,7 @@ from oskdft.evaluation import evaluate
 from oskdft.lessons.costs import multiply_adds
 from oskdft.method.encoder import architecture, build_encoder, fold_weight_norm, hidden_states
 from oskdft.method.student import Student
-from oskdft.storage import export, onnx_model
+from oskdft.storage import export, int8, onnx_model
 from oskdft.utils import provenance
 from oskdft.utils.files import read_json
 
@@ -84,7 +84,7 @@ def case_rows(
     else:
         rows.append(measure.unmeasured(f"{label} student, compiled", "needs a GPU"))
     exact = export.to_onnx(LastState(deepcopy(student).cpu()), "states")
-    for kind, content in {"float32": exact, "int8": export.to_int8(exact)}.items():
+    for kind, content in {"float32": exact, "int8": int8.to_int8(exact)}.items():
         key = f"{label} student, ONNX {kind}, CPU"
         session = onnx_model.session(content)
         feed = {"wave": wave.cpu().numpy()}

@@ -1,10 +1,12 @@
-"""Every setting of a run: meaning, unit, source and bounds beside the field; presets and overrides.
+"""Every setting of a run: meaning, unit, source and interval beside the field; presets and overrides.
 
 The defaults are release P of the paper (XLSR-53, ECAPA-TDNN, VoxCeleb2). A preset holds only what
 differs from them. `oskdft config PROFILE` prints all settings.
 """
 
 import dataclasses
+import json
+import operator
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,38 +28,26 @@ Mode = Literal["published", "corrected"]
 P, R, S = "release P", "release R", "release S"  # of the authors' code, see docs/METHOD.md
 OURS = "our choice"
 MANY = 10_000_000  # speakers or utterances: more than any corpus has
+COUNT, SHARE, DECIBELS = f"[0, {MANY}]", "[0, 1]", "[-100, 100]"  # intervals of several settings
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    unit: str = "",
-    source: str = P,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
-) -> Any:
-    """A dataclass field that carries its description and its bounds.
+def setting(default: Any, meaning: str, within: str = "", unit: str = "", source: str = P) -> Any:
+    """A dataclass field that carries its description and its interval.
 
     Args:
         default: value where a configuration does not name the setting.
         meaning: a noun phrase; an empty or zero value is explained after a semicolon.
+        within: interval of the value, or of each value of a tuple: "[0, 1)" holds 0 and not 1; empty: free.
         unit: of the value; empty: none.
         source: of the default value, or of the alternative where the default turns it off.
-        above, least, below, most: bounds (>, >=, <, <=) of the value, or of each value of a tuple.
     """
-    bounds = {"above": above, "least": least, "below": below, "most": most}
-    described = {"meaning": meaning, "unit": unit, "source": source}
-    return field(default=default, metadata=described | {"bounds": bounds})
+    described = {"meaning": meaning, "unit": unit, "source": source, "within": within}
+    return field(default=default, metadata=described)
 
 
-def switch(number: int, release: str, meaning: str, published: str, corrected: str) -> Any:
-    """The field of surprise ``number`` (METHOD section 4) with its value under each mode."""
-    values = {"published": published, "corrected": corrected}
-    source = f"surprise {number}, {release}"
-    described = {"meaning": meaning, "unit": "", "source": source, "bounds": {}}
-    return field(default="", metadata=described | values)
+def switch(number: int, release: str, meaning: str) -> Any:
+    """The field of surprise ``number`` (METHOD section 4): "", its value as published, as corrected."""
+    return setting("", meaning, source=f"surprise {number}, {release}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,50 +59,44 @@ class Switches:
     """
 
     eval_path: Literal["", "half_batch", "all"] = switch(
-        1, P, "rows of a test batch that pass through the adapters", "half_batch", "all"
+        1, P, "rows of a test batch that pass through the adapters"
     )
     adapter_residual: Literal["", "doubled", "single"] = switch(
-        2, P, "how often the verification path adds the adapter's input", "doubled", "single"
+        2, P, "how often the verification path adds the adapter's input"
     )
     adapter_init: Literal["", "normal", "zero"] = switch(
-        3, P, "start of the adapter's up-projection: N(0, 0.02) or 0", "normal", "zero"
+        3, P, "start of the adapter's up-projection: N(0, 0.02) or 0"
     )
     student_init: Literal["", "random", "copied"] = switch(
-        4, "P and R", "start of positions, encoder norm and mask vector", "random", "copied"
+        4, "P and R", "start of positions, encoder norm and mask vector"
     )
     backend_mask: Literal["", "discarded", "applied"] = switch(
-        5, P, "result of SpecAugment before the ECAPA back-end", "discarded", "applied"
+        5, P, "result of SpecAugment before the ECAPA back-end"
     )
     optimiser: Literal["", "rebuilt", "kept"] = switch(
-        6, P, "Adam's moments at the end of an epoch", "rebuilt", "kept"
+        6, P, "Adam's moments at the end of an epoch"
     )
-    crop_start: Literal["", "whole_second", "any_sample"] = switch(
-        7, P, "start of a training crop", "whole_second", "any_sample"
-    )
+    crop_start: Literal["", "whole_second", "any_sample"] = switch(7, P, "start of a training crop")
     cosine_term: Literal["", "summed", "averaged"] = switch(
-        8, R, "cosine term of the DistilHuBERT loss, over frames", "summed", "averaged"
+        8, R, "cosine term of the DistilHuBERT loss, over frames"
     )
     layer_weights: Literal["", "raw", "softmax"] = switch(
-        9, R, "weights of the sum over hidden states", "raw", "softmax"
+        9, R, "weights of the sum over hidden states"
     )
     kd_data: Literal["", "target", "as_chosen"] = switch(
-        10, R, "corpus that distillation reads when data.kd_corpus is set", "target", "as_chosen"
+        10, R, "corpus that distillation reads when data.kd_corpus is set"
     )
     checkpoint: Literal["", "oracle", "dev"] = switch(
-        11, "P and R", "trials that choose the best epoch", "oracle", "dev"
+        11, "P and R", "trials that choose the best epoch"
     )
     student_noise: Literal["", "same_on_all_ranks", "per_rank"] = switch(
-        13,
-        "P and R",
-        "random numbers of LayerDrop and SpecAugment",
-        "same_on_all_ranks",
-        "per_rank",
+        13, "P and R", "random numbers of LayerDrop and SpecAugment"
     )
 
 
 BUNDLES: dict[str, Switches] = {
-    mode: Switches(**{f.name: f.metadata[mode] for f in fields(Switches)})
-    for mode in typing.get_args(Mode)
+    mode: Switches(**{f.name: typing.get_args(f.type)[place] for f in fields(Switches)})
+    for place, mode in enumerate(typing.get_args(Mode), 1)
 }
 
 
@@ -125,50 +109,34 @@ class DataConfig:
 
     corpus: str = setting("voxceleb2", 'corpus of `oskdft data list`, "folder" or "kaldi"')
     root: str = setting("", "its folder; empty: $OSKDFT_DATA/CORPUS, then data/CORPUS", source=OURS)
-    crop_s: float = setting(2.0, "length of a training crop", "s", above=0, most=600)
+    crop_s: float = setting(2.0, "length of a training crop", "(0, 600]", "s")
     channel: int = setting(
-        0,
-        "channel that is read, from 1 on; 0: recordings must be mono",
-        source=OURS,
-        least=0,
-        most=1_000,
+        0, "channel that is read, from 1 on; 0: recordings must be mono", "[0, 1000]", source=OURS
     )
     dev_speakers: int = setting(
-        60,
-        "training speakers set aside to choose checkpoint and threshold",
-        source=OURS,
-        least=0,
-        most=MANY,
+        60, "training speakers set aside to choose checkpoint and threshold", COUNT, source=OURS
     )
     labelled_speakers: int = setting(
-        0, "training speakers whose labels are used; 0: all", source=OURS, least=0, most=MANY
+        0, "training speakers whose labels are used; 0: all", COUNT, source=OURS
     )
     slice_speakers: int = setting(
-        0,
-        "a slice of the corpus: the first speakers of each split; 0: all",
-        source=OURS,
-        least=0,
-        most=MANY,
+        0, "a slice of the corpus: the first speakers of each split; 0: all", COUNT, source=OURS
     )
     slice_utterances: int = setting(
-        0,
-        "a slice of the corpus: the first utterances of each; 0: all",
-        source=OURS,
-        least=0,
-        most=MANY,
+        0, "a slice of the corpus: the first utterances of each; 0: all", COUNT, source=OURS
     )
     trials: str = setting("", "test list; empty: the list of the corpus", source=OURS)
     trials_root: str = setting("", "folder of its recordings; empty: data.root", source=OURS)
     kd_corpus: str = setting("", "second corpus, for distillation only; empty: none", source=S)
     kd_root: str = setting("", "folder of data.kd_corpus; empty: as data.root", source=OURS)
-    workers: int = setting(2, "processes that read and augment", source=OURS, least=0, most=256)
+    workers: int = setting(2, "processes that read and augment", "[0, 256]", source=OURS)
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
     """Augmentation of the student's crop; the teacher receives the clean crop."""
 
-    probability: float = setting(0.6, "probability that a crop is augmented", least=0, most=1)
+    probability: float = setting(0.6, "probability that a crop is augmented", SHARE)
     noise_root: str = setting(
         "", 'folder with noise/, speech/ and music/, or "musan"; empty: no additive noise'
     )
@@ -176,31 +144,22 @@ class AugmentConfig:
         "", 'folder of room impulse responses, or "rirs_noises"; empty: no rooms'
     )
     noise_snr_db: tuple[float, float] = setting(
-        (0.0, 15.0), "speech over noise, range", "dB", least=-100, most=100
+        (0.0, 15.0), "speech over noise, range", DECIBELS, "dB"
     )
     speech_snr_db: tuple[float, float] = setting(
-        (13.0, 20.0), "speech over babble, range", "dB", least=-100, most=100
+        (13.0, 20.0), "speech over babble, range", DECIBELS, "dB"
     )
     music_snr_db: tuple[float, float] = setting(
-        (5.0, 25.0), "speech over music, range", "dB", least=-100, most=100
+        (5.0, 25.0), "speech over music, range", DECIBELS, "dB"
     )
     white_snr_db: tuple[float, float] = setting(
-        (0.0, 0.0),
-        "speech over white noise, range; equal ends: none",
-        "dB",
-        source=OURS,
-        least=-100,
-        most=100,
+        (0.0, 0.0), "speech over white noise, range; equal ends: none", DECIBELS, "dB", source=OURS
     )
-    clipping: float = setting(0.3, "probability that an augmented crop is clipped", least=0, most=1)
-    easing: float = setting(0.3, "probability that an augmented crop is faded", least=0, most=1)
+    clipping: float = setting(0.3, "probability that an augmented crop is clipped", SHARE)
+    easing: float = setting(0.3, "probability that an augmented crop is faded", SHARE)
     easing_curve: Literal["published", "bounded"] = setting("published", "gain of the fade")
     speed: tuple[float, ...] = setting(
-        (),
-        "factors, one per crop, each a further speaker; empty: off",
-        source=OURS,
-        least=0.5,
-        most=2,
+        (), "factors, one per crop, each a further speaker; empty: off", "[0.5, 2]", source=OURS
     )
 
 
@@ -214,39 +173,32 @@ class ModelConfig:
     init: str = setting(
         "", "trained student to start from; empty: the teacher's first layers", source=OURS
     )
-    student_layers: int = setting(4, "layers that the student takes over", above=0, most=100)
+    student_layers: int = setting(4, "layers that the student takes over", "(0, 100]")
     init_layers: tuple[int, ...] = setting(
-        (),
-        "teacher layers that they start from; empty: the first ones",
-        source=R,
-        least=0,
-        most=200,
+        (), "teacher layers that they start from; empty: the first ones", "[1, 200]", source=R
     )
     adapter_units: int = setting(
-        64, "width of the adapter's bottleneck; 0: no adapters", least=0, most=16_384
+        64, "width of the adapter's bottleneck; 0: no adapters", "[0, 16384]"
     )
     adapter_layers: tuple[int, ...] = setting(
-        (), "student layers with an adapter; empty: all", least=0, most=100
+        (), "student layers with an adapter; empty: all", "[0, 100]"
     )
     adapter_activation: Literal["relu", "elu"] = setting(
         "relu", "activation of the bottleneck; elu: WavLM in release R"
     )
     adapter_norm: bool = setting(True, "LayerNorm before the down-projection")
-    adapter_scale: float = setting(0.1, "factor on the adapter's output", least=0, most=1_000)
+    adapter_scale: float = setting(0.1, "factor on the adapter's output", "[0, 1000]")
     adapter_noise: tuple[float, float] = setting(
         (0.0, 0.0),
         "range of u in the training noise N(0, u mean|h|) on the bottleneck",
+        "[0, 100]",
         source=R,
-        least=0,
-        most=100,
     )
     backend: Literal["ecapa", "linear", "tft"] | NamedCode = setting(
         "ecapa", "speaker back-end; linear: release R, tft: release S, or package.module:Class"
     )
-    backend_channels: int = setting(
-        512, "channels C of ECAPA-TDNN, a multiple of 8", above=0, most=16_384
-    )
-    embedding: int = setting(192, "size E of the speaker embedding", above=0, most=16_384)
+    backend_channels: int = setting(512, "channels C of ECAPA-TDNN, a multiple of 8", "(0, 16384]")
+    embedding: int = setting(192, "size E of the speaker embedding", "(0, 16384]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,42 +209,33 @@ class LossConfig:
         "mse",
         "KD loss; distilhubert: release R, fithubert: Lee et al. 2022, or package.module:Class",
     )
-    kd_weight: float = setting(100.0, "weight of the KD loss", least=0, most=1e36)
+    kd_weight: float = setting(100.0, "weight of the KD loss", "[0, 1e36]")
     kd_schedule: Literal["linear", "constant"] = setting(
         "linear", "course of the weight; linear: times (1 - epoch / epochs)"
     )
     kd_layers: tuple[int, ...] = setting(
-        (4, 8, 12),
-        "teacher layers of distilhubert and fithubert, from 1",
-        source=R,
-        least=0,
-        most=100,
+        (4, 8, 12), "teacher layers of distilhubert and fithubert, from 1", "[0, 100]", source=R
     )
     kd_targets: Literal["raw", "standardised"] = setting(
         "raw", "teacher states; standardised: per dimension over the batch (our choice)"
     )
     kd_cosine: float = setting(
-        1.0, "weight lambda of the cosine term of distilhubert", source=R, least=0, most=1e6
+        1.0, "weight lambda of the cosine term of distilhubert", "[0, 1e6]", source=R
     )
     kd_hint: float = setting(
         0.1,
         "weight of the lower layers of fithubert",
+        "[0, 1e6]",
         source="FitHuBERT, Lee et al. 2022",
-        least=0,
-        most=1e6,
     )
     sv: Literal["aam", "cross_entropy"] | NamedCode = setting(
         "aam", "SV loss; cross_entropy: release R, or package.module:Class"
     )
-    margin: float = setting(0.2, "margin of AAM-softmax", "rad", least=0, below=1.5)
-    scale: float = setting(30.0, "scale of AAM-softmax", above=0, most=10_000)
+    margin: float = setting(0.2, "margin of AAM-softmax", "[0, 1.5)", "rad")
+    scale: float = setting(30.0, "scale of AAM-softmax", "(0, 10000]")
     aam_fallback: bool = setting(True, "linear continuation past pi - margin")
-    aam_topk: int = setting(
-        0, "hardest other classes to penalise; 0: none", source=R, least=0, most=MANY
-    )
-    aam_topk_margin: float = setting(
-        0.06, "margin of those classes", "rad", source=R, least=0, below=1.5
-    )
+    aam_topk: int = setting(0, "hardest other classes to penalise; 0: none", COUNT, source=R)
+    aam_topk_margin: float = setting(0.06, "margin of those classes", "[0, 1.5)", "rad", source=R)
     class_weights: bool = setting(True, "weights total / count per speaker")
 
 
@@ -300,70 +243,61 @@ class LossConfig:
 class TrainConfig:
     """Budget and optimiser."""
 
-    epochs: int = setting(100, "epochs", above=0, most=100_000)
+    epochs: int = setting(100, "epochs", "(0, 100000]")
     steps_per_epoch: int = setting(
-        0, "updates per epoch; 0: one pass over the data", source=OURS, least=0, most=100_000_000
+        0, "updates per epoch; 0: one pass over the data", "[0, 100000000]", source=OURS
     )
     batch: int = setting(
-        128,
-        "crops per update, over all processes; batch normalisation needs two",
-        least=2,
-        most=65_536,
+        128, "crops per update, over all processes; batch normalisation needs two", "[2, 65536]"
     )
     accumulate: int = setting(
         1,
         "parts of a batch, computed one after the other; each has its own batch statistics",
+        "(0, 65536]",
         source=OURS,
-        above=0,
-        most=65_536,
     )
     checkpointing: bool = setting(
         False, "compute encoder layers again in the backward pass, to save memory", source=OURS
     )
     compile: bool = setting(False, "compile the training step with torch.compile", source=OURS)
-    lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", above=0, most=1_000)
-    lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", least=0, most=1_000)
+    lr: float = setting(1.0e-4, "learning rate of back-end and SV loss", "(0, 1000]")
+    lr_min: float = setting(1.0e-6, "lowest learning rate, at most train.lr", "[0, 1000]")
     schedule: Literal["paper", "constant", "warmup_cosine"] = setting(
         "paper", "course of the learning rates; constant: release R, warmup_cosine: our choice"
     )
     warmup: float = setting(
-        0.05, "share of all updates, schedule warmup_cosine", source=OURS, least=0, below=1
+        0.05, "share of all updates, schedule warmup_cosine", "[0, 1)", source=OURS
     )
     lr_body_factor: float = setting(
         1.0,
         'learning rate of the student body over train.lr; "paper" has a ramp of its own',
-        least=0,
-        most=1e6,
+        "[0, 1e6]",
     )
     lr_adapter_factor: float = setting(
-        10.0, "learning rate of the adapters over train.lr", least=0, most=1e6
+        10.0, "learning rate of the adapters over train.lr", "[0, 1e6]"
     )
     body_ramp: int = setting(
-        10, "length of the body's ramp, schedule paper", "epochs", above=0, most=100_000
+        10, "length of the body's ramp, schedule paper", "(0, 100000]", "epochs"
     )
-    body_decay: float = setting(
-        0.93, "factor per epoch after the ramp, schedule paper", least=0, most=1
-    )
-    weight_decay: float = setting(0.0, "weight decay", least=0, most=1_000)
+    body_decay: float = setting(0.93, "factor per epoch after the ramp, schedule paper", SHARE)
+    weight_decay: float = setting(0.0, "weight decay", "[0, 1000]")
     max_grad_norm: float = setting(
-        0.0, "norm at which gradients are clipped; 0: never", source=OURS, least=0, most=1e9
+        0.0, "norm at which gradients are clipped; 0: never", "[0, 1e9]", source=OURS
     )
     freeze_cnn: bool = setting(False, "keep the CNN front-end as the teacher's", source=OURS)
     precision: Literal["float32", "bf16"] = setting("float32", "arithmetic; bf16: autocast")
-    validate_every: int = setting(1, "distance of validations", "epochs", above=0, most=100_000)
+    validate_every: int = setting(1, "distance of validations", "(0, 100000]", "epochs")
     patience: int = setting(
         0,
         "validations without improvement before the run stops; 0: never",
+        "[0, 100000]",
         source=OURS,
-        least=0,
-        most=100_000,
     )
     average: int = setting(
         0,
         "last epochs whose weights are averaged into average/; 0: none",
+        "[0, 100000]",
         source=OURS,
-        least=0,
-        most=100_000,
     )
     tracker: Literal["auto", "tensorboard", "wandb", "mlflow", "none"] = setting(
         "auto", "where the log goes too; auto: tensorboard if it is installed", source=OURS
@@ -377,14 +311,10 @@ class EvalConfig:
     tta: Literal["both", "full", "crops"] = setting(
         "both", "cosine of full utterances, mean cosine of crops, or the mean of both"
     )
-    crops: int = setting(5, "crops per utterance, evenly spaced", above=0, most=1_000)
-    crop_s: float = setting(3.0, "length of a crop", "s", above=0, most=600)
-    snorm_top: int = setting(
-        300, "nearest cohort speakers of AS-norm", source=OURS, above=0, most=MANY
-    )
-    batch_s: float = setting(
-        240.0, "audio embedded at once", "s", source=OURS, above=0, most=100_000
-    )
+    crops: int = setting(5, "crops per utterance, evenly spaced", "(0, 1000]")
+    crop_s: float = setting(3.0, "length of a crop", "(0, 600]", "s")
+    snorm_top: int = setting(300, "nearest cohort speakers of AS-norm", f"(0, {MANY}]", source=OURS)
+    batch_s: float = setting(240.0, "audio embedded at once", "(0, 100000]", "s", source=OURS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +332,7 @@ class Config:
         "os-kdft",
         "os-kdft, one of its rivals, see oskdft/method/strategies.py, or package.module:Name",
     )
-    seed: int = setting(0, "seed of all random numbers", source=OURS, least=0, most=2**63 - 1)
+    seed: int = setting(0, "seed of all random numbers", "[0, 9223372036854775807]", source=OURS)
     device: str = setting("auto", "auto, cpu, cuda or cuda:1", source=OURS)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -413,8 +343,6 @@ class Config:
     switches: Switches = field(default_factory=Switches)
 
     def __post_init__(self) -> None:
-        if self.mode not in BUNDLES:
-            raise ValueError(f"mode is {self.mode!r}; choose published or corrected")
         bundle = BUNDLES[self.mode]
         switches = {
             f.name: getattr(self.switches, f.name) or getattr(bundle, f.name)
@@ -440,12 +368,10 @@ class Config:
         """
         tree = to_dict(self)
         for name, value in changes.items():
-            *parents, leaf = name.split(".")
-            node = tree
-            for parent in parents:
-                node = node.get(parent) if isinstance(node, dict) else None
-                if not isinstance(node, dict):
-                    raise ValueError(f"unknown setting {name}; {nearest(parent, tree)}")
+            section, _, leaf = name.rpartition(".")
+            node = tree.get(section) if section else tree
+            if not isinstance(node, dict):
+                raise ValueError(f"unknown setting {name}; {nearest(section, tree)}")
             if leaf not in node:
                 raise ValueError(f"unknown setting {name}; {nearest(leaf, node)}")
             node[leaf] = value
@@ -476,13 +402,7 @@ def from_dict(tree: dict[str, Any]) -> Config:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Nested plain values (lists for tuples) that `from_dict` and YAML take back unchanged."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    return plain(dataclasses.asdict(config))
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def to_yaml(config: Config) -> str:
@@ -503,21 +423,19 @@ def _described(cls: type, prefix: str = "") -> dict[str, tuple[dataclasses.Field
 
 
 def _check_bounds(cfg: Config) -> None:
-    """Refuse a value out of the bounds of its field."""
-    holds = {
-        "above": ("more than", lambda value, bound: value > bound),
-        "least": ("at least", lambda value, bound: value >= bound),
-        "below": ("less than", lambda value, bound: value < bound),
-        "most": ("at most", lambda value, bound: value <= bound),
-    }
+    """Refuse a value outside the interval of its field."""
     values = flat(to_dict(cfg))
     for name, (f, _) in SETTINGS.items():
-        bounds = {kind: bound for kind, bound in f.metadata["bounds"].items() if bound is not None}
-        words = " and ".join(f"{holds[kind][0]} {bound}" for kind, bound in bounds.items())
-        for value in values[name] if isinstance(values[name], list) else [values[name]]:
-            if not all(holds[kind][1](value, bound) for kind, bound in bounds.items()):
-                unit = f" {f.metadata['unit']}" if f.metadata["unit"] else ""
-                raise ValueError(f"{name} is {values[name]}; it must be {words}{unit}")
+        within, value = f.metadata["within"], values[name]
+        if not within:
+            continue
+        low, high = json.loads(f"[{within[1:-1]}]")
+        from_, over = ("more than", operator.gt) if within[0] == "(" else ("at least", operator.ge)
+        to, under = ("less than", operator.lt) if within[-1] == ")" else ("at most", operator.le)
+        each = value if isinstance(value, list) else [value]
+        if not all(over(one, low) and under(one, high) for one in each):
+            limits = f"{from_} {low} and {to} {high} {f.metadata['unit']}".rstrip()
+            raise ValueError(f"{name} is {value}; it must be {limits}")
 
 
 def _check_combinations(cfg: Config) -> None:
@@ -542,10 +460,6 @@ def _check_combinations(cfg: Config) -> None:
         raise ValueError(
             f"model.init_layers {list(model.init_layers)} must have as many entries as "
             f"model.student_layers ({model.student_layers})"
-        )
-    if model.init_layers and min(model.init_layers) < 1:
-        raise ValueError(
-            f"model.init_layers is {list(model.init_layers)}; name teacher layers, which count from 1"
         )
     if not all(1 <= layer <= model.student_layers for layer in model.adapter_layers):
         raise ValueError(

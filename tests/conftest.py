@@ -22,11 +22,11 @@ def starts_programs(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(
-        key=starts_programs, reverse=True
-    )  # first, or one of two processes waits for the other
     for item in filter(starts_programs, items):
         item.add_marker(pytest.mark.slow)
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    # the longest files first, or one of two processes waits for the other
+    items.sort(key=lambda item: (not starts_programs(item), item.path not in long))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

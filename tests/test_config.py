@@ -8,7 +8,7 @@ import yaml
 
 from oskdft import config
 from oskdft.commands import cli
-from oskdft.commands.reproduce import parse
+from oskdft.commands.cli import parameters
 from oskdft.training import grid
 
 
@@ -110,7 +110,7 @@ def test_yaml_number_read_as_text_becomes_a_number():
             {"model.init_layers": [1, 2]},
             "model.init_layers [1, 2] must have as many entries as model.student_layers (4)",
         ),
-        ({"model.init_layers": [0, 1, 2, 3]}, "teacher layers, which count from 1"),
+        ({"model.init_layers": [0, 1, 2, 3]}, "must be at least 1 and at most 200"),
         ({"model.adapter_layers": [5]}, "the student has layers 1 to 4"),
         ({"model.backend_channels": 100}, "multiple of 8"),
         ({"augment.speed": [0.9, 3]}, "at least 0.5 and at most 2"),
@@ -159,19 +159,21 @@ def test_settings_that_a_profile_changes_are_marked():
 
 def test_every_number_has_bounds_on_both_sides_and_they_are_checked():
     for name, (f, setting_type) in config.SETTINGS.items():
-        bounds = f.metadata["bounds"]
+        within = f.metadata["within"]
         if setting_type in (int, float) or typing.get_origin(setting_type) is tuple:
-            assert bounds["above"] is not None or bounds["least"] is not None, name
-            assert bounds["below"] is not None or bounds["most"] is not None, name
-        for kind, outside in (("above", 0), ("least", -1), ("below", 1), ("most", 1)):
-            bound = bounds.get(kind)
-            if bound is not None:
-                value = bound + outside * max(1, abs(bound))
-                whole = int in (setting_type, *typing.get_args(setting_type))
-                value = int(value) if whole else float(value)
-                value = [value] * (len(f.default) or 1) if isinstance(f.default, tuple) else value
-                with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
-                    config.Config().override({name: value})
+            assert within, name
+        if not within:
+            continue
+        low, high = map(float, within[1:-1].split(","))
+        whole = int in (setting_type, *typing.get_args(setting_type))
+        step = 1 if whole else 1e-3
+        below = low if within[0] == "(" else low - step * max(1, abs(low))
+        above = high if within[-1] == ")" else high + step * max(1, abs(high))
+        for value in (below, above):
+            value = int(value) if whole else value
+            value = [value] * (len(f.default) or 1) if isinstance(f.default, tuple) else value
+            with pytest.raises(ValueError, match=f"{name} is .*; it must be "):
+                config.Config().override({name: value})
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,10 @@ def test_yaml_that_is_more_than_values_is_refused_by_every_reader(tmp_path, text
         assert "\n" not in str(error.value) and len(str(error.value)) < 1_000
     value = text.partition(": ")[2] if "\n" not in text else text
     if len(value) < 10_000:
-        for read in (lambda: cli.settings([f"seed={value}"]), lambda: parse(["-p", "seed", value])):
+        for read in (
+            lambda: cli.settings([f"seed={value}"]),
+            lambda: parameters(["-p", "seed", value]),
+        ):
             with pytest.raises(ValueError, match="cannot be read") as error:
                 read()
             assert "\n" not in str(error.value)
@@ -206,7 +211,7 @@ def test_yaml_that_is_more_than_values_is_refused_by_every_reader(tmp_path, text
 
 @pytest.mark.parametrize("text", ["[", "{a: b", "!!int ''", "*x", "2024-99-99", "=", "\x00"])
 def test_values_on_the_command_line_end_in_a_value_or_one_line(text):
-    for read in (lambda: cli.settings([f"seed={text}"]), lambda: parse(["-p", "seed", text])):
+    for read in (lambda: cli.settings([f"seed={text}"]), lambda: parameters(["-p", "seed", text])):
         try:
             assert read()["seed"] == text
         except ValueError as error:

@@ -44,21 +44,37 @@ def settings(words: list[str]) -> dict[str, Any]:
     >>> settings(["train.lr=1e-4", "data.corpus=folder", "loss.kd_layers=[1, 2]"])
     {'train.lr': '1e-4', 'data.corpus': 'folder', 'loss.kd_layers': [1, 2]}
     """
-    from oskdft.utils.schema import plain_yaml
-
     changes = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not (key and equals):
             raise ValueError(f"{word!r} is no setting; write KEY=VALUE, such as train.lr=1.0e-4")
-        try:
-            changes[key] = plain_yaml(value) if value else ""
-        except ValueError as error:
-            reason = str(error)[:200]
-            raise ValueError(
-                f"{word[:200]!r}: the value cannot be read; put text in quotes ({reason})"
-            ) from None
+        changes[key] = _value(value, repr(word[:200]))
     return changes
+
+
+def parameters(words: list[str]) -> dict[str, Any]:
+    """Words -p NAME VALUE as a dictionary, values read as YAML.
+
+    >>> parameters(["-p", "seed", "1", "-p", "device", "cpu"])
+    {'seed': 1, 'device': 'cpu'}
+    """
+    if len(words) % 3 or any(flag != "-p" for flag in words[::3]):
+        raise ValueError(f"{' '.join(words)!r} is not understood; write -p NAME VALUE")
+    pairs = zip(words[1::3], words[2::3], strict=True)
+    return {name: _value(value, f"-p {name[:200]}") for name, value in pairs}
+
+
+def _value(text: str, what: str) -> Any:
+    from oskdft.utils.schema import plain_yaml
+
+    try:
+        return plain_yaml(text) if text else ""
+    except ValueError as error:
+        reason = str(error)[:200]
+        raise ValueError(
+            f"{what}: the value cannot be read; put text in quotes ({reason})"
+        ) from None
 
 
 def print_version(wanted: bool) -> None:
@@ -68,14 +84,13 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool,
-    typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
-]
-
-
 @app.callback()
-def options(version: Version = False) -> None:
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
     """Options of the command itself."""
 
 
@@ -490,7 +505,7 @@ def reproduce(
     from oskdft.commands import reproduce as module
 
     numbers = [number.strip() for number in only.split(",") if number.strip()]
-    report = module.reproduce(profile, numbers, out, resume, module.parse(rest.args))
+    report = module.reproduce(profile, numbers, out, resume, parameters(rest.args))
     print(report)
 
 

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -52,11 +53,9 @@ def diagnose() -> list[Finding]:
 
     Returns:
         One `Finding` per subject.
-
-    >>> [finding.name for finding in diagnose() if not finding.ok]
-    []
     """
-    return [_python(), *_libraries(), _extras(), _machine(), _data(), _caches(), _offline()]
+    python = Finding("python", True, f"{platform.python_version()} in {sys.prefix}")
+    return [python, *_libraries(), _extras(), _machine(), _data(), _caches(), _offline()]
 
 
 def repair() -> list[str]:
@@ -116,11 +115,6 @@ def _child(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, errors="replace"
     )
-
-
-def _python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", True, f"{version} in {sys.prefix}")
 
 
 def _libraries() -> list[Finding]:

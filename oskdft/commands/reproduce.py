@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nbformat
 import papermill
@@ -24,7 +25,6 @@ from oskdft.utils import memory, provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock
-from oskdft.utils.schema import plain_yaml
 
 KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
 LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
@@ -177,9 +177,11 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     would be made beside the notebooks, whose file system may not support them.
     """
     copy.parent.mkdir(parents=True, exist_ok=True)
+    # the temporary folder, or /tmp where its path is too long
+    place = "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and os.path.isdir("/tmp") else None
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=_place_of_sockets()) as folder:
+        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=place) as folder:
             sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
             with _own_kernel(Path(folder)):
                 papermill.execute_notebook(
@@ -197,11 +199,6 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
         raise
 
 
-def _place_of_sockets() -> str | None:
-    """Where the folder of the sockets lies: the temporary folder, /tmp where its path is too long."""
-    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and Path("/tmp").is_dir() else None
-
-
 @contextlib.contextmanager
 def _own_kernel(folder: Path) -> Iterator[None]:
     """Make this Python the kernel `KERNEL`: a user's own "python3" may be another Python."""
@@ -211,15 +208,9 @@ def _own_kernel(folder: Path) -> Iterator[None]:
         "language": "python",
     }
     write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
-    before = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(folder), before)))
-    try:
+    folders = filter(None, (str(folder), os.environ.get("JUPYTER_PATH")))
+    with mock.patch.dict(os.environ, JUPYTER_PATH=os.pathsep.join(folders)):
         yield
-    finally:
-        if before is None:
-            del os.environ["JUPYTER_PATH"]
-        else:
-            os.environ["JUPYTER_PATH"] = before
 
 
 def _digest(path: Path) -> str:
@@ -271,22 +262,3 @@ def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> dict[
             text for text in texts if "-+-" in text and not (compared and compared["note"] in text)
         ],
     }
-
-
-def parse(words: list[str]) -> dict[str, Any]:
-    """Parameters from "-p NAME VALUE" words, values read as YAML.
-
-    >>> parse(["-p", "seed", "1", "-p", "device", "cpu"])
-    {'seed': 1, 'device': 'cpu'}
-    """
-    if len(words) % 3 or any(flag != "-p" for flag in words[::3]):
-        raise ValueError(f"{' '.join(words)!r} is not understood; write -p NAME VALUE")
-    pairs = zip(words[1::3], words[2::3], strict=True)
-    found = {}
-    for name, value in pairs:
-        try:
-            found[name] = plain_yaml(value) if value else ""
-        except ValueError as error:
-            reason = str(error)[:200]
-            raise ValueError(f"-p {name[:200]}: the value cannot be read ({reason})") from None
-    return found

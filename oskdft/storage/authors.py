@@ -11,11 +11,8 @@ import torch
 from torch import Tensor
 
 from oskdft import config
-from oskdft.method.backends import build_backend
-from oskdft.method.model import SpeakerModel
-from oskdft.method.student import Student
 from oskdft.storage.foreign import load_pickle, present
-from oskdft.storage.model_folder import save_model
+from oskdft.storage.model_folder import build_model, save_model
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly
@@ -26,7 +23,7 @@ TEACHERS = {  # family -> teacher and activation of the adapters
     "hubert": ("facebook/hubert-base-ls960", "relu"),
     "wavlm": ("microsoft/wavlm-base-plus", "elu"),
 }
-BACKEND = {"w": "weights", "fc1.": "linear.", "bn1.": "norm."}  # the authors' names -> ours
+BACKEND = ((r"^w$", "weights"), (r"^fc1\.", "linear."), (r"^bn1\.", "norm."))  # theirs -> ours
 ADAPTER = re.compile(r"encoder\.layers\.(\d+)\.os_kdft_adapter\.(.+)")
 
 
@@ -63,10 +60,7 @@ def import_student(
         "model.embedding": len(back["linear.weight"]),
     }
     cfg = config.load("vox1").override(changes)
-    sizes_of_backend = encoder.hidden_size, encoder.num_hidden_layers, cfg.model, cfg.switches
-    model = SpeakerModel(
-        Student(encoder, cfg.model, cfg.switches), build_backend(*sizes_of_backend)
-    )
+    model = build_model(encoder, cfg)
     load_strictly(model.student, tensors, str(student))
     load_strictly(model.backend, back, str(backend))
     facts = {
@@ -112,32 +106,23 @@ def _backend_tensors(tree: object, source: str) -> dict[str, Tensor]:
         raise ValueError(f"{source} holds no back-end of release R: it has no layer weights w")
     tensors = {}
     for name, tensor in given.items():
-        for theirs, ours in BACKEND.items():
-            if name == theirs or (theirs.endswith(".") and name.startswith(theirs)):
-                name = ours + name.removeprefix(theirs)
-                break
+        for theirs, ours in BACKEND:
+            name = re.sub(theirs, ours, name)
         tensors[name] = tensor.flatten() if name == "weights" else tensor
     return tensors
 
 
 def _encoder_settings(family: str, tensors: dict[str, Tensor]) -> dict:
     """The settings of the encoder as far as its tensors tell them; the rest as in base models."""
-    front = "encoder.feature_extractor.conv_layers"
-    convolutions = [
-        tensors[f"{front}.{i}.conv.weight"]
-        for i in range(len(tensors))
-        if f"{front}.{i}.conv.weight" in tensors
-    ]
+    weight = re.compile(r"encoder\.feature_extractor\.conv_layers\.\d\.conv\.weight")
+    convolutions = [tensors[name] for name in sorted(tensors) if weight.fullmatch(name)]
     layers = "encoder.encoder.layers"
-    numbers = [
-        int(n[1]) for n in (re.match(rf"{re.escape(layers)}\.(\d+)\.", k) for k in tensors) if n
-    ]
     width = len(tensors["encoder.encoder.layer_norm.weight"])
     position = tensors["encoder.encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
     settings = {
         "model_type": family,
         "hidden_size": width,
-        "num_hidden_layers": max(numbers) + 1,
+        "num_hidden_layers": sum(name.endswith(".attention.q_proj.weight") for name in tensors),
         "num_attention_heads": max(width // HEAD, 1),
         "intermediate_size": len(tensors[f"{layers}.0.feed_forward.intermediate_dense.weight"]),
         "conv_dim": [len(weight) for weight in convolutions],

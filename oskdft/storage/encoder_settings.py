@@ -17,6 +17,8 @@ AT_LEAST_ONE = (
 )
 CNN = ("conv_dim", "conv_kernel", "conv_stride")  # one number per layer
 STRIDES = 80, 1_280  # samples between frames; every published encoder has 320
+MOST_LAYERS = 200  # a configuration with more layers is damaged or hostile
+LARGEST_SIZE = 1_000_000  # and so is one with a larger size of any other kind
 MOST_CLASSES = 100_000  # of a head that is not used: transformers makes two names of each
 
 
@@ -43,6 +45,9 @@ def settings_fault(settings: dict[str, Any]) -> str:
             return f"{name} is {shown(value)}; a share from 0 to 1 is needed"
         if name.endswith("_eps") and not (type(value) in (int, float) and 0 < value < 1):
             return f"{name} is {shown(value)}; a small number above 0 is needed"
+        most = MOST_LAYERS if name.endswith("_layers") else LARGEST_SIZE
+        if len(numbers) > MOST_LAYERS or any(type(n) is int and n > most for n in numbers):
+            return f"{name} is larger than any speech encoder's"
     stride = math.prod(settings.get("conv_stride", [STRIDES[0]]))
     if not STRIDES[0] <= stride <= STRIDES[1]:
         return f"conv_stride makes a frame of {stride} samples; encoders of speech have 320"
@@ -51,10 +56,7 @@ def settings_fault(settings: dict[str, Any]) -> str:
         return f"hidden_size is {width}, no multiple of num_attention_heads ({heads})"
     classes = settings.get("num_labels", 0)
     names = settings.get("id2label") or {}
-    if (
-        type(classes) is not int
-        or not isinstance(names, dict)
-        or (max(classes, len(names)) > MOST_CLASSES)
-    ):
+    readable = type(classes) is int and isinstance(names, dict)
+    if not readable or max(classes, len(names)) > MOST_CLASSES:
         return f"num_labels is {shown(classes)}; at most {MOST_CLASSES} classes are read"
     return ""

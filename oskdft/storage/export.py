@@ -9,9 +9,6 @@ another way is compared with its original before it is written.
 import copy
 import hashlib
 import io
-import logging
-import re
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,28 +18,25 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from oskdft.config import SAMPLE_RATE, Config, changes, to_dict, without_places
+from oskdft.config import SAMPLE_RATE, to_dict, without_places
 from oskdft.method.encoder import fold_weight_norm
 from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Student
 from oskdft.storage import hub
+from oskdft.storage.card import card
 from oskdft.storage.domain import load_domain
+from oskdft.storage.int8 import to_int8
 from oskdft.storage.model_folder import PROGRAM, load_model, model_folder, save_model
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
-from oskdft.utils.files import ASSETS, atomic, write_json
-from oskdft.utils.named_code import is_named
+from oskdft.utils.files import atomic, write_json
 
 FORMATS = ("hf", "onnx", "int8", "torch")
 ENCODER = "encoder"  # folder of the encoder alone, for plain transformers
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-4  # between an entry of an exported embedding or state and the original
 CHECKED_BATCHES = ((2, 1.0), (1, 2.6))  # (B, seconds) of `compare`: two batch sizes, two lengths
-LONGEST_LINE = 500  # characters of a value in a model card
-LICENCES = (
-    "the code is MIT; weights also carry the terms of the teacher and the speech they learnt from"
-)
 
 
 def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
@@ -68,8 +62,7 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
     if to in ("onnx", "int8"):
         require("onnx", "onnxruntime")
     repository = hub.Repository(push) if push else None  # refused before any work
-    shipped = ASSETS / str(name)
-    source = model_folder(shipped if shipped.is_dir() else name)
+    source = model_folder(name)
     model, cfg, described = load_model(source)
     cfg = without_places(cfg)
     domain = load_domain(source)
@@ -150,29 +143,30 @@ def to_program(module: nn.Module) -> torch.export.ExportedProgram:
     """
     with torch.no_grad():
         return torch.export.export(
-            _WaveOnly(_for_export(module).requires_grad_(False)),
+            _for_export(module).requires_grad_(False),
             (torch.zeros(1, SAMPLE_RATE),),
             dynamic_shapes={"wave": {1: torch.export.Dim.DYNAMIC}},
         )
 
 
 def _for_export(module: nn.Module) -> nn.Module:
-    """A copy of a module in the plain operations that every runtime knows."""
+    """A copy of a module in the plain operations that every runtime knows, with one argument."""
     module = fold_weight_norm(copy.deepcopy(module)).eval()
     for part in module.modules():
         if hasattr(part, "set_attn_implementation"):
             part.set_attn_implementation("eager")  # matrix products
-    return module
+    return _WaveOnly(module)
 
 
 def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
     """Write model.onnx after its check; return sizes and differences."""
-    exact = to_onnx(model)
-    report = {"float32_bytes": len(exact)}
-    _, largest = compare(model, exact)
-    _refuse_difference("ONNX model", largest)
-    content = to_int8(exact) if int8 else exact
+    content = to_onnx(model)
+    report = {"float32_bytes": len(content)}
     cosine, largest = compare(model, content)
+    _refuse_difference("ONNX model", largest)
+    if int8:
+        content = to_int8(content)
+        cosine, largest = compare(model, content)
     report |= {"bytes": len(content), "cosine_to_torch": cosine, "largest_difference": largest}
     with atomic(folder / FILE, "wb") as file:
         file.write(content)
@@ -202,12 +196,11 @@ def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
         ImportError: onnx or onnxruntime is missing.
     """
     require("onnx", "onnxruntime")
-    module = _for_export(module)
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of traced shapes: `compare` checks that they stay free
         torch.onnx.export(
-            _WaveOnly(module),
+            _for_export(module),
             (torch.zeros(2, SAMPLE_RATE),),
             file,
             dynamo=False,
@@ -217,65 +210,6 @@ def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
             dynamic_axes={"wave": {0: "B", 1: "N"}, output: {0: "B"}},
         )
     return file.getvalue()
-
-
-def to_int8(exact: bytes) -> bytes:
-    """An ONNX model with 8-bit weights.
-
-    Matrix products run on integers: ONNX Runtime's dynamic quantisation, inputs quantised at each call,
-    weights of seven bits so that no processor saturates. Convolutions store integers with one scale per
-    output channel and compute in float32, because the first ones read raw samples, whose range exceeds
-    eight bits with one scale.
-
-    Args:
-        exact: content of a float32 ONNX file, as from `to_onnx`.
-    Returns:
-        Content of the int8 file.
-    """
-    require("onnx", "onnxruntime")
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        logging.disable(logging.WARNING)  # of a recommended preparation that changes nothing here
-        try:
-            quantize_dynamic(
-                onnx.load_model_from_string(exact),
-                path,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        model = onnx.load(path)
-    _pack_convolutions(model)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def _pack_convolutions(model) -> None:
-    """Store each convolution's weight as int8 and one scale per output channel."""
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    names = dict.fromkeys(node.input[1] for node in graph.node if node.op_type == "Conv")
-    unpacked = []
-    for name in names:
-        value = numpy_helper.to_array(weights[name])  # [out, in, kernel]
-        scale = np.abs(value).reshape(len(value), -1).max(1).clip(1e-12) / 127
-        whole = np.round(value / scale[:, None, None]).astype(np.int8)
-        graph.initializer.remove(weights[name])
-        graph.initializer.append(numpy_helper.from_array(whole, f"{name}_int8"))
-        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
-        inputs = [f"{name}_int8", f"{name}_scale"]
-        unpacked.append(helper.make_node("DequantizeLinear", inputs, [name], axis=0))
-    nodes = [*unpacked, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def compare(
@@ -288,7 +222,13 @@ def compare(
     Returns:
         (smallest cosine, largest absolute difference) of their outputs.
     """
-    run = _run_onnx(other) if isinstance(other, bytes) else other
+    run = other
+    if isinstance(other, bytes):
+        onnx = session(other)
+
+        def run(wave: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(onnx.run(None, {"wave": wave.numpy()})[0])
+
     cosines = []
     largest = 0.0
     rng = np.random.default_rng(0)
@@ -306,122 +246,3 @@ def _noise(rng: np.random.Generator, batch: int, seconds: float) -> torch.Tensor
     """Noise [B, N] at 16 kHz."""
     samples = round(seconds * SAMPLE_RATE)
     return torch.from_numpy(rng.normal(0, 0.1, (batch, samples)).astype(np.float32))
-
-
-def _run_onnx(content: bytes) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function that runs an ONNX model."""
-    onnx = session(content)
-    return lambda wave: torch.from_numpy(onnx.run(None, {"wave": wave.numpy()})[0])
-
-
-def escaped(value: object) -> str:
-    """A value of unknown origin as one line of Markdown that is shown as it is.
-
-    >>> print(escaped("<b>two\\nlines</b> [x](y)"))
-    \\<b\\>two lines\\</b\\> \\[x\\](y)
-    """
-    line = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]<>|~&$#])", r"\\\1", line[:LONGEST_LINE])
-
-
-VERIFIER = (
-    "```python", "import oskdft", "", 'verifier = oskdft.load("this/folder")',
-    'print(verifier.verify("a.wav", "b.wav"))', "```", "",
-)  # fmt: skip
-USE = {  # lines of the card by format
-    "hf": (
-        *VERIFIER,
-        "## The encoder alone",
-        "`encoder/` is the student's encoder without adapters and back-end, as plain transformers opens it. "
-        "It is the distillation path, which imitates the teacher: hidden states of speech for other tasks. "
-        "It gives no speaker embeddings; these need adapters and back-end, and so this package.", "",
-        "```python", "from transformers import AutoModel", "",
-        'encoder = AutoModel.from_pretrained("this/folder/encoder")',
-        'encoder = AutoModel.from_pretrained("user/name", subfolder="encoder")  # from the hub',
-        "output = encoder(wave, output_hidden_states=True)  # wave [B, N], as above, not normalised",
-        "```", "",
-    ),
-    "onnx": VERIFIER,
-    "int8": VERIFIER,
-    "torch": (
-        "```python", "import torch", "", 'program = torch.export.load("this/folder/model.pt2").module()',
-        "embedding = program(wave)  # wave [1, N]: one recording", "```", "",
-        "It needs torch alone. `oskdft.load` does not read it: evaluate the run folder.", "",
-    ),
-}  # fmt: skip
-
-
-def _named_code(backend: str, to: str) -> list[str]:
-    """The lines of a card about a back-end that is code outside the package."""
-    if to != "hf" or not is_named(backend):
-        return []
-    module = backend.partition(":")[0]  # its form allows no markup
-    return [
-        f"The back-end is code that this folder does not hold: `{backend}`. Get it from its author, read "
-        f"it, and set `OSKDFT_TRUST={module}`.",
-        "",
-    ]
-
-
-def card(cfg: Config, model: SpeakerModel, facts: dict, report: dict, files: dict) -> str:
-    """The model card in Markdown: architecture, recipe, measurements, sizes, provenance, intended use.
-
-    Args:
-        cfg, model: exported. facts: of its model.json. report: of `export`. files: name -> bytes.
-    """
-    config = model.config
-    settings = cfg.model
-    changed = ", ".join(f"{key}={value}" for key, value in changes(cfg).items())
-    recipe = {
-        "strategy": cfg.strategy,
-        "mode": cfg.mode,
-        "profile": cfg.name,
-        "seed": cfg.seed,
-        "teacher": settings.teacher,
-        "speech": facts.get("speech", cfg.data.corpus),
-        "training speakers": facts["training_speakers"],
-        "steps": facts.get("step", "not recorded"),
-        "distillation loss": cfg.loss.kd,
-        "speaker loss": cfg.loss.sv,
-        "changed in the profile": changed or "nothing known; model.json has all settings",
-    }
-    shape = (
-        f"{config.model_type}, {config.num_hidden_layers} layers of width {config.hidden_size}, adapters "
-        f"of {settings.adapter_units} units, back-end {escaped(settings.backend)}, embedding "
-        f"{settings.embedding}"
-    )
-    eer = facts.get("dev_eer")
-    threshold = facts.get("calibration", {}).get("full", {}).get("threshold")
-    origin = provenance.facts()
-    rate = "not recorded" if eer is None else f"{100 * eer:.2f} %"
-    limit = "none" if threshold is None else f"{threshold:.4f}"
-    measured = [
-        f"- development EER: {rate}",
-        f"- threshold on the cosine of whole recordings: {limit}",
-        *(f"- {escaped(line)}" for line in facts.get("measured", [])),
-    ]
-    if "cosine_to_torch" in report:
-        measured.append(
-            f"- smallest cosine to the torch model on noise: {report['cosine_to_torch']:.6f}"
-        )
-    if "float32_bytes" in report:
-        measured.append(
-            f"- size: {report['bytes'] / report['float32_bytes']:.1%} of the float32 ONNX file"
-        )
-    return "\n".join([
-        "---", "library_name: oskdft", "tags: [speaker-verification, knowledge-distillation]", "---",
-        f"# Speaker verification, {escaped(cfg.strategy)}, {report['format']}", "",
-        f"{shape}; {report['parameters']:,} parameters. Takes a waveform [B, N] at 16 kHz in [-1, 1], "
-        "gives embeddings; compare two with the cosine.", "",
-        *USE[report["format"]], *_named_code(settings.backend, report["format"]),
-        "## Recipe", *(f"- {key}: {escaped(value)}" for key, value in recipe.items()), "",
-        "## Measured", *measured, "",
-        "## Sizes", *(f"- {name}: {size:,} bytes" for name, size in files.items()), "",
-        "## Provenance",
-        f"- exported {origin['date']} by commit {origin['commit'] or 'unknown'}, Python {origin['python']}",
-        f"- {provenance.listed(origin['versions'])}", "",
-        "## Intended use",
-        "Teaching and research on compressing speech models. Not for decisions about people: error rates "
-        "differ between languages, ages, microphones and rooms, and were measured on the speech named "
-        f"above only. Licence: {LICENCES}.", "",
-    ])  # fmt: skip

@@ -134,18 +134,20 @@ def convert(tree: Any, source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _settings_of(tree: dict) -> dict[str, Any]:
     """The settings of the encoder: cfg of fairseq or unilm, args of older fairseq, model_cfg of s3prl."""
     for found in (tree.get("model_cfg"), tree.get("cfg"), tree.get("args")):
-        settings = vars(found) if isinstance(found, argparse.Namespace) else found
-        for key in (
-            "model",
-            "w2v_args",
-            "model",
-        ):  # a fine-tuned model names its encoder's settings
-            inner = settings.get(key) if isinstance(settings, dict) else None
-            inner = vars(inner) if isinstance(inner, argparse.Namespace) else inner
-            settings = inner if isinstance(inner, dict) else settings
-        if isinstance(settings, dict) and "encoder_layers" in settings:
+        settings = _plain(found)
+        # a fine-tuned model names its encoder's settings
+        for key in ("model", "w2v_args", "model"):
+            settings = _plain(settings.get(key)) or settings
+        if "encoder_layers" in settings:
             return settings
     return {}
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    """Settings as a dictionary; anything else holds none."""
+    if isinstance(settings, argparse.Namespace):
+        settings = vars(settings)
+    return settings if isinstance(settings, dict) else {}
 
 
 def _config(settings: dict[str, Any], weights: dict[str, Tensor], source: str) -> dict[str, Any]:

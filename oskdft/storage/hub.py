@@ -22,11 +22,10 @@ class Repository:
     def __init__(self, name: str) -> None:
         try:
             validate_repo_id(name)
+            named = name.count("/") == 1
         except HFValidationError:
-            name_fits = False
-        else:
-            name_fits = name.count("/") == 1
-        if not name_fits:
+            named = False
+        if not named:
             raise ValueError(f"--push is {name!r}; write USER/NAME")
         token = get_token()
         if not token:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from transformers import PretrainedConfig
+
 from oskdft.config import Config, to_dict
 from oskdft.method.backends import build_backend
 from oskdft.method.model import SpeakerModel
@@ -11,7 +13,7 @@ from oskdft.storage.description import read_described
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly, load_tensors, refuse_misfit, shapes, shapes_of
 from oskdft.utils import named_code
-from oskdft.utils.files import inside, read_json, sha256, write_json
+from oskdft.utils.files import ASSETS, inside, read_json, sha256, write_json
 
 PROGRAM = "model.pt2"  # file of torch.export, which other programs read
 
@@ -42,12 +44,12 @@ def annotate(folder: str | Path, facts: dict) -> None:
 
 
 def model_folder(folder: str | Path) -> Path:
-    """The folder itself, or the `best/` of a run folder.
+    """The folder of a shipped student by its name, the folder itself, or the `best/` of a run folder.
 
     Raises:
         ValueError: neither holds a model.
     """
-    for candidate in (Path(folder), Path(folder) / "best"):
+    for candidate in (ASSETS / folder, Path(folder), Path(folder) / "best"):
         if (candidate / "model.json").is_file():
             return candidate
     raise ValueError(
@@ -82,18 +84,20 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     config = foreign_config(read_json(settings), str(settings))
     if named_code.is_named(cfg.model.backend):  # refuse before anything of it is imported
         named_code.load(cfg.model.backend, f"{folder / 'model.json'}: model.backend")
-
-    def build() -> SpeakerModel:
-        student = Student(config, cfg.model, cfg.switches)
-        sizes = config.hidden_size, config.num_hidden_layers
-        return SpeakerModel(student, build_backend(*sizes, cfg.model, cfg.switches))
-
     # compare shapes before memory is allocated: the settings may ask for any size
-    refuse_misfit(shapes_of(build, str(folder)), shapes(weights), str(weights))
-    model = build()
+    own = shapes_of(lambda: build_model(config, cfg), str(folder))
+    refuse_misfit(own, shapes(weights), str(weights))
+    model = build_model(config, cfg)
     _require_own(weights, described)
     load_strictly(model, load_tensors(weights), str(weights))
     return model.eval(), cfg, described
+
+
+def build_model(encoder: PretrainedConfig, cfg: Config) -> SpeakerModel:
+    """A speaker model without trained weights: the encoder of a configuration, adapters, back-end."""
+    student = Student(encoder, cfg.model, cfg.switches)
+    sizes = encoder.hidden_size, encoder.num_hidden_layers
+    return SpeakerModel(student, build_backend(*sizes, cfg.model, cfg.switches))
 
 
 def _require_own(weights: Path, described: dict) -> None:

@@ -3,17 +3,16 @@
 A graph is a program: a small file can take all memory, or never end and hear no signal, also while it is
 loaded. The child can take `MOST_BYTES` of address space, writes no files, and dies with its parent.
 
-Both directions: 8 bytes, the length, then the content; a reply begins with one byte, "+" or "-".
+Messages are bytes in a pipe of `multiprocessing`; a reply begins with one byte, "+" or "-".
 """
 
 import io
 import os
 import subprocess
 import sys
-import threading
 import weakref
+from multiprocessing import Pipe
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -36,19 +35,22 @@ class Child:
         self._start()
 
     def _start(self) -> None:
-        package = Path(__file__).parents[2]
-        paths = [str(package), os.environ.get("PYTHONPATH", "")]
+        paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
         limits = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         environment = {"OMP_NUM_THREADS": THREADS} | os.environ | limits
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "oskdft.storage.onnx_server", str(self.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is the parent's
-        )
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        self.pipe, theirs = Pipe()
+        with theirs:
+            handle = theirs.fileno()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "oskdft.storage.onnx_server", str(self.path), str(handle)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[handle],
+                start_new_session=True,  # Ctrl-C is the parent's
+            )
         weakref.finalize(self, _end, self.process)
         self._reply(self.patience)
 
@@ -60,21 +62,15 @@ class Child:
         """
         if self.process.poll() is not None:
             self._start()
-        content = io.BytesIO()
-        np.save(content, batch)
-        return np.load(io.BytesIO(self._reply(patience, content.getvalue())), allow_pickle=False)
+        return from_bytes(self._reply(patience, to_bytes(batch)))
 
     def _reply(self, patience: float, request: bytes | None = None) -> bytes:
-        clock = threading.Timer(patience, self.process.kill)
-        clock.start()
         try:
             if request is not None:
-                send(self.process.stdin, request)
-            reply = receive(self.process.stdout)
-        except OSError:  # the child has ended
+                self.pipe.send_bytes(request)
+            reply = self.pipe.recv_bytes(MOST_BYTES) if self.pipe.poll(patience) else b""
+        except (OSError, EOFError):  # the child has ended
             reply = b""
-        finally:
-            clock.cancel()
         if not reply:
             _end(self.process)
             raise ValueError(f"more than {MOST_BYTES >> 30} GB or {patience:.0f} s")
@@ -90,17 +86,17 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def send(file: IO[bytes], content: bytes) -> None:
-    """Write one message."""
-    file.write(len(content).to_bytes(8, "little") + content)
-    file.flush()
+def to_bytes(array: np.ndarray) -> bytes:
+    """An array as one message."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
 
 
-def receive(file: IO[bytes]) -> bytes:
-    """The content of one message; empty where the other side has ended."""
-    head = file.read(8)
-    length = int.from_bytes(head, "little")
-    if len(head) < 8 or length > MOST_BYTES:
-        return b""
-    content = file.read(length)
-    return content if len(content) == length else b""
+def from_bytes(message: bytes) -> np.ndarray:
+    """The array of a message; nothing is unpickled.
+
+    >>> from_bytes(to_bytes(np.arange(3))).tolist()
+    [0, 1, 2]
+    """
+    return np.load(io.BytesIO(message), allow_pickle=False)

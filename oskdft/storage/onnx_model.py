@@ -4,7 +4,6 @@ import importlib.util
 import mmap
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -60,7 +59,7 @@ def session(source: str | bytes, trusted: bool = True):
         source: path or content of a model.
         trusted: whether this machine or this package made the model; others belong into a `Child`.
     Raises:
-        ImportError: ONNX Runtime is not installed. Others: see `_errors`.
+        ImportError: ONNX Runtime is not installed. ONNX Runtime raises others, of many kinds.
     """
     require("onnxruntime")
     import onnxruntime
@@ -81,14 +80,6 @@ def session(source: str | bytes, trusted: bool = True):
     return onnxruntime.InferenceSession(
         source, options, providers=["CPUExecutionProvider"], enable_fallback=False
     )
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """Exceptions that ONNX Runtime raises for a bad model; its own have no common base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
-
-    kinds = [kind for kind in vars(runtime).values() if isinstance(kind, type)]
-    return (*(kind for kind in kinds if issubclass(kind, Exception)), ValueError, RuntimeError)
 
 
 def remember(digest: str) -> None:
@@ -135,35 +126,27 @@ class OnnxModel:
         for length in {len(wave) for wave in waves}:
             same = [row for row, wave in enumerate(waves) if len(wave) == length]
             batch = np.stack([waves[row] for row in same])
-            embeddings = self._run(batch) if self.trusted else self._run_bounded(batch)
-            for row, embedding in zip(same, embeddings, strict=True):
+            for row, embedding in zip(same, self._run(batch), strict=True):
                 out[row] = embedding
         return require_embeddings(np.stack(out))
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
-        return self.session.run(["embedding"], {"wave": batch})[0]
-
-    def _run_bounded(self, batch: np.ndarray) -> np.ndarray:
-        """`_run` of a stranger's model, which may fail, take all memory, or never end."""
+        """Embeddings of a batch; a stranger's model may fail, take all memory, or never end."""
+        if self.trusted:
+            return self.session.run(["embedding"], {"wave": batch})[0]
         minutes = batch.size / SAMPLE_RATE / 60
         try:
             result = self.session.run(batch, PATIENCE * (1 + minutes))
-            return _checked_embeddings(result, len(batch))
+            if result.dtype != np.float32 or result.ndim != 2 or len(result) != len(batch):
+                kind = f"{result.dtype} {list(result.shape)}"
+                raise ValueError(f"its result is {kind}, not float32 [{len(batch)}, E]")
         except (ValueError, EOFError) as error:
             why = " ".join(str(error).split())
             raise ValueError(
                 f"the ONNX model cannot embed {len(batch)} x {60 * minutes / len(batch):.0f} s of audio "
                 f"({why[:200]}); shorten the recordings, or use the run folder that it was exported from"
             ) from None
-
-
-def _checked_embeddings(result: Any, count: int) -> np.ndarray:
-    """The result of a stranger's graph, refused if it is not [count, E] float32."""
-    shape = np.shape(result)
-    kind = getattr(result, "dtype", type(result).__name__)
-    if kind != np.float32 or len(shape) != 2 or shape[0] != count:
-        raise ValueError(f"its result is {kind} {list(shape)}, not float32 [{count}, E]")
-    return result
+        return result
 
 
 def refuse_foreign(path: Path) -> None:
@@ -201,10 +184,10 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     refuse_foreign(path)
     cfg, described = read_described(folder)
     require("onnxruntime")
+    trusted = path.parent.parent == ASSETS or _note(sha256(path)).is_file()
     try:
-        trusted = path.parent.parent == ASSETS or _note(sha256(path)).is_file()
         model = OnnxModel(str(path), trusted)
-    except _errors() as error:
+    except Exception as error:  # those of ONNX Runtime have no common base class
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} cannot be loaded ({reason}); export it again") from None
     return model, cfg, described

@@ -2,25 +2,19 @@
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from oskdft.storage.header import check_header
 from oskdft.utils.console import some
-from oskdft.utils.files import atomic
+from oskdft.utils.files import atomic, usual_mode
 
-FLOATS = {  # in safetensors' words
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
@@ -34,13 +28,13 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> str:
 
 
 def stream_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors of floats atomically, one at a time, in the layout of safetensors.
+    """Write named tensors of floats to a new folder, from the memory where they lie.
 
-    `save_tensors` holds all of them twice; this holds one, and mapped tensors are read as they are
-    written.
+    `save_tensors` holds all of them twice; here mapped tensors are read as they are written.
 
     Raises:
         ValueError: a tensor that holds no floats.
+        OSError: the disk is full.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.safetensors"
@@ -48,23 +42,14 @@ def stream_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
     >>> load_tensors(path)["a"].shape
     torch.Size([2, 3])
     """
-    header: dict = {"__metadata__": {"format": "pt"}}
-    end = 0
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise ValueError(f"{path}: {name} holds {tensor.dtype}, no floats")
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": FLOATS[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
-    with atomic(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            file.write(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    try:
+        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
+        usual_mode(path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}; free some space or write elsewhere") from None
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -80,8 +65,10 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _require_finite(tensors: dict[str, Tensor], name: str) -> None:
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ValueError(f"{name} holds weights that are not finite; train or get it again")
+    for tensor in tensors.values():
+        # in parts: the check takes as much memory as what it is given
+        if not all(part.isfinite().all() for part in tensor.flatten().split(1 << 20)):
+            raise ValueError(f"{name} holds weights that are not finite; train or get it again")
 
 
 def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from oskdft.method.student import student_config
 from oskdft.storage.model_folder import load_model, model_folder
 from oskdft.storage.tensors import load_strictly, load_tensors, save_tensors
 from oskdft.training import run_folder
-from oskdft.utils.files import ASSETS, sha256
+from oskdft.utils.files import sha256
 
 HEADS = "heads.safetensors"  # beside a model of a run: what was trained around it
 # Settings that decide what the weights of a student mean: of the model all but the origin of its weights
@@ -57,8 +57,7 @@ def find(name: str) -> Path:
     >>> find("classroom").name
     'classroom'
     """
-    shipped = ASSETS / name
-    return model_folder(shipped if shipped.is_dir() else name)
+    return model_folder(name)
 
 
 def starting_stage(cfg: Config, plan: Sequence[Stage]) -> int:

@@ -45,9 +45,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp lets only the owner read
+        usual_mode(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         if temporary:
@@ -59,6 +57,13 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
             reason = f"{error.strerror}; free some space or write elsewhere"
             raise OSError(error.errno, reason, str(path)) from None
         raise
+
+
+def usual_mode(path: str | Path) -> None:
+    """Let those read a file who may read a new one; a temporary file is its owner's alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, 0o666 & ~umask)
 
 
 def _temporary(path: Path) -> tuple[int, str]:

@@ -255,6 +255,7 @@ def test_gpu_script_succeeds_when_all_its_parts_do(tmp_path, failing):
     assert not failing or f"failed, see above: {', '.join(failing)}" in done.stderr
 
 
+@pytest.mark.slow
 def test_gpu_script_says_when_there_is_no_gpu():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

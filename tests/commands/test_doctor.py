@@ -51,6 +51,7 @@ def test_a_torchaudio_that_cannot_load_is_repaired(broken: Path):
     assert after.stdout.strip() == str(broken / "__init__.py")
 
 
+@pytest.mark.slow
 def test_a_broken_torchaudio_is_reported_with_the_fix(broken: Path):
     (broken.parent / "transformers.py").write_text("raise ImportError('torchaudio')")  # faster
     told = python(

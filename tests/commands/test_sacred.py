@@ -113,7 +113,13 @@ def refused(monkeypatch, capfd, words: list[str]) -> str:
     return printed
 
 
-@pytest.mark.parametrize("key", WRITES, ids=lambda key: "-".join(key))
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(k, marks=pytest.mark.slow if k[0] == "bench" else (), id="-".join(k))
+        for k in WRITES
+    ],
+)
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_was_there_stays_and_is_named(key, kind, here, monkeypatch, capfd):
     target = here / "precious"

@@ -15,6 +15,7 @@ def lesson(tmp_path_factory):
     return setup("07", "smoke", device="cpu", output_dir=folder)
 
 
+@pytest.mark.slow
 def test_three_baselines_on_the_test_trials(lesson, monkeypatch):
     rates = baselines.untrained(lesson)
     chance, mfcc, layer = rates

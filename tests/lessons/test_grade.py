@@ -42,6 +42,7 @@ def changed(path: Path, folder: Path, change) -> dict:
     return row
 
 
+@pytest.mark.slow
 def test_an_executed_notebook(executed):
     [row] = grade.grade([executed])
     verdicts = {"1": "right", "2": "not yet", "3": "not yet", "4": "not attempted"}
@@ -50,6 +51,7 @@ def test_an_executed_notebook(executed):
     assert "anna 00.ipynb | 00       | right | not yet | " in grade.text([row])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trusted_is_not_right(executed, tmp_path):
     def later(cells):
         cells[0].execution_count = 99
@@ -75,6 +77,7 @@ def test_the_committed_notebooks_have_not_been_run():
     "content",
     ["", "[]", "{}", '{"cells": 3}', '{"cells": [3]}', "\xff", "[" * 50_000, '{"cells": []}', None],
 )
+@pytest.mark.slow
 def test_a_file_that_is_no_notebook_is_a_row(content, tmp_path, executed):
     path = tmp_path / "x.ipynb"
     if content is not None:
@@ -84,6 +87,7 @@ def test_a_file_that_is_no_notebook_is_a_row(content, tmp_path, executed):
     assert len(grade.text([first, second]).splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_the_command(executed, tmp_path, monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr("sys.argv", ["oskdft", "grade", *map(str, words)])

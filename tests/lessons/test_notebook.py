@@ -63,6 +63,7 @@ def test_train_finds_its_run_again(lesson, run, capsys):
 ROWS = {"os-kdft": {}, "scratch": {"strategy": "scratch"}}
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_what_is_missing_and_is_found_again(lesson, capsys):
     assert lesson.swept("pair") is None
     made = lesson.sweep("pair", ROWS, steps=2)
@@ -73,6 +74,7 @@ def test_a_sweep_trains_what_is_missing_and_is_found_again(lesson, capsys):
     assert [row["seeds"] for row in again["rows"]] == [row["seeds"] for row in made["rows"]]
 
 
+@pytest.mark.slow
 def test_a_failed_run_of_a_sweep_is_named(lesson):
     rows = ROWS | {"absent": {"model.teacher": "/no/such/folder"}}
     with pytest.raises(ValueError, match="absent_0: .*no/such/folder"):
@@ -91,6 +93,7 @@ def packed(lesson, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_kept_runs_are_shown_and_not_trained(lesson, run, packed, tmp_path_factory, capsys):
     other = setup("05", "smoke", device="cpu", output_dir=str(tmp_path_factory.mktemp("other")))
     shown = other.sweep("pair", ROWS)
@@ -108,6 +111,7 @@ def test_kept_runs_are_shown_and_not_trained(lesson, run, packed, tmp_path_facto
     assert other.folder({"seed": 1}).name != found.name
 
 
+@pytest.mark.slow
 def test_other_rows_than_the_kept_ones_are_trained_with_its_changes(packed, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("more"))
     other = setup("05", "smoke", device="cpu", output_dir=out)
@@ -117,6 +121,7 @@ def test_other_rows_than_the_kept_ones_are_trained_with_its_changes(packed, tmp_
     assert len(list(other.out.glob("sweeps/pair-*/*/test.json"))) == 2
 
 
+@pytest.mark.slow
 def test_retrain_trains_what_is_kept(packed, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("again"))
     again = setup("05", "smoke", device="cpu", output_dir=out, retrain=True)
@@ -238,6 +243,7 @@ def test_table_and_percent():
     assert percent(0.1234) == "12.34 %"
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_says_what_killed_it(tmp_path):
     worker = Worker(config.load("smoke").override({"train.steps_per_epoch": 200}), tmp_path / "run")
     worker.start()

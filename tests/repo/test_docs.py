@@ -332,6 +332,7 @@ def made(evidence_page):
     return evidence_page.blocks()
 
 
+@pytest.mark.slow
 def test_tables_of_the_results_are_those_of_the_kept_sweeps():
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     for name in ("strategies", "ablations"):

@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.tools.licences import default_install, installed, licences, refused
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,7 @@ def test_a_plain_installation_holds_allowed_licences_only():
 KNOWN = {"av", "docutils"}
 
 
+@pytest.mark.slow
 def test_of_the_extras_only_media_carries_the_gpl():
     others = refused(installed().keys() - {"oskdft"})
     assert set(others) <= KNOWN, others

@@ -48,6 +48,7 @@ def test_a_voxceleb_shaped_tree_passes(vox: Path):
     ]
 
 
+@pytest.mark.slow
 def test_real_corpus_passes_and_says_that_it_is_a_part(data_root: Path):
     if not (data_root / "speechocean762").is_dir():
         pytest.skip("speechocean762 is not here")

@@ -211,6 +211,7 @@ def test_the_number_of_processes_changes_nothing(vox: Path, packed: Path, tmp_pa
     assert contents(tmp_path / "out") == contents(packed)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     vox: Path, packed: Path, tmp_path: Path
 ):

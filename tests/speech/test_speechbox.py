@@ -79,6 +79,7 @@ def test_the_table_of_a_speaker_s_utterances_fits_that_of_the_utterances(name):
     assert listed == {utterance: speaker for utterance, speaker in lines}
 
 
+@pytest.mark.slow
 def test_children_and_adults_of_both_genders_are_in_both_splits():
     for name in SIZES:
         kinds = Counter(people()[speaker] for speaker in split(name).speakers)

@@ -22,7 +22,7 @@ from oskdft.evaluation.scoring import normalise
 from oskdft.method import encoder, model
 from oskdft.speech import audio
 from oskdft.speech.corpora.trials import read_trials
-from oskdft.storage import export, hub, onnx_model, pretrained
+from oskdft.storage import export, hub, int8, onnx_model, pretrained
 from oskdft.storage.model_folder import load_model, save_model
 
 RATE = config.SAMPLE_RATE
@@ -90,6 +90,7 @@ numpy.savez(sys.argv[3], **{name: program(torch.from_numpy(wave)) for name, wave
 """
 
 
+@pytest.mark.slow
 def test_a_torch_program_runs_without_this_package(model_folder, exported, tmp_path):
     (short,), (long,) = noise(0.7), noise(2.9)
     waves = {"short": short[None], "long": long[None]}
@@ -106,7 +107,11 @@ def test_a_torch_program_runs_without_this_package(model_folder, exported, tmp_p
 
 @pytest.mark.parametrize(
     ("family", "backend"),
-    [("wavlm", "linear"), ("data2vec-audio", "tft"), ("wav2vec2", "ecapa")],
+    [
+        ("wavlm", "linear"),
+        pytest.param("data2vec-audio", "tft", marks=pytest.mark.slow),
+        pytest.param("wav2vec2", "ecapa", marks=pytest.mark.slow),
+    ],
 )
 def test_a_torch_program_equals_its_model_at_any_length(family, backend):
     changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
@@ -238,13 +243,16 @@ def test_a_student_of_every_family_is_saved_and_loaded(tmp_path):
             assert torch.equal(made(wave), loaded(wave))
 
 
-BACKENDS = ("linear", "ecapa", "tft")
+OTHERS = (
+    ("hubert", "ecapa"), ("hubert", "tft"), ("wav2vec2", "linear"), ("wav2vec2", "tft"),
+    ("wavlm", "linear"), ("wavlm", "ecapa"), ("unispeech-sat", "linear"), ("data2vec-audio", "linear"),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("family", "backend"),
-    [(family, backend) for family in ("hubert", "wav2vec2", "wavlm") for backend in BACKENDS]
-    + [("unispeech-sat", "linear"), ("data2vec-audio", "linear")],
+    [("hubert", "linear"), ("wav2vec2", "ecapa"), ("wavlm", "tft")]
+    + [pytest.param(*pair, marks=pytest.mark.slow) for pair in OTHERS],
 )
 def test_onnx_equals_torch_at_any_batch_and_length(family, backend):
     changes = {"model.backend": backend, "model.backend_channels": 32, "model.student_layers": 2}
@@ -254,7 +262,7 @@ def test_onnx_equals_torch_at_any_batch_and_length(family, backend):
     content = export.to_onnx(net)
     cosine, largest = export.compare(net, content)  # batches of 2 and 1, of 1.0 and 2.6 s
     assert largest <= 1e-5 and cosine >= 1 - 1e-5
-    assert export.compare(net, export.to_int8(content))[0] >= 0.995
+    assert export.compare(net, int8.to_int8(content))[0] >= 0.995
     net(torch.zeros(1, RATE))  # the original still works: its weight norm was not touched
 
 
@@ -283,7 +291,7 @@ def test_int8_keeps_a_quarter_of_the_weights_of_a_model_that_is_mostly_weights()
     cfg = config.load("smoke").override({"model.backend": "ecapa", "model.backend_channels": 256})
     net = model.new_model(cfg, pretrained.load_encoder("tiny-random-hubert")).eval()
     exact = export.to_onnx(net)
-    assert len(export.to_int8(exact)) <= 0.3 * len(exact)
+    assert len(int8.to_int8(exact)) <= 0.3 * len(exact)
 
 
 def test_evaluation_of_an_onnx_folder_gives_the_same_scores(model_folder, exported, recordings):
@@ -379,7 +387,7 @@ print([name for name in files if own not in name])
 """
 
 
-@pytest.mark.parametrize("command", ["verify", "export"])
+@pytest.mark.parametrize("command", ["verify", pytest.param("export", marks=pytest.mark.slow)])
 def test_nothing_is_written_to_an_empty_home(command, tmp_path):
     """ONNX Runtime would write a device id and a queue of events there."""
     home = tmp_path / "home"

@@ -328,6 +328,7 @@ def test_import_keeps_the_stored_type(tmp_path):
     folder = pretrained.import_encoder("classroom-hubert", tmp_path / "out")
     kinds = {tensor.dtype for tensor in load_tensors(folder / "model.safetensors").values()}
     assert torch.float16 in kinds  # as shipped
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # readable alike
     encoder = pretrained.load_encoder(str(folder))
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
     assert same_states(pretrained.load_encoder("classroom-hubert"), folder)

@@ -257,20 +257,8 @@ def test_one_process_is_torch_itself():
 def test_torchrun_needs_no_gpu(tmp_path):
     """With device=auto the processes meet: one run folder, half of the batch each."""
     out = tmp_path / "run"
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    words = ["train", "--profile", "smoke", "--out", str(out), "train.epochs=1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*launch, "-m", "oskdft", *words, "train.steps_per_epoch=2"],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    steps = ["train.epochs=1", "train.steps_per_epoch=2"]
+    done = launched(2, "train", "--profile", "smoke", "--out", out, *steps)
     assert done.returncode == 0, done.stderr[-2000:]
     assert read_json(out / "report.json")["config"]["device"] == "auto"
 

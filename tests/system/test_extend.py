@@ -25,6 +25,7 @@ from oskdft.storage.model_folder import load_model
 from oskdft.training import train
 from oskdft.utils import named_code
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "strategy": "mykit:PLAN",

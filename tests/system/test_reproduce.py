@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from oskdft.commands import reproduce
+from oskdft.commands import cli, reproduce
 from oskdft.lessons.lesson import ROOT
 from oskdft.utils.files import read_json, write_json
 
@@ -81,12 +81,10 @@ def test_the_series_is_chosen_by_number():
 
 
 def test_words_become_parameters():
-    assert reproduce.parse(["-p", "seed", "3", "-p", "data_root", ""]) == {
-        "seed": 3,
-        "data_root": "",
-    }
+    words = ["-p", "seed", "3", "-p", "data_root", ""]
+    assert cli.parameters(words) == {"seed": 3, "data_root": ""}
     with pytest.raises(ValueError, match="'-p seed' is not understood; write -p NAME VALUE"):
-        reproduce.parse(["-p", "seed"])
+        cli.parameters(["-p", "seed"])
 
 
 def test_batch_report_and_resume(folder, tmp_path, capsys):

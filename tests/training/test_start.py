@@ -110,6 +110,7 @@ def test_settings_without_effect_are_not_compared(base, tmp_path, monkeypatch):
     begin(smoke(model__init=str(base), model__backend_channels=64), tmp_path / "r", monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_knows_its_start_and_takes_no_other(base, tmp_path, monkeypatch):
     """Stopped before its first checkpoint; then the same weights as a run that nobody touched."""
     cfg, out = smoke(model__init=str(base)), tmp_path / "cut"

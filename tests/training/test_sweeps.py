@@ -88,6 +88,7 @@ def test_runs_come_seed_by_seed_and_differ_in_their_settings(tmp_path):
     assert all(run.cfg.train.steps_per_epoch == 2 for run in runs)
 
 
+@pytest.mark.slow
 def test_a_failed_run_stops_no_other(finished):
     _, out, result = finished
     assert sorted(result["done"]) == ["os-kdft_0", "os-kdft_1", "student-ft_0", "student-ft_1"]
@@ -96,6 +97,7 @@ def test_a_failed_run_stops_no_other(finished):
     assert "failed: absent_0: FileNotFoundError" in evidence.printed(out)
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_runs_hold(finished):
     _, out, _ = finished
     table = evidence.gather(out)
@@ -136,6 +138,7 @@ def draws_of(out: Path, row: str) -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 def test_every_form_of_the_table_has_the_numbers(finished, tmp_path):
     _, out, _ = finished
     rows = evidence.gather(out)["rows"]
@@ -155,6 +158,7 @@ def test_every_form_of_the_table_has_the_numbers(finished, tmp_path):
         evidence.printed(out, reference="mine")
 
 
+@pytest.mark.slow
 def test_a_kept_sweep_gives_the_same_table(finished, tmp_path):
     _, out, _ = finished
     before = evidence.gather(out)
@@ -177,6 +181,7 @@ def test_a_kept_sweep_gives_the_same_table(finished, tmp_path):
         kept.keep(out, where)
 
 
+@pytest.mark.slow
 def test_a_damaged_kept_sweep_is_named(finished, tmp_path):
     _, out, _ = finished
     where = kept.keep(out, tmp_path / "kept")
@@ -185,6 +190,7 @@ def test_a_damaged_kept_sweep_is_named(finished, tmp_path):
         kept.read(where)
 
 
+@pytest.mark.slow
 def test_rounding_that_would_change_a_rate_is_refused(finished, tmp_path, monkeypatch):
     _, out, _ = finished
     monkeypatch.setattr(kept, "CLOSE", -1.0)  # no rounding is close enough
@@ -193,6 +199,7 @@ def test_rounding_that_would_change_a_rate_is_refused(finished, tmp_path, monkey
     assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_left_alone(finished, tmp_path):
     grid, out, _ = finished
     before = weights(out)
@@ -234,12 +241,10 @@ def test_holm_by_hand():
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_replaced_and_the_weights_stay(finished, tmp_path):
+def test_a_killed_process_is_replaced_and_the_weights_stay(tmp_path):
     """SIGKILL in the middle of a training; the run is resumed in a new process."""
-    _, out, _ = finished
-    grid = written(
-        tmp_path / "grid.yaml", SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
-    )
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
+    grid = written(tmp_path / "grid.yaml", text.replace(ROWS, "rows: {os-kdft: {}}"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)
     process = begun(grid, cut)
@@ -324,6 +329,7 @@ def trains(pid: str, parent: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_is_that_of_evaluate(finished):
     _, out, _ = finished
     report = read_json(out / "os-kdft_0" / "test.json")

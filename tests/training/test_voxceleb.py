@@ -109,6 +109,7 @@ def test_an_absent_recording_is_named(tmp_path):
         read_trials(wrong, root)
 
 
+@pytest.mark.slow
 def test_vox2_runs_its_published_mode(tmp_path, monkeypatch):
     """It chooses the checkpoint on Vox1-O, which lies beside it; noise and rooms are in $OSKDFT_DATA."""
     monkeypatch.setenv("OSKDFT_DATA", str(tmp_path))
