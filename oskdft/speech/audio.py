@@ -180,11 +180,7 @@ def _opened(
             content = _under_a_true_header(file, source, name, depth)
             if content is None:
                 return work(file, name)
-        return process.undisturbed(lambda: on_content(content))
-
-    def on_content(content: bytes) -> T:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            return work(file, name)
+        return _opened(Content(content, name), work, HEADER)
 
     try:
         return on_file() if isinstance(source, str) else process.undisturbed(on_file)

@@ -9,11 +9,12 @@ import numpy as np
 from oskdft.config import SAMPLE_RATE
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.catalogue import Corpus, known
-from oskdft.speech.corpora.headers import Headers, in_threads, scan
+from oskdft.speech.corpora.headers import Headers, scan
 from oskdft.speech.corpora.tables import Utterances, list_utterances
 from oskdft.speech.corpora.trials import LABELS, read_trials
 from oskdft.speech.noise import rooms_among
 from oskdft.utils import lines
+from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress, some
 
 
