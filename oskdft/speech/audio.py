@@ -41,6 +41,7 @@ class Content(io.BytesIO):
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
 LOWEST_RATE, HIGHEST_RATE = 4_000, 192_000  # [Hz] that can be resampled
 MOST_WEIGHTS = 1 << 20  # of a resampling filter as torchaudio lays it out, one row per phase
+UNDECODED = (".m4a", ".mp4", ".aac")  # libsndfile does not read them
 CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
 
 
@@ -180,11 +181,7 @@ def _opened(
             content = _under_a_true_header(file, source, name, depth)
             if content is None:
                 return work(file, name)
-        return process.undisturbed(lambda: on_content(content))
-
-    def on_content(content: bytes) -> T:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            return work(file, name)
+        return _opened(Content(content, name), work, HEADER)
 
     try:
         return on_file() if isinstance(source, str) else process.undisturbed(on_file)
@@ -198,11 +195,7 @@ def _opened(
             with open(source, "rb") as raw:  # raises the system's error: no permission, or a folder
                 if not raw.read(1):
                     raise ValueError(f"{name} is empty; copy or download it again") from None
-        if Path(name if isinstance(path, Content) else path).suffix.lower() in (
-            ".m4a",
-            ".mp4",
-            ".aac",
-        ):
+        if Path(name if isinstance(path, Content) else path).suffix.lower() in UNDECODED:
             fix = (
                 f"convert it: ffmpeg -i IN.m4a -ac 1 -ar {SAMPLE_RATE} OUT.wav, or oskdft data pack"
             )

@@ -127,15 +127,11 @@ def _frames(content: bytes) -> list[bytes]:
 
 
 def _counted(frames: list[bytes]) -> bytes:
-    """A silent frame with a Xing header that counts the frames."""
+    """A silent frame with a Xing header that counts the frames and the bytes."""
     head = bytearray(frames[0][:4])
     head[1] |= 1  # no checksum
-    xing = b"Xing" + (1).to_bytes(4, "big") + len(frames).to_bytes(4, "big")
-    body = bytes(4 + _side(frames[0])) + xing
-    size = 0
-    for kbit in range(1, 15):  # the smallest frame that holds it
-        head[2] = kbit << 4 | head[2] & 0x0C
-        size = _frame(head)
-        if size >= len(body):
-            break
-    return (bytes(head) + body[4:]).ljust(size, b"\0")
+    head[2] = 14 << 4 | head[2] & 0x0C  # the highest bit rate: a long frame
+    size = _frame(head)
+    xing = b"Xing\0\0\0\3" + len(frames).to_bytes(4, "big")
+    xing += (size + sum(map(len, frames))).to_bytes(4, "big")
+    return (bytes(head) + bytes(_side(frames[0])) + xing).ljust(size, b"\0")

@@ -33,7 +33,7 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, EvalConfig
 from oskdft.speech import audio
-from oskdft.speech.corpora.headers import in_threads
+from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress
 
 SHORTEST_S = 0.5  # [s] too few frames to tell a voice (our choice); the encoder needs 400 samples
@@ -173,7 +173,7 @@ def require_files(
         except (ValueError, OSError) as error:
             return error
 
-    found = in_threads(length, iter(paths))
+    found = in_threads(length, paths)
     if listen:
         found = progress(found, "listening to recordings", len(paths))
     found = list(found)

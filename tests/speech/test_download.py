@@ -7,6 +7,7 @@ import http.server
 import io
 import os
 import re
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -315,8 +316,8 @@ def test_damaged_archives_are_refused(server, monkeypatch, tmp_path, damage):
 
 def test_no_room(server, monkeypatch, tmp_path):
     offer(server, monkeypatch, tar(*GOOD))
-    usage = download.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
     with pytest.raises(
         OSError, match="0.00 GB free, downloading and unpacking needs .* GB; free some space"
     ):

@@ -304,7 +304,7 @@ def test_changed_settings_recordings_and_shards_are_noticed_when_resuming(
 
 def test_foreign_folders_and_wrong_options_are_refused(vox: Path, tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="was not made by this command"):
+    with pytest.raises(ValueError, match="exists and is not empty; choose another --out"):
         pack("voxceleb2", vox, tmp_path)
     (tmp_path / "manifest.json").write_text('{"name": "an app"}')
     with pytest.raises(ValueError, match="was not made by this command"):

@@ -9,11 +9,12 @@ import numpy as np
 from oskdft.config import SAMPLE_RATE
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.catalogue import Corpus, known
-from oskdft.speech.corpora.headers import Headers, in_threads, scan
+from oskdft.speech.corpora.headers import Headers, scan
 from oskdft.speech.corpora.tables import Utterances, list_utterances
-from oskdft.speech.corpora.trials import LABELS, read_trials
+from oskdft.speech.corpora.trials import is_trial, read_trials
 from oskdft.speech.noise import rooms_among
 from oskdft.utils import lines
+from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress, some
 
 
@@ -221,8 +222,9 @@ def _suffixes(report: Report, corpus: Corpus, utterances: Utterances) -> None:
 def _trials(report: Report, root: Path) -> None:
     """Name every trial list at the root; a list whose recordings are absent is a fault."""
     for path in sorted(root.glob("*.txt")):
-        if not _looks_like_trials(path):
-            continue
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if not is_trial(lines.fields(file.readline(10_000))):
+                continue
         try:
             trials = read_trials(path, root)
         except (ValueError, FileNotFoundError) as error:
@@ -231,10 +233,3 @@ def _trials(report: Report, root: Path) -> None:
         report.notes.append(
             f"{path.name}: {trials.name}, {len(trials):,} trials, all recordings here"
         )
-
-
-def _looks_like_trials(path: Path) -> bool:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        line = file.readline(10_000)
-    cells = lines.fields(line)
-    return len(cells) >= 3 and (cells[0] in LABELS or cells[-1] in LABELS)

@@ -13,7 +13,6 @@ import http.client
 import math
 import os
 import re
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -227,9 +226,10 @@ def _record(archive: Archive, path: Path) -> None:
 
 def _unpack(archives: list[Path], target: Path) -> None:
     """Unpack beside the target, drop a single outer folder, then rename: complete or absent."""
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
-        inside = work / "inside"  # mkdtemp creates folders that only their owner reads
+    with tempfile.TemporaryDirectory(
+        ".part", f".{target.name}.", target.parent, ignore_cleanup_errors=True
+    ) as work:
+        inside = Path(work) / "inside"  # only its owner reads the folder above
         inside.mkdir()
         for archive in archives:
             _extract(archive, inside)
@@ -238,8 +238,6 @@ def _unpack(archives: list[Path], target: Path) -> None:
         if target.is_dir():
             target.rmdir()  # empty, as `get` has checked
         os.replace(outer, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _extract(archive: Path, folder: Path) -> None:

@@ -7,22 +7,18 @@ recording keeps its size, and the recording or its shard the time of change. Let
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from oskdft.speech import audio
 from oskdft.speech.corpora import cache
 from oskdft.speech.corpora.shards import shards_of
+from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress
 
-T = TypeVar("T")
-THREADS = 8  # reading headers waits for the disk or the network, not for a core
-QUEUED = 512  # files in work or waiting for a thread
 COLUMNS = {
     "size": np.int64,  # bytes; -1: no such file
     "changed": np.int64,  # time of change [ns]
@@ -137,20 +133,6 @@ def _on_disk(root: str | Path, names: Iterable[str], total: int) -> tuple[Header
 
 def _key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "little")
-
-
-def in_threads(work: Callable[[Path], T], paths: Iterator[Path]) -> Iterator[T]:
-    """The result of ``work`` for each path, in order; a bounded number of paths is in work.
-
-    >>> list(in_threads(Path.exists, iter([Path("/"), Path("/no/such")])))
-    [True, False]
-    """
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        while group := list(itertools.islice(paths, QUEUED)):
-            yield from pool.map(work, group)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _header(path: Path) -> audio.AudioInfo | str:

@@ -132,8 +132,8 @@ def pack(
     out = Path(out)
     if (out / MANIFEST).exists() and not (out / WORK).exists():
         return _finished(out, settings)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / WORK).is_dir():
-        raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
+    if not (out / WORK).is_dir():
+        files.require_new_folder(out)
     sources = _sources(settings, root, out)
     try:
         with Lock(out / WORK):
@@ -188,18 +188,16 @@ def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
         )
     left_out = [LeftOut(name, "layout", "outside the layout of the corpus") for name in extra]
     members = [member_name(name, settings.codec) for name in names]
-    kept: list[int] = []
-    # same member: the earlier name is kept
+    row_of: dict[str, int] = {}  # member -> its recording; of several the first by name
     for row in sorted(range(len(names)), key=lambda row: (members[row], names[row])):
         if headers["size"][row] < 0:
             left_out.append(LeftOut(names[row], "missing", "absent on disk"))
-        elif kept and names[kept[-1]] == names[row]:
-            continue  # listed twice
-        elif kept and members[kept[-1]] == members[row]:
-            reason = f"{names[kept[-1]]} has the same name but for the suffix"
+            continue
+        first = names[row_of.setdefault(members[row], row)]
+        if first != names[row]:  # else it is listed twice
+            reason = f"{first} has the same name but for the suffix"
             left_out.append(LeftOut(names[row], "doubled", reason))
-        else:
-            kept.append(row)
+    kept = list(row_of.values())
     digest = hashlib.sha256()
     for row in kept:
         facts = f"\0{headers['size'][row]}\0{headers['changed'][row]}\n"
@@ -263,7 +261,7 @@ def _ends(settings: Settings, sources: Sources) -> list[int]:
 
 
 def _plan(settings: Settings, sources: Sources, out: Path) -> dict:
-    """The plan in ``out``, written if there is none; raises if settings or recordings changed."""
+    """What the pack in ``out`` was begun with; raises if settings or recordings changed since."""
     path = out / WORK / "plan.json"
     facts = {
         "settings": asdict(settings),
@@ -271,9 +269,8 @@ def _plan(settings: Settings, sources: Sources, out: Path) -> dict:
         "input": sources.digest,
     }
     if not path.exists():
-        plan = facts | {"ends": _ends(settings, sources)}
-        files.write_json(path, plan)
-        return plan
+        files.write_json(path, facts)
+        return facts
     plan = files.read_json(path)
     for key, what in (("settings", "settings"), ("versions", "versions of packages")):
         if plan[key] != facts[key]:
@@ -295,7 +292,7 @@ def _difference(before: dict, now: dict) -> str:
 
 
 def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> dict:
-    """Write what is not yet there: shards, tables, manifest."""
+    """Write what is not yet there: shards, tables, list of left-out recordings, manifest."""
     plan = _plan(settings, sources, out)
     for part in out.glob(".*.part"):  # of a process that was killed
         part.unlink()
@@ -303,7 +300,7 @@ def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> di
         say("m4a files are copied; training cannot read them: --codec flac or opus converts them")
     shards = {}
     start = 0
-    for number, end in enumerate(plan["ends"]):
+    for number, end in enumerate(_ends(settings, sources)):
         shards[f"{settings.corpus}-{number:06}.tar"] = sources.names[start:end]
         start = end
     records = written(out, out / WORK)
@@ -312,19 +309,10 @@ def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> di
     todo = {shard: names for shard, names in shards.items() if shard not in records}
     codec, kbit = settings.codec, settings.kbit
     records |= write_shards(sources.root, todo, out, out / WORK, codec, kbit, processes)
-    return _finish(settings, sources, out, plan["versions"], [records[shard] for shard in shards])
 
-
-# Tables and manifest
-
-
-def _finish(
-    settings: Settings, sources: Sources, out: Path, versions: dict, records: list[dict]
-) -> dict:
-    """Write tables, list of left-out recordings and manifest, which is last; return the report."""
     left_out = list(sources.left_out)
-    for record in records:
-        left_out += [LeftOut(*entry) for entry in record["left_out"]]
+    for shard in shards:
+        left_out += [LeftOut(*entry) for entry in records[shard]["left_out"]]
     gone = {entry.name for entry in left_out}
     pairs = zip(sources.names, sources.speakers, strict=True)
     packed = {name: speaker for name, speaker in pairs if name not in gone}
@@ -340,7 +328,7 @@ def _finish(
             for entry in sorted(left_out, key=lambda entry: (entry.name, entry.kind)):
                 file.write(("\t".join(map(_printable, entry)) + "\n").encode())
     kinds = Counter(entry.kind for entry in left_out)
-    shards = [record for record in records if record["members"]]
+    full = [records[shard] for shard in shards if records[shard]["members"]]
     manifest = {
         "corpus": settings.corpus,
         "title": known(settings.corpus).title,
@@ -350,14 +338,14 @@ def _finish(
         "shard_mb": settings.shard_mb,
         "utterances": len(packed),
         "speakers": len(set(packed.values())),
-        "seconds": round(math.fsum(record["seconds"] for record in shards), 3),
-        "bytes": sum(record["bytes"] for record in shards),
-        "resampled": sum(record["resampled"] for record in shards),
+        "seconds": round(math.fsum(record["seconds"] for record in full), 3),
+        "bytes": sum(record["bytes"] for record in full),
+        "resampled": sum(record["resampled"] for record in full),
         "left_out": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
-        "versions": versions,
+        "versions": plan["versions"],
         "shards": [
             {key: record[key] for key in ("name", "bytes", "members", "seconds", "sha256")}
-            for record in shards
+            for record in full
         ],
         "tables": tables,
     }

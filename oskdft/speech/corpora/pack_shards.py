@@ -5,6 +5,7 @@ record, and the number of processes changes no byte of a shard.
 """
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -12,13 +13,13 @@ import math
 import multiprocessing
 import os
 import tarfile
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from oskdft.speech.corpora.recode import Encoded, encode, member_name
 from oskdft.utils import files
+from oskdft.utils.ahead import ahead
 from oskdft.utils.console import progress, say
 from oskdft.utils.process import begin_data_worker
 
@@ -117,16 +118,9 @@ def _encoded(
     """Encode recordings in processes; yield in order, with a bounded number ahead."""
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, spawn, initializer=_begin_worker)
-    waiting: deque = deque()
-    try:
-        for name in names:
-            waiting.append(pool.submit(encode, root, name, codec, kbit))
-            if len(waiting) >= AHEAD * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    work = functools.partial(encode, root, codec=codec, kbit=kbit)
+    for [encoded] in ahead(work, ([name] for name in names), pool, AHEAD * processes):
+        yield encoded
 
 
 def _begin_worker() -> None:

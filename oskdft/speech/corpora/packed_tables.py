@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oskdft.speech.corpora.recode import member_name
 from oskdft.speech.corpora.shards import AUDIO
-from oskdft.speech.corpora.trials import LABELS
+from oskdft.speech.corpora.trials import LABELS, is_trial
 from oskdft.utils import files
 from oskdft.utils.console import say
 from oskdft.utils.lines import fields
@@ -34,30 +34,21 @@ def tables_of(root: Path, own: tuple[str, ...]) -> list[Path]:
     >>> [path.name for path in tables_of(root, own=("manifest.json",))]
     ['trials.txt']
     """
-    tables = [
-        path
-        for path in sorted(root.iterdir())
-        if path.suffix.lower() in TEXTS and _is_table(path) and path.name not in own
-    ]
-    level = [root]
-    for _ in range(LEGAL_DEPTH):
-        level = sorted(
-            Path(entry.path)
-            for folder in level
-            for entry in os.scandir(folder)
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        )
-        if len(level) > LEGAL_FOLDERS:
-            break
+    tables: list[Path] = []
+    level = [str(root)]
+    for depth in range(LEGAL_DEPTH + 1):
+        folders: list[str] = []
         for folder in level:
-            with os.scandir(folder) as entries:
-                found = sorted(
-                    entry.path
-                    for entry in entries
-                    if (entry.name in KALDI_TABLES and folder.parent == root)
-                    or LEGAL.match(entry.name)
-                )
-            tables += [path for path in map(Path, found) if _is_table(path)]
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                if entry.name.startswith(".") or entry.name in own:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif _is_table(entry, depth):
+                    tables.append(Path(entry.path))
+        if len(folders) > LEGAL_FOLDERS:
+            break
+        level = folders
     here = {path.name for path in tables}
     for folder, name in itertools.product(root.resolve().parents[:2], SPEAKER_TABLES):
         if name not in here and (folder / name).is_file():
@@ -66,10 +57,14 @@ def tables_of(root: Path, own: tuple[str, ...]) -> list[Path]:
     return tables
 
 
-def _is_table(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    audio_file = path.name.lower().endswith(AUDIO)
-    return path.is_file() and not hidden and not audio_file and path.stat().st_size <= LARGEST_TABLE
+def _is_table(entry: os.DirEntry, depth: int) -> bool:
+    """Whether a file that is ``depth`` folders below the root belongs beside the shards."""
+    if depth == 0:
+        named = os.path.splitext(entry.name)[1].lower() in TEXTS
+    else:
+        is_legal = LEGAL.match(entry.name) and not entry.name.lower().endswith(AUDIO)
+        named = is_legal or (depth == 1 and entry.name in KALDI_TABLES)
+    return bool(named) and entry.is_file() and entry.stat().st_size <= LARGEST_TABLE
 
 
 class Names:
@@ -119,13 +114,11 @@ def write_table(root: Path, path: Path, out: Path, names: Names) -> dict:
 
 def _wav_scp(text: str, path: Path, names: Names) -> str:
     lines = []
-    for line in text.splitlines():
-        line = line.strip()
-        value = line.split(maxsplit=1)[1:]
-        member = names(value[0]) if value else ""
-        if member is None:
-            continue
-        lines.append(line.removesuffix(value[0]) + member if value else line)
+    for line in map(str.strip, text.splitlines()):
+        listed = "".join(line.split(maxsplit=1)[1:])
+        member = names(listed)
+        if member is not None:
+            lines.append(line.removesuffix(listed) + member)
     return _joined(lines)
 
 
@@ -158,10 +151,9 @@ def _trials(text: str, path: Path, names: Names) -> str:
     lines = []
     for line in text.splitlines():
         cells = fields(line)
-        if len(cells) != 3 or not (cells[0] in LABELS or cells[-1] in LABELS):
+        if len(cells) != 3 or not is_trial(cells):
             return text
-        sides = (1, 2) if cells[0] in LABELS else (0, 1)
-        for side in sides:
+        for side in (1, 2) if cells[0] in LABELS else (0, 1):
             cells[side] = names(cells[side]) or cells[side]
         lines.append(("\t" if "\t" in line else " ").join(cells))
     return _joined(lines)

@@ -104,8 +104,9 @@ def _decode_media(file: IO[bytes], name: str) -> tuple[np.ndarray, int]:
             rate = stream.rate
             promised = float((stream.duration or 0) * stream.time_base * rate)
             frames = container.decode(stream)
+            to_float = av.AudioResampler("fltp")
             while max(promised, samples) <= audio.MOST_SAMPLES and (frame := next(frames, None)):
-                blocks.append(_samples(frame))
+                blocks += [block.to_ndarray() for block in to_float.resample(frame)]
                 samples += frame.samples
     except av.FFmpegError as error:
         raise ValueError(
@@ -121,19 +122,10 @@ def _decode_media(file: IO[bytes], name: str) -> tuple[np.ndarray, int]:
             f"{name} is cut off: {samples} of {promised:.0f} samples are there; copy or download "
             "it again"
         )
-    wave = np.concatenate(blocks)
+    wave = np.concatenate(blocks, axis=1)  # [channels, N]
     if not np.isfinite(wave).all():
         raise ValueError(f"{name} contains NaN or infinite samples; write the file again")
-    return (wave[:, 0] if wave.shape[1] == 1 else wave), rate
-
-
-def _samples(frame) -> np.ndarray:
-    """[N, channels] float32 of a decoded frame."""
-    block = frame.to_ndarray()  # planar: [channels, N]; packed: [1, N * channels]
-    block = block.T if frame.format.is_planar else block.reshape(frame.samples, -1)
-    if block.dtype.kind == "i":
-        block = block / -float(np.iinfo(block.dtype).min)
-    return block.astype(np.float32)
+    return (wave[0] if len(wave) == 1 else wave.T), rate
 
 
 def _flac(pcm: np.ndarray) -> bytes:

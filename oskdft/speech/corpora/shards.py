@@ -12,15 +12,14 @@ import io
 import os
 import stat
 import tarfile
-from array import array
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from oskdft.speech.corpora import cache
+from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
@@ -28,7 +27,6 @@ HEADER_BYTES = 1 << 14  # of one member, extensions for long names included
 NAME_BYTES = 4_096  # longest path of Linux
 PADDING_BYTES = 1 << 20  # zeros after the last member
 HEAD_BYTES = 1 << 10  # of a recording, read when it is opened
-THREADS = 8  # shards indexed at once: a cold disk is waited for
 OPEN_SHARDS = 64  # files kept open
 COMPRESSED = {
     b"\x1f\x8b": "gzip -d",
@@ -115,26 +113,23 @@ def _name(key: bytes) -> str:
     return os.fsdecode(folder.replace(b"\0", b"/") + b"/" + file if folder else file)
 
 
-class _Shard:
+class _Shard(io.FileIO):
     """An open shard; reads name their offset, so that threads and forked processes can share it."""
 
     def __init__(self, path: str, size: int, changed: int) -> None:
-        self.number = -1
-        self.path = path
-        self.status = (size, changed)
         try:
-            self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            super().__init__(path)
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}; restore the shard") from None
+        self.status = (size, changed)
 
     def require_unchanged(self) -> None:
-        status = os.fstat(self.number)
+        status = os.fstat(self.fileno())
         if (status.st_size, status.st_mtime_ns) != self.status:
-            raise ValueError(f"{self.path} changed since it was indexed; run the command again")
+            raise ValueError(f"{self.name} changed since it was indexed; run the command again")
 
     def __del__(self) -> None:
-        if self.number >= 0:
-            os.close(self.number)
+        self.close()
 
 
 _opened = functools.lru_cache(maxsize=OPEN_SHARDS)(_Shard)
@@ -151,7 +146,7 @@ class Member:
 
     def __init__(self, shard: _Shard, offset: int, size: int) -> None:
         self.shard = shard  # stays open
-        self.file = shard.number
+        self.file = shard.fileno()
         self.offset = offset
         self.size = size
         self.position = 0
@@ -216,8 +211,8 @@ def shards_of(root: str | Path) -> Shards | None:
         _indexed.pop(root, None)
         return None
     known = _indexed.get(root)
-    if known is None:
-        known = _load(root)
+    if known is None and (stored := cache.load("shards", root, COLUMNS)) is not None:
+        known = Shards(root, **stored | {"shards": [*map(os.fsdecode, stored["shards"])]})
     if known is None or known.shards != shards or not np.array_equal(known.status, status):
         known = _index(root, shards, status)
         arrays = {column: getattr(known, column) for column in COLUMNS}
@@ -242,41 +237,21 @@ def _shards_below(root: str) -> tuple[list[str], np.ndarray]:
     return names, np.array([status[name] for name in names], np.int64).reshape(-1, 2)
 
 
-def _load(root: str) -> Shards | None:
-    stored = cache.load("shards", root, COLUMNS)
-    if stored is None:
-        return None
-    return Shards(root, **stored | {"shards": [*map(os.fsdecode, stored["shards"])]})
-
-
 def _index(root: str, shards: list[str], status: np.ndarray) -> Shards:
     """Read the headers of all members of all shards."""
-    keys: list[bytes] = []
-    shard, offset, size = array("i"), array("q"), array("q")
-    with ThreadPoolExecutor(THREADS) as pool:
-        parts = pool.map(_members, [os.path.join(root, name) for name in shards])
-        for number, part in enumerate(progress(parts, "indexing shards", len(shards))):
-            keys += part[0]
-            offset += part[1]
-            size += part[2]
-            shard.extend([number] * len(part[0]))
-    ordered = np.array(keys, bytes)
-    order = np.argsort(ordered, kind="stable")
-    ordered = ordered[order]
-    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    paths = [os.path.join(root, name) for name in shards]
+    parts = list(progress(in_threads(_members, paths), "indexing shards", len(shards)))
+    keys, offset, size = (np.concatenate(column) for column in zip(*parts, strict=True))
+    shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(part[0]) for part in parts])
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    shard = shard[order]
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
     if len(twice):
-        first, second = (shards[shard[row]] for row in order[twice[0] : twice[0] + 2])
-        name = _name(ordered[twice[0]])
+        first, second = (shards[number] for number in shard[twice[0] : twice[0] + 2])
+        name = _name(keys[twice[0]])
         raise ValueError(f"{root}: {name} is in {first} and again in {second}; take one out")
-    return Shards(
-        root=root,
-        shards=shards,
-        status=status,
-        keys=ordered,
-        shard=np.array(shard, np.int32)[order],
-        offset=np.array(offset, np.int64)[order],
-        size=np.array(size, np.int64)[order],
-    )
+    return Shards(root, shards, status, keys, shard, offset[order], size[order])
 
 
 class _HeaderReader(io.FileIO):
@@ -291,14 +266,21 @@ class _HeaderReader(io.FileIO):
         return super().read(count)
 
 
-def _members(path: str) -> tuple[list[bytes], array, array]:
+def _members(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Keys, offsets and sizes of the recordings in a shard; raises if anything is wrong with it."""
     keys: list[bytes] = []
-    offsets, sizes = array("q"), array("q")
+    offsets: list[int] = []
+    sizes: list[int] = []
     with _HeaderReader(path) as file:
         length = os.fstat(file.fileno()).st_size
-        _refuse_compressed(path, file.read(8))
+        start = file.read(8)
         file.seek(0)
+        for magic, command in COMPRESSED.items():
+            if start.startswith(magic):
+                raise ValueError(
+                    f"{path} is compressed, thus no crop can be read by seeking; decompress it: "
+                    f"{command}"
+                )
         end = 0
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -323,7 +305,7 @@ def _members(path: str) -> tuple[list[bytes], array, array]:
         ) as error:
             fix = "make the shard again from plain files, or move it out of this folder"
             raise ValueError(f"{path} cannot be used: {error}; {fix}") from None
-    return keys, offsets, sizes
+    return np.array(keys, bytes), np.array(offsets, np.int64), np.array(sizes, np.int64)
 
 
 def is_recording(path: str) -> bool:
@@ -333,14 +315,6 @@ def is_recording(path: str) -> bool:
     (True, False, False)
     """
     return path.lower().endswith(AUDIO) and not path.startswith(".") and "/." not in path
-
-
-def _refuse_compressed(path: str, start: bytes) -> None:
-    for magic, command in COMPRESSED.items():
-        if start.startswith(magic):
-            raise ValueError(
-                f"{path} is compressed, thus no crop can be read by seeking; decompress it: {command}"
-            )
 
 
 def _fault(member: tarfile.TarInfo, end: int, length: int) -> str:

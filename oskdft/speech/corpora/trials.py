@@ -249,6 +249,11 @@ def _cells(line: str) -> list[str]:
     return cells
 
 
+def is_trial(cells: list[str]) -> bool:
+    """Whether a line of these fields looks like a trial with a label."""
+    return len(cells) >= 3 and (cells[0] in LABELS or cells[-1] in LABELS)
+
+
 def _is_header(cells: list[str]) -> bool:
     """Whether every field of a line is the title of a column.
 
