@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from oskdft.storage.header import check_header
 from oskdft.utils.console import some
-from oskdft.utils.files import atomic, usual_mode
+from oskdft.utils.files import atomic, require_replaceable, usual_mode
 
 FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
 
@@ -45,6 +45,7 @@ def stream_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise ValueError(f"{path}: {name} holds {tensor.dtype}, no floats")
+    require_replaceable(path)
     try:
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
         usual_mode(path)

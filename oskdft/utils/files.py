@@ -28,6 +28,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
         mode: "w" for text (UTF-8), "wb" for bytes.
     Raises:
         OSError: the folder is read-only or the disk is full; names ``path``, which is unchanged.
+        ValueError: ``path`` is a device, a pipe or a folder; a rename would take its place.
 
     >>> import tempfile, pathlib
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
@@ -37,6 +38,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
     'whole'
     """
     path, temporary = Path(path), ""
+    require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left(path)
@@ -57,6 +59,17 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
             reason = f"{error.strerror}; free some space or write elsewhere"
             raise OSError(error.errno, reason, str(path)) from None
         raise
+
+
+def require_replaceable(path: str | Path) -> None:
+    """Refuse a device, a pipe or a folder, whose place a renamed file would take.
+
+    >>> require_replaceable("/dev/null")
+    Traceback (most recent call last):
+    ValueError: /dev/null is no file and would be replaced; name a new file
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is no file and would be replaced; name a new file")
 
 
 def usual_mode(path: str | Path) -> None:

@@ -33,6 +33,19 @@ with files.atomic(sys.argv[1]) as file:
 """
 
 
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    """A rename would put a file in the place of /dev/null, for all programs of a machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="pipe is no file .*name a new file"), files.atomic(pipe):
+        pytest.fail("opened")
+    with pytest.raises(ValueError, match="pipe is no file"):
+        tensors.save_tensors(pipe, {"a": torch.zeros(2)})
+    with pytest.raises(ValueError, match="pipe is no file"):
+        tensors.stream_tensors(pipe, {"a": torch.zeros(2)})
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
 def test_the_next_write_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
     """A process that is still writing the same file, another file's process, a user's own file."""
     others = [tmp_path / ".mine.part", tmp_path / ".a.txt.mine.part"]
