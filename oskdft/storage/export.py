@@ -6,6 +6,7 @@ safetensors folder also holds the student's encoder as plain transformers opens 
 another way is compared with its original before it is written.
 """
 
+import contextlib
 import copy
 import hashlib
 import io
@@ -13,7 +14,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,14 @@ from oskdft.method.encoder import fold_weight_norm
 from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Student
 from oskdft.storage import hub
+from oskdft.storage.description import WEIGHTS, digests
+from oskdft.storage.domain import FILE as DOMAIN
 from oskdft.storage.domain import load_domain
-from oskdft.storage.model_folder import PROGRAM, load_model, model_folder, save_model
+from oskdft.storage.model_folder import PROGRAM, annotate, load_model, model_folder, save_model
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
-from oskdft.utils.files import ASSETS, atomic, write_json
+from oskdft.utils.files import ASSETS, atomic, require_new_folder, sha256, write_json
 from oskdft.utils.named_code import is_named
 
 FORMATS = ("hf", "onnx", "int8", "torch")
@@ -67,15 +70,17 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
         raise ValueError(f"--to is {to!r}; choose {', '.join(FORMATS)}")
     if to in ("onnx", "int8"):
         require("onnx", "onnxruntime")
+    require_new_folder(out)
     repository = hub.Repository(push) if push else None  # refused before any work
     shipped = ASSETS / str(name)
     source = model_folder(shipped if shipped.is_dir() else name)
     model, cfg, described = load_model(source)
     cfg = without_places(cfg)
-    domain = load_domain(source)
+    domain = load_domain(source, described)
     # an exported model keeps the number of its training speakers, not their names
     facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
-    facts = {k: v for k, v in facts.items() if k not in ("config", "speakers")}
+    facts = {k: v for k, v in facts.items() if k not in ("config", "speakers", "files_sha256")}
+    facts |= {"weights_sha256": sha256(source / WEIGHTS)}  # what it was made from
     with new_folder(Path(out)) as folder:
         report = {"format": to, "parameters": count(model)}
         if to == "hf":
@@ -91,6 +96,7 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
             write_json(folder / "model.json", {"config": to_dict(cfg), "speakers": []} | facts)
         if domain:
             domain.save(folder)
+        annotate(folder, digests(folder, FILE, PROGRAM, DOMAIN))
         written = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in written}
         with atomic(folder / "README.md") as file:
@@ -171,7 +177,7 @@ def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
     report = {"float32_bytes": len(exact)}
     _, largest = compare(model, exact)
     _refuse_difference("ONNX model", largest)
-    content = to_int8(exact) if int8 else exact
+    content = to_int8(exact, folder) if int8 else exact
     cosine, largest = compare(model, content)
     report |= {"bytes": len(content), "cosine_to_torch": cosine, "largest_difference": largest}
     with atomic(folder / FILE, "wb") as file:
@@ -219,7 +225,7 @@ def to_onnx(module: nn.Module, output: str = "embedding") -> bytes:
     return file.getvalue()
 
 
-def to_int8(exact: bytes) -> bytes:
+def to_int8(exact: bytes, place: Path | None = None) -> bytes:
     """An ONNX model with 8-bit weights.
 
     Matrix products run on integers: ONNX Runtime's dynamic quantisation, inputs quantised at each call,
@@ -229,6 +235,7 @@ def to_int8(exact: bytes) -> bytes:
 
     Args:
         exact: content of a float32 ONNX file, as from `to_onnx`.
+        place: folder of the temporary files, also of those of ONNX Runtime; None: the system's.
     Returns:
         Content of the int8 file.
     """
@@ -236,7 +243,7 @@ def to_int8(exact: bytes) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder, _temporary_files_in(folder):
         path = Path(folder) / "int8.onnx"
         logging.disable(logging.WARNING)  # of a recommended preparation that changes nothing here
         try:
@@ -254,6 +261,16 @@ def to_int8(exact: bytes) -> bytes:
     _pack_convolutions(model)
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Let libraries put their temporary files into ``folder``, which goes with them, also after a kill."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _pack_convolutions(model) -> None:

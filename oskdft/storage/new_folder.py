@@ -42,10 +42,15 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def _remove_killed(out: Path) -> None:
-    """Remove the temporary folders beside ``out`` whose process has ended."""
+    """Remove the temporary folders beside ``out`` whose process has ended.
+
+    Only those of this user: in a folder that many may write, the lock in another's could be a link.
+    """
     named = re.compile(rf"\.{re.escape(out.name)}\.\w{{8}}\.part")
     for left in out.parent.iterdir():
-        if named.fullmatch(left.name) and (left / LOCK).is_file():
+        if not named.fullmatch(left.name) or left.lstat().st_uid != os.geteuid():
+            continue
+        if (left / LOCK).is_file() and not left.is_symlink():
             try:
                 with Lock(left):
                     shutil.rmtree(left)

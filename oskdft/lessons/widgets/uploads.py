@@ -1,11 +1,11 @@
-"""A recording that somebody uploads: any rate, one or two channels; checked before it is decoded."""
+"""A recording that somebody uploads: any rate, one or two channels; checked before it is decoded.
 
-import tempfile
+It stays in memory: a voice that was written to a disk would outlive a process that is killed.
+"""
+
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from oskdft import config
 from oskdft.speech import audio, quality
@@ -43,34 +43,24 @@ copy or download it again
     if len(content) > MOST_BYTES:
         size = f"{len(content) >> 20} MB large; give at most {MOST_BYTES >> 20} MB"
         raise ValueError(f"{name} is {size}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"upload{Path(name).suffix.lower()}"
-        try:
-            path.write_bytes(content)
-            return _decoded(path)
-        except (ValueError, OSError, soundfile.LibsndfileError) as error:
-            raise ValueError(str(error).replace(str(path), name)) from None
-
-
-def _decoded(path: Path) -> Clip:
-    """`read_upload` of a file on disk."""
-    info = audio.info(path)
+    file = audio.Content(content, name)
+    info = audio.info(file)
     seconds = info.samples / info.rate
     if fault := audio.rate_fault(info.rate) or quality.length_fault(info.samples, info.rate):
-        raise ValueError(f"{path} {fault}")
+        raise ValueError(f"{name} {fault}")
     if seconds > UPLOAD_LIMIT_S:
         raise ValueError(
-            f"{path} is {seconds / 60:,.0f} min long; give at most {UPLOAD_LIMIT_S / 60:.0f} min "
+            f"{name} is {seconds / 60:,.0f} min long; give at most {UPLOAD_LIMIT_S / 60:.0f} min "
             f"(the first {USED_S:g} s are used)"
         )
     frames = round(USED_S * info.rate)
-    wave = audio.decode(path, frames)
+    wave = audio.decode(file, frames)
     wave = wave if wave.ndim == 1 else wave.mean(1)
     if info.rate != config.SAMPLE_RATE:
         wave = audio.resample(wave, info.rate, config.SAMPLE_RATE)
     wave = quality.require_wave(wave)
     if quality.is_silent(wave):
-        raise ValueError(f"{path} is silent; check the microphone and record again")
+        raise ValueError(f"{name} is silent; check the microphone and record again")
     notes = {
         f"{info.channels} channels averaged": info.channels > 1,
         f"resampled from {info.rate:,} Hz": info.rate != config.SAMPLE_RATE,

@@ -79,6 +79,7 @@ def get(name: str, dest: str | Path = "", url: str = "") -> Path:
                 f"{target} exists already; move it away, or check it: "
                 f"oskdft data check {name} --root {target}"
             )
+        files.require_writable(target, "--dest")
         mirror = (url or OPENSLR).rstrip("/")
         needed = ROOM * sum(archive.size for archive in corpus.archives)
         fix = "free some space, or choose another folder"

@@ -134,6 +134,7 @@ def pack(
         return _finished(out, settings)
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / WORK).is_dir():
         raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
+    files.require_writable(out)
     sources = _sources(settings, root, out)
     try:
         with Lock(out / WORK):
