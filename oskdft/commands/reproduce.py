@@ -15,10 +15,10 @@ from typing import Any
 import nbformat
 import papermill
 from jinja2 import Template
-from nbconvert import HTMLExporter
 from traitlets.config import Config as TraitletsConfig
 
 from oskdft import config
+from oskdft.commands.pages import Page
 from oskdft.lessons.lesson import ROOT
 from oskdft.utils import memory, provenance
 from oskdft.utils.console import say
@@ -230,9 +230,7 @@ def _digest(path: Path) -> str:
 
 def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     """Write report.html: tables, figures with captions, and the executed notebooks as pages."""
-    # feedback cells need a kernel, and a page would show their folded code
-    removal = {"remove_cell_tags": ["feedback"], "enabled": True}
-    exporter = HTMLExporter(config=TraitletsConfig({"TagRemovePreprocessor": removal}))
+    exporter = Page()
     sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
     facts = provenance.facts()
     seconds = round(sum(entry["seconds"] for entry in state.values()))
@@ -250,11 +248,11 @@ def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     return report
 
 
-def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> dict[str, Any]:
+def _section(out: Path, name: str, entry: dict, exporter: Page) -> dict[str, Any]:
     """What the report shows of one notebook, whose executed copy becomes a page."""
     executed = out / "notebooks" / f"{name}.ipynb"
     with atomic(executed.with_suffix(".html")) as file:
-        file.write(exporter.from_filename(str(executed))[0])
+        file.write(exporter.of(executed))
     saved = out / "tables" / f"{number_of(name)}.json"
     compared = read_json(saved) if saved.is_file() else None
     figures = sorted((out / "figures").glob(f"{number_of(name)}_*.json"))
