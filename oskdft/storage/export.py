@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModel
+from transformers import AttentionInterface, AutoModel
 
 from oskdft.config import SAMPLE_RATE, Config, changes, to_dict, without_places
 from oskdft.method.encoder import fold_weight_norm
@@ -40,6 +40,7 @@ from oskdft.utils.named_code import is_named
 FORMATS = ("hf", "onnx", "int8", "torch")
 ENCODER = "encoder"  # folder of the encoder alone, for plain transformers
 OPSET = 17
+BY_HEAD = "by_head"  # name of `_attention_by_head` in transformers
 LARGEST_DIFFERENCE = 1e-4  # between an entry of an exported embedding or state and the original
 CHECKED_BATCHES = ((2, 1.0), (1, 2.6))  # (B, seconds) of `compare`: two batch sizes, two lengths
 LONGEST_LINE = 500  # characters of a value in a model card
@@ -167,8 +168,33 @@ def _for_export(module: nn.Module) -> nn.Module:
     module = fold_weight_norm(copy.deepcopy(module)).eval()
     for part in module.modules():
         if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation("eager")  # matrix products
+            part.set_attn_implementation(BY_HEAD)
     return module
+
+
+def _attention_by_head(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention in matrix products, one head after the other: [B, H, T, d] each -> [B, T, H, d].
+
+    A runtime keeps the [T, T] weights of one head at a time. WavLM has an attention of its own.
+    """
+    heads = []
+    for head in range(module.num_heads):
+        weights = query[:, head] @ key[:, head].transpose(1, 2) * scaling
+        if attention_mask is not None:
+            weights = weights + attention_mask[:, 0]
+        heads.append(weights.softmax(-1) @ value[:, head])
+    return torch.stack(heads, 2), None
+
+
+AttentionInterface.register(BY_HEAD, _attention_by_head)
 
 
 def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:

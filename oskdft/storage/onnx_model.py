@@ -71,6 +71,8 @@ def session(source: str | bytes, trusted: bool = True):
     # spinning threads would keep the cores from torch between two calls
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3 if trusted else 4  # errors; a stranger's are raised, not logged
+    # a plan of memory for each length of input is kept beside that of another: half as much again
+    options.enable_mem_pattern = False
     # int8 weights are unpacked once at loading instead of at every call
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not trusted:
