@@ -24,10 +24,10 @@ from oskdft.utils import memory, provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock
+from oskdft.utils.process import place_of_sockets
 from oskdft.utils.schema import plain_yaml
 
 KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
-LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
 NOTEBOOKS = ROOT / "notebooks"
 TEMPLATE = Path(__file__).with_name("report.html")
 MADE = (  # in the folder of a batch, by it and by its notebooks
@@ -179,7 +179,7 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     copy.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=_place_of_sockets()) as folder:
+        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=place_of_sockets()) as folder:
             sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
             with _own_kernel(Path(folder)):
                 papermill.execute_notebook(
@@ -195,11 +195,6 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
-
-
-def _place_of_sockets() -> str | None:
-    """Where the folder of the sockets lies: the temporary folder, /tmp where its path is too long."""
-    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and Path("/tmp").is_dir() else None
 
 
 @contextlib.contextmanager
