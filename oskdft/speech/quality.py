@@ -13,7 +13,8 @@ more than one channel               fault  read where one is chosen (``channel``
                                            uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
 longer than `LONGEST_S`, or of      fault  only where a recording is embedded whole: training and
-more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length
+more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length; `data check`
+                                           names it all the same
 longer than `LONGEST_WHOLE_S`       doubt  embedded whole as the mean of windows of equal length, at
                                            most 30 s: `evaluation/windows.py` states the rule
 shorter than `SURE_S`               doubt
@@ -72,6 +73,15 @@ def is_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | b
     return samples > LONGEST_WHOLE_S * rate
 
 
+def is_too_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
+    """Whether recordings are too long to be embedded whole; arguments as in `is_short`.
+
+    >>> is_too_long(3_601, rate=1), is_too_long(3_600, rate=1)
+    (True, False)
+    """
+    return samples > np.minimum(LONGEST_S * rate, audio.MOST_SAMPLES)
+
+
 def is_silent(wave: np.ndarray) -> bool:
     """Whether no sample is further than `SILENCE` from the mean: a constant is an offset, no sound.
 
@@ -104,7 +114,7 @@ def length_fault(samples: int, rate: int, whole: bool = False) -> str:
     if is_short(samples, rate):
         return f"is {samples / rate:.2f} s long; give at least {SHORTEST_S} s of speech"
     longest = min(LONGEST_S, audio.MOST_SAMPLES / rate)
-    if whole and samples > longest * rate:
+    if whole and is_too_long(samples, rate):
         return f"is {samples / rate:.0f} s long; at most {longest:.0f} s are embedded whole; cut it"
     return ""
 
