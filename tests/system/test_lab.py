@@ -103,6 +103,22 @@ def test_it_answers_with_its_token_and_to_its_own_name_alone(lab):
     assert status(port, "/api/contents", Host=f"localhost:{port}", **mine) == 200
 
 
+def test_it_asks_nobody_for_updates_or_news(lab):
+    """JupyterLab asks PyPI whenever it is opened, and a page of its project for news."""
+    port, token = lab
+    found = {}
+    for name in ("update", "news"):
+        address = f"http://127.0.0.1:{port}/lab/api/{name}"
+        request = urllib.request.Request(address, headers={"Authorization": f"token {token}"})
+        began = time.monotonic()
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found[name] = json.load(answer)
+        assert time.monotonic() - began < 5
+    assert found == {"update": {"notification": None}, "news": {"news": []}}
+    words = (ROOT / "Makefile").read_text()
+    assert "check_for_updates_class=jupyterlab.NeverCheckForUpdate" in words
+
+
 def test_a_page_of_another_origin_starts_no_kernel(lab):
     """With the cookie of the browser that is logged in."""
     port, token = lab
