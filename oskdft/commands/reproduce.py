@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 import papermill
 from jinja2 import Template
+from nbclient.exceptions import DeadKernelError
 from traitlets.config import Config as TraitletsConfig
 
 from oskdft import config
@@ -192,9 +193,19 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
             f"{path.stem} stopped at cell {error.cell_index}: {reason}; the executed part is in "
             f"{copy}; correct the notebook and add --resume"
         ) from None
+    except DeadKernelError:
+        raise ValueError(
+            f"{path.stem}: its kernel has died, most likely killed because the memory was full (now "
+            f"{_free()} are free); the notebooks before it are kept: close other programs and add --resume"
+        ) from None
     except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
+
+
+def _free() -> str:
+    free = memory.available()
+    return "an unknown number of GB" if free is None else f"{free / 1e9:.1f} GB"
 
 
 @contextlib.contextmanager
