@@ -28,6 +28,7 @@ from oskdft.speech.corpora.cache import cache_dir
 from oskdft.speech.corpora.catalogue import OPENSLR, Archive, data_folders, known
 from oskdft.utils import files
 from oskdft.utils.console import progress, say
+from oskdft.utils.lock import Lock, remove_killed
 
 MIB = 1 << 20
 TIMEOUT_S = 60.0
@@ -228,7 +229,9 @@ def _record(archive: Archive, path: Path) -> None:
 
 def _unpack(archives: list[Path], target: Path) -> None:
     """Unpack beside the target, drop a single outer folder, then rename: complete or absent."""
+    remove_killed(target)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    lock = Lock(work)
     try:
         inside = work / "inside"  # mkdtemp creates folders that only their owner reads
         inside.mkdir()
@@ -240,6 +243,7 @@ def _unpack(archives: list[Path], target: Path) -> None:
             target.rmdir()  # empty, as `get` has checked
         os.replace(outer, target)
     finally:
+        lock.release()
         shutil.rmtree(work, ignore_errors=True)
 
 
