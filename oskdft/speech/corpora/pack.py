@@ -332,7 +332,7 @@ def _finish(
     if not packed:
         first = left_out[0]
         raise ValueError(f"nothing could be packed: {first.name} {first.reason}")
-    names = Names(list(packed), gone, settings.codec)
+    names = Names(list(packed), gone, settings.codec, sources.root)
     paths = tables_of(sources.root, own=(MANIFEST, LEFT_OUT))
     tables = [write_table(sources.root, path, out, names) for path in paths]
     (out / LEFT_OUT).unlink(missing_ok=True)
