@@ -29,7 +29,7 @@ from oskdft.method.model import SpeakerModel
 from oskdft.method.student import Student, student_config
 from oskdft.storage.model_folder import annotate, save_model
 from oskdft.utils import provenance
-from oskdft.utils.files import atomic, write_json
+from oskdft.utils.files import atomic, require_writable, write_json
 from oskdft.utils.process import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,6 +72,11 @@ def arguments(doc: str, *more: str) -> argparse.Namespace:
     args = parser.parse_args()
     if args.out and Path(args.out).exists() and not _is_result(Path(args.out)):
         sys.exit(f"{args.out} exists and is no result of a benchmark; choose another --out")
+    if args.out:
+        try:
+            require_writable(args.out)
+        except ValueError as error:
+            sys.exit(str(error))
     return args
 
 

@@ -32,6 +32,8 @@ from oskdft.speech.corpora.catalogue import SPEECHBOX
 from oskdft.speech.corpora.people import groups_of
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
 from oskdft.speech.corpora.trials import Trials, make_trials, read_trials, write_trials
+from oskdft.storage.description import digests
+from oskdft.storage.domain import FILE as DOMAIN
 from oskdft.storage.export import export
 from oskdft.storage.model_folder import annotate, load_model
 from oskdft.training.pretraining.pretrain import COHORT_DEV
@@ -154,10 +156,12 @@ def ship(run: Path, corpus: Path, out: Path) -> None:
         write_json(folder / "model.json", stored | {"calibration": fitted, "speech": SPEECH})
         heard = embed_files(model, a_sample(load_corpus("kaldi", corpus, "train")), cfg.eval)
         fit_domain(heard.single(), np.concatenate(embeddings)).save(folder)
+        annotate(folder, digests(folder, DOMAIN))
         annotate(folder, {"measured": _lines(measure(folder, corpus))})
         export(folder, "hf", out)
         export(folder, "onnx", Path(temporary) / "onnx")
         shutil.copyfile(Path(temporary) / "onnx" / "model.onnx", out / "model.onnx")
+        annotate(out, digests(out, "model.onnx"))  # made from the weights beside it
 
 
 def _lines(results: dict) -> list[str]:

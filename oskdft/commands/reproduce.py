@@ -16,18 +16,19 @@ from unittest import mock
 import nbformat
 import papermill
 from jinja2 import Template
-from nbconvert import HTMLExporter
+from nbclient.exceptions import DeadKernelError
 from traitlets.config import Config as TraitletsConfig
 
 from oskdft import config
+from oskdft.commands.pages import Page
 from oskdft.lessons.lesson import ROOT
 from oskdft.utils import memory, provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock
+from oskdft.utils.process import place_of_sockets
 
 KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
-LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
 NOTEBOOKS = ROOT / "notebooks"
 TEMPLATE = Path(__file__).with_name("report.html")
 MADE = (  # in the folder of a batch, by it and by its notebooks
@@ -177,11 +178,9 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     would be made beside the notebooks, whose file system may not support them.
     """
     copy.parent.mkdir(parents=True, exist_ok=True)
-    # the temporary folder, or /tmp where its path is too long
-    place = "/tmp" if len(tempfile.gettempdir()) > LONGEST_PLACE and os.path.isdir("/tmp") else None
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=place) as folder:
+        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=place_of_sockets()) as folder:
             sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
             with _own_kernel(Path(folder)):
                 papermill.execute_notebook(
@@ -194,9 +193,19 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
             f"{path.stem} stopped at cell {error.cell_index}: {reason}; the executed part is in "
             f"{copy}; correct the notebook and add --resume"
         ) from None
+    except DeadKernelError:
+        raise ValueError(
+            f"{path.stem}: its kernel has died, most likely killed because the memory was full (now "
+            f"{_free()} are free); the notebooks before it are kept: close other programs and add --resume"
+        ) from None
     except SystemExit:  # SIGTERM; asyncio would print the traceback of the stopped kernel
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
+
+
+def _free() -> str:
+    free = memory.available()
+    return "an unknown number of GB" if free is None else f"{free / 1e9:.1f} GB"
 
 
 @contextlib.contextmanager
@@ -221,9 +230,7 @@ def _digest(path: Path) -> str:
 
 def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     """Write report.html: tables, figures with captions, and the executed notebooks as pages."""
-    # feedback cells need a kernel, and a page would show their folded code
-    removal = {"remove_cell_tags": ["feedback"], "enabled": True}
-    exporter = HTMLExporter(config=TraitletsConfig({"TagRemovePreprocessor": removal}))
+    exporter = Page()
     sections = [_section(out, name, entry, exporter) for name, entry in sorted(state.items())]
     facts = provenance.facts()
     seconds = round(sum(entry["seconds"] for entry in state.values()))
@@ -241,11 +248,11 @@ def write_report(out: Path, profile: str, state: dict[str, dict]) -> Path:
     return report
 
 
-def _section(out: Path, name: str, entry: dict, exporter: HTMLExporter) -> dict[str, Any]:
+def _section(out: Path, name: str, entry: dict, exporter: Page) -> dict[str, Any]:
     """What the report shows of one notebook, whose executed copy becomes a page."""
     executed = out / "notebooks" / f"{name}.ipynb"
     with atomic(executed.with_suffix(".html")) as file:
-        file.write(exporter.from_filename(str(executed))[0])
+        file.write(exporter.of(executed))
     saved = out / "tables" / f"{number_of(name)}.json"
     compared = read_json(saved) if saved.is_file() else None
     figures = sorted((out / "figures").glob(f"{number_of(name)}_*.json"))

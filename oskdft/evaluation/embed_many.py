@@ -184,7 +184,8 @@ def _claim(out: Path, found: Sequence[tuple[str, str]], described: dict, channel
     ids = hashlib.sha256()
     for place, (name, _) in enumerate(found):
         ids.update(("\n" * bool(place) + name).encode(errors="surrogateescape"))
-    model = provenance.digest(repr(sorted(described.items(), key=str)))
+    told = {name: fact for name, fact in described.items() if name != "files_sha256"}
+    model = provenance.digest(repr(sorted(told.items(), key=str)))
     state = {"recordings": len(found), "ids_sha256": ids.hexdigest(), "model": model}
     if channel:
         state["channel"] = channel

@@ -14,7 +14,7 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
-from oskdft.evaluation.windows import Model, embed_whole
+from oskdft.evaluation.windows import Model, embed_whole, silenced
 from oskdft.speech import audio, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
@@ -174,6 +174,7 @@ def _embed_crops(
         # the crops of a recording no longer than a crop are equal: one of them is embedded
         ends = [crops.stop if len(wave) > samples else crops.start + 1 for wave in waves]
         rows = [row for rows, end in zip(cut, ends, strict=True) for row in rows[crops.start : end]]
+        rows = silenced(rows)
         batches = [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
         embeddings = np.concatenate([model.embed(batch, without_adapters) for batch in batches])
         counts = [end - crops.start for end in ends]

@@ -153,7 +153,8 @@ def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> 
         name_or_dir: as for `oskdft evaluate --model`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         quick: for a single answer: take the ONNX form where the folder holds it beside the weights
-            and no GPU is asked for. Scores agree to 1e-4; importing torch costs seconds.
+            that it was made from, and no GPU is asked for. Scores agree to 1e-4; importing torch costs
+            seconds.
     Raises:
         ValueError: no such model, files that do not fit each other, or no such device.
         ImportError: the folder holds an ONNX model only and ONNX Runtime is not installed.
@@ -163,11 +164,16 @@ def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> 
     """
     folder = ASSETS / name_or_dir if str(name_or_dir) in NAMES else Path(name_or_dir)
     alone = not (folder / "model.safetensors").is_file()
+    quick = quick and device in ("auto", "cpu") and onnx_model.installed()
     if (folder / onnx_model.FILE).is_file() and (
-        alone or (quick and device in ("auto", "cpu") and onnx_model.installed())
+        alone or (quick and onnx_model.is_form_of_weights(folder))
     ):
+        if device.startswith("cuda"):
+            say(f"{folder} holds an ONNX model, which runs on the processor, not on {device}")
+        elif device not in ("auto", "cpu"):
+            raise ValueError(f"device is {device!r}; choose auto, cpu or cuda")
         model, cfg, described = onnx_model.load_onnx(folder)
-        return Verifier(model, cfg.eval, described, load_domain(folder))
+        return Verifier(model, cfg.eval, described, load_domain(folder, described))
     from oskdft.method.encoder import fold_weight_norm
     from oskdft.method.model import device_of
     from oskdft.storage.model_folder import load_model, model_folder  # heavy: torch, transformers
@@ -175,4 +181,4 @@ def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> 
     folder = model_folder(folder)
     model, cfg, described = load_model(folder)
     model = fold_weight_norm(model).to(device_of(device))
-    return Verifier(model, cfg.eval, described, load_domain(folder))
+    return Verifier(model, cfg.eval, described, load_domain(folder, described))

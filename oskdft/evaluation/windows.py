@@ -27,11 +27,21 @@ class Model(Protocol):
         """Embeddings [n, E] float32 of n utterances of any lengths."""
 
 
+def silenced(waves: list[np.ndarray]) -> list[np.ndarray]:
+    """The waves, with zeros in the place of one that is a constant offset and nothing else.
+
+    A model divides by the deviation of its input, and would show how torch or ONNX Runtime rounds.
+
+    >>> [wave.tolist() for wave in silenced([np.array([0.3, 0.3]), np.array([0.0, 0.5])])]
+    [[0.0, 0.0], [0.0, 0.5]]
+    """
+    return [wave if np.ptp(wave) else np.zeros_like(wave) for wave in waves]
+
+
 def embed_whole(model: Model, waves: list[np.ndarray]) -> np.ndarray:
     """Embeddings [n, E] float32 of n whole recordings; those that are not too long in one batch.
 
-    A constant offset and nothing else is embedded as zeros: a model divides by the deviation of its
-    input, and would show how torch or ONNX Runtime rounds.
+    A constant is embedded as silence, see `silenced`.
 
     Args:
         waves: n times [N] samples at 16 kHz.
@@ -41,7 +51,7 @@ def embed_whole(model: Model, waves: list[np.ndarray]) -> np.ndarray:
     >>> embed_whole(model, [np.zeros(16_000), np.zeros(16_000 * 151)]).tolist()
     [[16000.0, 0.0], [402666.65625, 0.0]]
     """
-    waves = [wave if np.ptp(wave) else np.zeros_like(wave) for wave in waves]
+    waves = silenced(waves)
     long = [len(wave) > quality.LONGEST_WHOLE_S * SAMPLE_RATE for wave in waves]
     if not any(long):
         return model.embed(waves)
@@ -57,6 +67,7 @@ def embed_whole(model: Model, waves: list[np.ndarray]) -> np.ndarray:
 def _mean_of_windows(model: Model, wave: np.ndarray) -> np.ndarray:
     """Embedding [E] of a long recording, one window after the other."""
     count = math.ceil(len(wave) / round(WINDOW_S * SAMPLE_RATE))
-    rows = np.concatenate([model.embed([window]) for window in np.array_split(wave, count)])
+    windows = silenced(np.array_split(wave, count))
+    rows = np.concatenate([model.embed([window]) for window in windows])
     length = np.linalg.norm(rows, axis=1).mean()
     return (normalise(normalise(rows).mean(0)) * length).astype(np.float32)

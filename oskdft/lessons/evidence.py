@@ -15,6 +15,7 @@ from oskdft.lessons.figures import store
 from oskdft.lessons.kept import Finished, Sweep
 from oskdft.method.strategies import stages
 from oskdft.utils.console import percent, table
+from oskdft.utils.files import require_new
 
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
@@ -294,8 +295,8 @@ def printed(folder: str | Path, reference: str = "", form: str = "text", figure:
     """
     if form not in FORMS:
         raise ValueError(f"--form is {form!r}; choose {', '.join(FORMS)}")
-    if figure and Path(f"{figure}.json").exists():
-        raise ValueError(f"{figure}.json exists; choose another --figure")
+    if figure:
+        require_new(f"{figure}.json", "--figure")
     result = gather(folder, reference)
     if figure:
         caption = (

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import soundfile
@@ -175,16 +175,24 @@ def _opened(
     else:
         source, name = shards.open_recording(path)
 
-    def on_file() -> T:
-        # by its bytes: soundfile would encode a name in the words of the locale
-        with soundfile.SoundFile(_bytes(source) if isinstance(source, str) else source) as file:
+    def on_file(opened: bytes | shards.Member | Content | BinaryIO) -> T:
+        with soundfile.SoundFile(opened) as file:
             content = _under_a_true_header(file, source, name, depth)
             if content is None:
                 return work(file, name)
         return _opened(Content(content, name), work, HEADER)
 
     try:
-        return on_file() if isinstance(source, str) else process.undisturbed(on_file)
+        if not isinstance(source, str):
+            return process.undisturbed(lambda: on_file(source))
+        try:
+            # by its bytes: soundfile would encode a name in the words of the locale
+            return on_file(_bytes(source))
+        except soundfile.LibsndfileError:
+            if not _has_a_companion(source):
+                raise
+            with open(source, "rb") as raw:  # libsndfile does not look beside it
+                return process.undisturbed(lambda: on_file(raw))
     except TypeError:  # soundfile's error on data without a header
         raise ValueError(f"{name} has no header; convert it to FLAC or WAV") from None
     except soundfile.LibsndfileError as error:
@@ -224,15 +232,21 @@ def _bytes(path: str) -> bytes:
     return name
 
 
+def _has_a_companion(path: str) -> bool:
+    """Whether a file lies beside ``path`` in which a Mac keeps more about it; libsndfile reads that first."""
+    folder, name = os.path.split(path)
+    places = (f"._{name}", os.path.join(".AppleDouble", name))
+    return any(os.path.isfile(os.path.join(folder, place)) for place in places)
+
+
 def _under_a_true_header(
     file: soundfile.SoundFile, source: str | shards.Member | Content, name: str, depth: int
 ) -> bytes | None:
     """`containers.checked` of an open file; its errors name the file."""
-    kind = "MPEG" if file.subtype in ("MPEG_LAYER_I", "MPEG_LAYER_II") else file.format
     with open(source, "rb") if isinstance(source, str) else nullcontext(source) as raw:
         place = raw.tell()
         try:
-            return containers.checked(kind, file.extra_info, raw, depth)
+            return containers.checked(file.format, file.subtype, file.extra_info, raw, depth)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
         finally:

@@ -20,7 +20,7 @@ from oskdft.speech.augment import Augment, change_speed, generator, one_thread
 from oskdft.speech.corpora.headers import scan
 from oskdft.speech.corpora.tables import Utterances
 from oskdft.utils.console import some
-from oskdft.utils.process import begin_data_worker
+from oskdft.utils.process import begin_data_worker, prepare_data_workers
 
 CROP, KD, ORDER = 3, 4, 5  # first word of a seed: one random stream per purpose (augment.py: 1, 2)
 
@@ -199,6 +199,8 @@ def loader(
         start_step, rank, world: as in `BatchOrder`.
     """
     order = BatchOrder(len(dataset), batch, steps, dataset.seed, start_step, rank, world)
+    if workers:
+        prepare_data_workers()
     return DataLoader(
         dataset,
         batch_sampler=order,

@@ -12,6 +12,8 @@ from oskdft.speech.mp3 import id3v2_end
 HEAD = 42  # bytes: mark, header and content of STREAMINFO
 LARGEST = 1 << 29  # bytes of a file of unknown length
 LARGEST_FRAME = 1 << 17  # bytes looked at where STREAMINFO does not name the largest
+SMALLEST_FRAME = 10  # bytes: a header of 6, one of a channel, a sample, and a checksum of 2
+TAG = 128  # bytes of an ID3v1 tag behind the stream
 
 
 def with_length(file: IO[bytes]) -> bytes | None:
@@ -75,8 +77,10 @@ def _last_frames(file: IO[bytes]) -> list[tuple[int, bytes]]:
     head = _head(file)
     block = int.from_bytes(head[8:10], "big")
     largest = int.from_bytes(head[15:18], "big") or LARGEST_FRAME
-    file.seek(max(file.seek(0, os.SEEK_END) - largest, 0))
-    tail = file.read(largest)
+    file.seek(max(file.seek(0, os.SEEK_END) - largest - TAG, 0))
+    tail = file.read()
+    if tail[-TAG:].startswith(b"TAG"):
+        tail = tail[:-TAG]
     starts = (match.start() for match in re.finditer(rb"(?=\xff[\xf8\xf9])", tail))
     ends = ((_frame_end(tail[start:], block), tail[start:]) for start in starts)
     return [(end, frame) for end, frame in ends if end is not None]
@@ -93,7 +97,7 @@ def _frame_end(frame: bytes, block: int) -> int | None:
     Args:
         frame: begins with the header. block: samples of a frame, in a stream of frames of one size.
     """
-    if len(frame) < 16:
+    if len(frame) < SMALLEST_FRAME:
         return None
     size_code, rate_code = frame[2] >> 4, frame[2] & 15
     ones = 8 - (~frame[4] & 255).bit_length()  # leading ones: bytes of the number, as in UTF-8

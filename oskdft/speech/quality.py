@@ -13,7 +13,8 @@ more than one channel               fault  read where one is chosen (``channel``
                                            uploads: the channels are averaged
 shorter than `SHORTEST_S`           fault  noise and room responses may be short
 longer than `LONGEST_S`, or of      fault  only where a recording is embedded whole: training and
-more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length
+more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any length; `data check`
+                                           names it all the same
 longer than `LONGEST_WHOLE_S`       doubt  embedded whole as the mean of windows of equal length, at
                                            most 30 s: `evaluation/windows.py` states the rule
 shorter than `SURE_S`               doubt
@@ -38,8 +39,8 @@ from oskdft.utils.console import progress
 
 SHORTEST_S = 0.5  # [s] too few frames to tell a voice (our choice); the encoder needs 400 samples
 SURE_S = 1.0  # [s] below it scores spread more than those of the calibration (our choice)
-# [s] In ONNX form memory grows with the square of the length: the shipped student needed 1.4 GB for
-# 120 s and 3.6 GB for 200 s. The longest recording of VoxCeleb1 has 145 s.
+# [s] In ONNX form the memory of one head of attention grows with the square of the length: the shipped
+# student takes 0.8 GB for 149 s. The longest recording of VoxCeleb1 has 145 s.
 LONGEST_WHOLE_S = 150.0
 LONGEST_S = 3600.0  # [s] a recording is decoded at once: 230 MB (our choice)
 SILENCE = 10 ** (-60 / 20)  # peak, 60 dB below full scale: noise of a muted microphone
@@ -70,6 +71,15 @@ def is_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | b
     True
     """
     return samples > LONGEST_WHOLE_S * rate
+
+
+def is_too_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
+    """Whether recordings are too long to be embedded whole; arguments as in `is_short`.
+
+    >>> is_too_long(3_601, rate=1), is_too_long(3_600, rate=1)
+    (True, False)
+    """
+    return samples > np.minimum(LONGEST_S * rate, audio.MOST_SAMPLES)
 
 
 def is_silent(wave: np.ndarray) -> bool:
@@ -104,7 +114,7 @@ def length_fault(samples: int, rate: int, whole: bool = False) -> str:
     if is_short(samples, rate):
         return f"is {samples / rate:.2f} s long; give at least {SHORTEST_S} s of speech"
     longest = min(LONGEST_S, audio.MOST_SAMPLES / rate)
-    if whole and samples > longest * rate:
+    if whole and is_too_long(samples, rate):
         return f"is {samples / rate:.0f} s long; at most {longest:.0f} s are embedded whole; cut it"
     return ""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from oskdft.config import Config, from_dict
-from oskdft.utils.files import inside, read_json
+from oskdft.utils.files import inside, read_json, sha256
 from oskdft.utils.schema import shown
 
 KINDS = {  # types of optional facts
@@ -13,7 +13,9 @@ KINDS = {  # types of optional facts
     "calibration": dict,
     "speech": str,
     "measured": list,
+    "files_sha256": dict,
 }
+WEIGHTS = "model.safetensors"
 FITTED = ("threshold", "llr_scale", "llr_offset")  # numbers in the calibration of a scoring policy
 
 
@@ -40,6 +42,56 @@ def read_described(folder: str | Path) -> tuple[Config, dict]:
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     return cfg, described
+
+
+def digests(folder: str | Path, *names: str) -> dict[str, dict[str, str]]:
+    """The entry of model.json that binds files to it: "files_sha256" name -> SHA-256, of those that are there.
+
+    `save_model` gives the weights an entry of their own, "weights_sha256".
+
+    >>> from oskdft.utils.files import ASSETS
+    >>> digests(ASSETS / "classroom", "encoder.json", "no such file")["files_sha256"].keys()
+    dict_keys(['encoder.json'])
+    """
+    there = [name for name in names if (Path(folder) / name).is_file()]
+    return {"files_sha256": {name: sha256(Path(folder) / name) for name in there}}
+
+
+def digest_of(described: dict[str, Any], name: str) -> str | None:
+    """SHA-256 that model.json has of a file beside it; None where it has none, as in earlier versions.
+
+    >>> digest_of({"weights_sha256": "e3b0"}, "model.safetensors"), digest_of({}, "encoder.json")
+    ('e3b0', None)
+    """
+    own = described.get("weights_sha256") if name == WEIGHTS else None
+    return own or described.get("files_sha256", {}).get(name)
+
+
+def require_own(folder: str | Path, described: dict[str, Any], name: str) -> None:
+    """Refuse a file that model.json was not written with.
+
+    Args:
+        folder: of the model. described: content of its model.json. name: of the file.
+    Raises:
+        ValueError: the file is absent or another one; names it.
+
+    >>> from oskdft.utils.files import ASSETS
+    >>> folder = ASSETS / "classroom"
+    >>> require_own(folder, digests(folder, "encoder.json"), "encoder.json")
+    """
+    digest = digest_of(described, name)
+    if digest is None:
+        return
+    path = inside(folder, name)
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not there, and model.json was written with it; get the model again"
+        )
+    if sha256(path) != digest:
+        raise ValueError(
+            f"{path} is not the file that model.json was written with: it is damaged, or the run was "
+            "killed while it saved; go on with --resume, or get the model again"
+        )
 
 
 def _check(described: dict[str, Any]) -> None:

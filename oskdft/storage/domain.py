@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from oskdft.storage.description import digest_of, require_own
 from oskdft.storage.header import check_header
 from oskdft.utils.files import atomic, inside
 
@@ -49,14 +50,18 @@ class Domain:
             file.write(save(tensors))
 
 
-def load_domain(folder: str | Path) -> Domain | None:
+def load_domain(folder: str | Path, described: dict | None = None) -> Domain | None:
     """The domain of a model folder; None where the folder has none.
 
+    Args:
+        described: content of the folder's model.json, which may say which file it was written with.
     Raises:
-        ValueError: a file that holds no domain.
+        ValueError: a file that holds no domain, or another file than model.json says.
     """
-    if not (Path(folder) / FILE).is_file():
+    described = described or {}
+    if digest_of(described, FILE) is None and not (Path(folder) / FILE).is_file():
         return None
+    require_own(folder, described, FILE)
     path = inside(Path(folder), FILE)
     check_header(path)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModel
+from transformers import AttentionInterface, AutoModel
 
 from oskdft.config import SAMPLE_RATE, to_dict, without_places
 from oskdft.method.encoder import fold_weight_norm
@@ -24,17 +24,20 @@ from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Student
 from oskdft.storage import hub
 from oskdft.storage.card import card
+from oskdft.storage.description import WEIGHTS, digests
+from oskdft.storage.domain import FILE as DOMAIN
 from oskdft.storage.domain import load_domain
 from oskdft.storage.int8 import to_int8
-from oskdft.storage.model_folder import PROGRAM, load_model, model_folder, save_model
+from oskdft.storage.model_folder import PROGRAM, annotate, load_model, model_folder, save_model
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
-from oskdft.utils.files import atomic, write_json
+from oskdft.utils.files import atomic, require_new_folder, sha256, write_json
 
 FORMATS = ("hf", "onnx", "int8", "torch")
 ENCODER = "encoder"  # folder of the encoder alone, for plain transformers
 OPSET = 17
+BY_HEAD = "by_head"  # name of `_attention_by_head` in transformers
 LARGEST_DIFFERENCE = 1e-4  # between an entry of an exported embedding or state and the original
 CHECKED_BATCHES = ((2, 1.0), (1, 2.6))  # (B, seconds) of `compare`: two batch sizes, two lengths
 
@@ -61,14 +64,16 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
         raise ValueError(f"--to is {to!r}; choose {', '.join(FORMATS)}")
     if to in ("onnx", "int8"):
         require("onnx", "onnxruntime")
+    require_new_folder(out)
     repository = hub.Repository(push) if push else None  # refused before any work
     source = model_folder(name)
     model, cfg, described = load_model(source)
     cfg = without_places(cfg)
-    domain = load_domain(source)
+    domain = load_domain(source, described)
     # an exported model keeps the number of its training speakers, not their names
     facts = {"training_speakers": len(described.get("speakers", []))} | described | {"format": to}
-    facts = {k: v for k, v in facts.items() if k not in ("config", "speakers")}
+    facts = {k: v for k, v in facts.items() if k not in ("config", "speakers", "files_sha256")}
+    facts |= {"weights_sha256": sha256(source / WEIGHTS)}  # what it was made from
     with new_folder(Path(out)) as folder:
         report = {"format": to, "parameters": count(model)}
         if to == "hf":
@@ -84,6 +89,7 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
             write_json(folder / "model.json", {"config": to_dict(cfg), "speakers": []} | facts)
         if domain:
             domain.save(folder)
+        annotate(folder, digests(folder, FILE, PROGRAM, DOMAIN))
         written = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in written}
         with atomic(folder / "README.md") as file:
@@ -154,8 +160,33 @@ def _for_export(module: nn.Module) -> nn.Module:
     module = fold_weight_norm(copy.deepcopy(module)).eval()
     for part in module.modules():
         if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation("eager")  # matrix products
+            part.set_attn_implementation(BY_HEAD)
     return _WaveOnly(module)
+
+
+def _attention_by_head(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention in matrix products, one head after the other: [B, H, T, d] each -> [B, T, H, d].
+
+    A runtime keeps the [T, T] weights of one head at a time. WavLM has an attention of its own.
+    """
+    heads = []
+    for head in range(module.num_heads):
+        weights = query[:, head] @ key[:, head].transpose(1, 2) * scaling
+        if attention_mask is not None:
+            weights = weights + attention_mask[:, 0]
+        heads.append(weights.softmax(-1) @ value[:, head])
+    return torch.stack(heads, 2), None
+
+
+AttentionInterface.register(BY_HEAD, _attention_by_head)
 
 
 def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
@@ -165,7 +196,7 @@ def _write_onnx(folder: Path, model: SpeakerModel, int8: bool) -> dict:
     cosine, largest = compare(model, content)
     _refuse_difference("ONNX model", largest)
     if int8:
-        content = to_int8(content)
+        content = to_int8(content, folder)
         cosine, largest = compare(model, content)
     report |= {"bytes": len(content), "cosine_to_torch": cosine, "largest_difference": largest}
     with atomic(folder / FILE, "wb") as file:

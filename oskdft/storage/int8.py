@@ -1,7 +1,9 @@
 """ONNX models with 8-bit weights."""
 
+import contextlib
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from oskdft.storage.onnx_model import require
 
 
-def to_int8(exact: bytes) -> bytes:
+def to_int8(exact: bytes, place: Path | None = None) -> bytes:
     """An ONNX model with 8-bit weights.
 
     Matrix products run on integers: ONNX Runtime's dynamic quantisation, inputs quantised at each call,
@@ -19,6 +21,7 @@ def to_int8(exact: bytes) -> bytes:
 
     Args:
         exact: content of a float32 ONNX file, as from `to_onnx`.
+        place: folder of the temporary files, also of those of ONNX Runtime; None: the system's.
     Returns:
         Content of the int8 file.
     """
@@ -26,7 +29,7 @@ def to_int8(exact: bytes) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder, _temporary_files_in(folder):
         path = Path(folder) / "int8.onnx"
         logging.disable(logging.WARNING)  # of a recommended preparation that changes nothing here
         try:
@@ -44,6 +47,16 @@ def to_int8(exact: bytes) -> bytes:
     _pack_convolutions(model)
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Let libraries put their temporary files into ``folder``, which goes with them, also after a kill."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _pack_convolutions(model) -> None:

@@ -9,13 +9,14 @@ from oskdft.method.backends import build_backend
 from oskdft.method.model import SpeakerModel
 from oskdft.method.student import Student
 from oskdft.storage import tensors
-from oskdft.storage.description import read_described
+from oskdft.storage.description import digests, read_described, require_own
 from oskdft.storage.pretrained import foreign_config
 from oskdft.storage.tensors import load_strictly, load_tensors, refuse_misfit, shapes, shapes_of
 from oskdft.utils import named_code
-from oskdft.utils.files import ASSETS, inside, read_json, sha256, write_json
+from oskdft.utils.files import ASSETS, inside, read_json, write_json
 
 PROGRAM = "model.pt2"  # file of torch.export, which other programs read
+HEADS = "heads.safetensors"  # beside a model of a run: what was trained around it
 
 
 def save_model(
@@ -24,7 +25,8 @@ def save_model(
     """Write a model folder that `load_model` reads.
 
     Args:
-        folder: receives model.safetensors, encoder.json and, last, model.json.
+        folder: receives model.safetensors, encoder.json and, last, model.json, which binds them, and the
+            heads that lie there.
         model: on any device. cfg: its configuration.
         speakers: [K] names of the training labels, sorted.
         facts: further entries of model.json: step, development EER, calibration.
@@ -34,13 +36,19 @@ def save_model(
     settings = model.config.to_dict() | {"_name_or_path": ""}  # no path of the author's
     write_json(folder / "encoder.json", settings)
     described = {"config": to_dict(cfg), "speakers": speakers} | facts | {"weights_sha256": digest}
+    described |= digests(folder, "encoder.json", HEADS)
     write_json(folder / "model.json", described)
 
 
 def annotate(folder: str | Path, facts: dict) -> None:
-    """Add facts to the model.json of a saved model; a fact of the same name is replaced."""
+    """Add facts to the model.json of a saved model; a fact of the same name is replaced.
+
+    Digests of further files (`description.digests`) join those that it has.
+    """
     path = Path(folder) / "model.json"
-    write_json(path, read_json(path) | facts)
+    stored = read_json(path)
+    both = stored.get("files_sha256", {}) | facts.get("files_sha256", {})
+    write_json(path, stored | facts | ({"files_sha256": both} if both else {}))
 
 
 def model_folder(folder: str | Path) -> Path:
@@ -88,7 +96,8 @@ def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     own = shapes_of(lambda: build_model(config, cfg), str(folder))
     refuse_misfit(own, shapes(weights), str(weights))
     model = build_model(config, cfg)
-    _require_own(weights, described)
+    for name in ("encoder.json", "model.safetensors"):
+        require_own(folder, described, name)
     load_strictly(model, load_tensors(weights), str(weights))
     return model.eval(), cfg, described
 
@@ -98,13 +107,3 @@ def build_model(encoder: PretrainedConfig, cfg: Config) -> SpeakerModel:
     student = Student(encoder, cfg.model, cfg.switches)
     sizes = encoder.hidden_size, encoder.num_hidden_layers
     return SpeakerModel(student, build_backend(*sizes, cfg.model, cfg.switches))
-
-
-def _require_own(weights: Path, described: dict) -> None:
-    """Refuse weights that model.json was not written with; earlier versions wrote no checksum."""
-    digest = described.get("weights_sha256")
-    if digest is not None and sha256(weights) != digest:
-        raise ValueError(
-            f"{weights} is not the file that model.json was written with: it is damaged, or the run was "
-            "killed while it saved; go on with --resume, or get the model again"
-        )

@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from oskdft.utils.files import require_new_folder
-from oskdft.utils.lock import LOCK, Lock
+from oskdft.utils.lock import Lock, remove_killed
 
 
 @contextlib.contextmanager
@@ -32,22 +30,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     require_new_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_killed(out)
+    remove_killed(out)
     beside = {"dir": out.parent, "prefix": f".{out.name}.", "suffix": ".part"}
     with tempfile.TemporaryDirectory(**beside) as temporary, Lock(Path(temporary)):
         folder = Path(temporary) / out.name
         folder.mkdir()
         yield folder
         os.replace(folder, out)
-
-
-def _remove_killed(out: Path) -> None:
-    """Remove the temporary folders beside ``out`` whose process has ended."""
-    named = re.compile(rf"\.{re.escape(out.name)}\.\w{{8}}\.part")
-    for left in out.parent.iterdir():
-        if named.fullmatch(left.name) and (left / LOCK).is_file():
-            try:
-                with Lock(left):
-                    shutil.rmtree(left)
-            except (ValueError, OSError):  # its process is still running, or it is another user's
-                continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from oskdft.config import SAMPLE_RATE, Config
 from oskdft.speech.corpora.cache import cache_dir
-from oskdft.storage.description import read_described
+from oskdft.storage.description import WEIGHTS, digest_of, read_described, require_own
 from oskdft.storage.onnx_child import Child
 from oskdft.utils.console import say
 from oskdft.utils.files import ASSETS, atomic, inside, sha256
@@ -70,6 +70,8 @@ def session(source: str | bytes, trusted: bool = True):
     # spinning threads would keep the cores from torch between two calls
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3 if trusted else 4  # errors; a stranger's are raised, not logged
+    # a plan of memory for each length of input is kept beside that of another: half as much again
+    options.enable_mem_pattern = False
     # int8 weights are unpacked once at loading instead of at every call
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not trusted:
@@ -167,6 +169,16 @@ def refuse_foreign(path: Path) -> None:
             )
 
 
+def is_form_of_weights(folder: str | Path) -> bool:
+    """Whether model.json says that the ONNX file of a folder was made from the weights beside it.
+
+    >>> is_form_of_weights(ASSETS / "classroom")
+    True
+    """
+    described = read_described(folder)[1]
+    return None not in (digest_of(described, FILE), digest_of(described, WEIGHTS))
+
+
 def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     """Read a folder exported to ONNX; shipped models and this user's own exports are trusted.
 
@@ -174,8 +186,8 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
         (model, configuration, whole content of model.json), as from `model_folder.load_model`.
     Raises:
         ImportError: ONNX Runtime is not installed; names the command that installs it.
-        ValueError: a damaged model, a model that needs other files, or a model.json that describes no
-            model.
+        ValueError: a damaged model, a model that needs other files, a model.json that describes no
+            model, or one that was written with another ONNX file or with other weights.
 
     >>> load_onnx(ASSETS / "classroom")[0].embed([np.zeros(8000, np.float32)]).shape
     (1, 192)
@@ -183,6 +195,9 @@ def load_onnx(folder: str | Path) -> tuple[OnnxModel, Config, dict]:
     path = Path(folder) / FILE
     refuse_foreign(path)
     cfg, described = read_described(folder)
+    require_own(folder, described, FILE)
+    if (Path(folder) / WEIGHTS).is_file():
+        require_own(folder, described, WEIGHTS)
     require("onnxruntime")
     trusted = path.parent.parent == ASSETS or _note(sha256(path)).is_file()
     try:

@@ -1,5 +1,6 @@
 """Pre-trained encoders: weights of others, from the package, a folder or the hub, checked before use."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from oskdft.storage.encoder_settings import settings_fault
 from oskdft.storage.foreign import PICKLE, WEIGHTS
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.tensors import load_tensors, refuse_misfit, shapes_of, stream_tensors
+from oskdft.utils.console import say
 from oskdft.utils.files import ASSETS, inside, read_json, write_json
 
 logging.disable_progress_bar()  # no bar for each model that is loaded
@@ -32,20 +34,35 @@ OTHERS = {
 def hub_files(name: str) -> tuple[Path, Path]:
     """Paths of config.json and weights of a hub name, from the hub's cache or fetched into it.
 
+    A name without a revision is of the newest one, which its owner may change; the one used is said.
+
+    Args:
+        name: OWNER/NAME, or OWNER/NAME@REVISION with the hash of a commit of the hub.
     Raises:
         ValueError: they could not be fetched; names the files to provide and their place.
     """
-    absent = {"_raise_exceptions_for_missing_entries": False}
+    repository, _, revision = name.partition("@")
+    at = {"revision": revision or None}
+    absent = {"_raise_exceptions_for_missing_entries": False} | at
     try:
-        settings = cached_file(name, "config.json")
-        weights = cached_file(name, WEIGHTS, **absent) or cached_file(name, PICKLE, **absent)
-        return Path(settings), Path(weights)
+        settings = cached_file(repository, "config.json", **at)
+        weights = cached_file(repository, WEIGHTS, **absent)
+        weights = weights or cached_file(repository, PICKLE, **absent)
+        found = Path(settings), Path(weights)
+        if not revision:
+            _say_revision(repository, found[1].parent.name)
+        return found
     except Exception:  # hub, network and cache raise many kinds; the fix is the same for all
         raise ValueError(
             f"{name} is not on this machine and could not be fetched; put its config.json and "
             f"{WEIGHTS} or {PICKLE} into $OSKDFT_DATA/weights/{name.split('/')[-1]}/, or pass a folder or "
             "a checkpoint as model.teacher"
         ) from None
+
+
+@functools.cache  # once in a process
+def _say_revision(repository: str, revision: str) -> None:
+    say(f"{repository} is of revision {revision}; {repository}@{revision} stays the same")
 
 
 def local_source(name: str) -> Path | None:

@@ -113,7 +113,8 @@ def write_state(out: Path, state: dict, tensors: dict[str, torch.Tensor]) -> Non
     """Write the pair of files of a state, and remove older states but one and all later ones."""
     stem = out / "checkpoints" / f"state-{state['stage']:03d}-{state['step']:09d}"
     digest = save_tensors(stem.with_suffix(".safetensors"), tensors)
-    write_json(stem.with_suffix(".json"), state | {"sha256": digest})
+    facts = {"sha256": digest, "threads": torch.get_num_threads()}
+    write_json(stem.with_suffix(".json"), state | facts)
     states = sorted((out / "checkpoints").glob("state-*.json"))
     newest = states.index(stem.with_suffix(".json")) + 1
     # Later states were unreadable: otherwise the run would have resumed from them.
@@ -126,10 +127,22 @@ def last_state(out: Path) -> dict | None:
     """Return the newest readable state with its tensors; None if there is none."""
     for path in sorted((out / "checkpoints").glob("state-*.json"), reverse=True):
         try:
-            return _read_state(path)
+            state = _read_state(path)
+            warn_of_threads(state.get("threads", 0))
+            return state
         except ValueError as error:
             say(f"warning: {error}; going back to the state before")
     return None
+
+
+def warn_of_threads(before: int) -> None:
+    """Say that a run goes on with another number of threads than it had; 0: not known."""
+    now = torch.get_num_threads()
+    if before not in (0, now):
+        say(
+            f"warning: the run had {before} threads and goes on with {now} (OMP_NUM_THREADS): sums are "
+            "rounded in another order, so it will not equal an uninterrupted run bit by bit"
+        )
 
 
 def _read_state(path: Path) -> dict:

@@ -12,12 +12,12 @@ from oskdft.method.model import SpeakerModel
 from oskdft.method.objective import Objective
 from oskdft.method.strategies import Stage, stage_config
 from oskdft.method.student import student_config
-from oskdft.storage.model_folder import load_model, model_folder
+from oskdft.storage.description import require_own
+from oskdft.storage.model_folder import HEADS, load_model, model_folder
 from oskdft.storage.tensors import load_strictly, load_tensors, save_tensors
 from oskdft.training import run_folder
 from oskdft.utils.files import sha256
 
-HEADS = "heads.safetensors"  # beside a model of a run: what was trained around it
 # Settings that decide what the weights of a student mean: of the model all but the origin of its weights
 # and the noise of a training.
 FORM = {"switches.adapter_residual", "switches.layer_weights"}
@@ -149,7 +149,10 @@ def load_start(cfg: Config, plan: Sequence[Stage], teacher: PretrainedConfig) ->
             f"{name} is a student of another form: {'; '.join(unlike)}; take its settings (and its "
             f"strategy, {own.strategy}, and teacher, {own.model.teacher})"
         )
-    heads = load_tensors(folder / HEADS) if (folder / HEADS).is_file() else {}
+    heads = {}
+    if (folder / HEADS).is_file():  # an export has none
+        require_own(folder, described, HEADS)
+        heads = load_tensors(folder / HEADS)
     speakers, digest = described.get("speakers", []), sha256(folder / "model.safetensors")
     return Start(number, name, digest, model, own, speakers, heads)
 

@@ -17,6 +17,8 @@ from oskdft.evaluation.calibration import calibration
 from oskdft.method.model import count
 from oskdft.method.strategies import stage_config
 from oskdft.method.teacher import Teacher, TunedTeacher
+from oskdft.storage.description import digests
+from oskdft.storage.domain import FILE as DOMAIN
 from oskdft.storage.model_folder import annotate, load_model, save_model
 from oskdft.storage.tensors import load_strictly
 from oskdft.training import average, run_folder
@@ -28,7 +30,7 @@ from oskdft.training.start import save_heads
 from oskdft.training.validation import Best
 from oskdft.utils import provenance
 from oskdft.utils.console import say
-from oskdft.utils.files import write_json
+from oskdft.utils.files import require_writable, write_json
 from oskdft.utils.process import Interrupts
 
 WORTH_TUNING_S = 60.0  # a shorter run does not say what made it wait
@@ -56,6 +58,7 @@ def train(
         OSError: the disk is full or gone (the last good checkpoint stays).
         SystemExit, KeyboardInterrupt: SIGTERM (exit code 143) or Ctrl-C; the state is saved.
     """
+    require_writable(out)
     if resume and not cfg.model.init and (Path(out) / "config.yaml").is_file():
         stored = load(str(Path(out) / "config.yaml"))
         cfg = replace(cfg, model=replace(cfg.model, init=stored.model.init))
@@ -107,8 +110,8 @@ def _finish(run: Run, loop: StageLoop) -> dict:
         if folder.name == "average":
             facts |= Best(cfg, run.task, [], loop.number, run.share).measure(loaded)
         if run.main:
-            annotate(folder, facts)
             domain.save(folder)
+            annotate(folder, facts | digests(folder, DOMAIN))
     if not run.main:
         return {}
     waited = float(np.mean([row["waiting_for_data"] for row in run.rows]))

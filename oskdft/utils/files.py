@@ -104,7 +104,9 @@ def remove_left(path: Path) -> None:
     """
     named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.part")
     with os.scandir(path.parent) as entries:
-        left = [entry.path for entry in entries if named.fullmatch(entry.name)]
+        left = [
+            e.path for e in entries if named.fullmatch(e.name) and e.is_file(follow_symlinks=False)
+        ]
     for name in left:
         with contextlib.suppress(OSError), open(name, "rb") as file:  # it is being written, or gone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,17 +129,39 @@ def check_room(folder: str | Path, need: int, what: str, fix: str) -> None:
         raise OSError(f"{folder} has {free / 1e9:.2f} GB free, {what} {need / 1e9:.2f} GB; {fix}")
 
 
+def require_writable(path: str | Path, option: str = "--out") -> None:
+    """Refuse a target that cannot be written, before the work: what lies nearest to it is looked at.
+
+    Raises:
+        ValueError: a read-only folder or disk, or a folder below a file.
+
+    >>> require_writable("/dev/null/a.txt")
+    Traceback (most recent call last):
+    ValueError: /dev/null/a.txt cannot be written: /dev/null is no folder; choose another --out
+    """
+    there = Path(os.path.abspath(path))
+    while not os.path.exists(there):
+        there = there.parent
+    fault = "" if there.is_dir() else "is no folder"
+    own = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+    if not fault and not os.access(there, os.W_OK | os.X_OK, **own):
+        fault = "is read-only, or another user's"
+    if fault:
+        raise ValueError(f"{path} cannot be written: {there} {fault}; choose another {option}")
+
+
 def require_new(path: str | Path, option: str = "--out") -> Path:
     """The path of a file to be written, which must not exist: nothing is overwritten.
 
     Raises:
-        ValueError: something is there.
+        ValueError: something is there, or it cannot be written.
 
-    >>> require_new("/no/such/file").name
+    >>> require_new(Path(tempfile.mkdtemp()) / "file").name
     'file'
     """
     if Path(path).exists():
         raise ValueError(f"{path} exists and is not overwritten; choose another {option}")
+    require_writable(path, option)
     return Path(path)
 
 
@@ -145,14 +169,15 @@ def require_new_folder(path: str | Path) -> Path:
     """The path of a folder to be filled, which must be absent or empty.
 
     Raises:
-        ValueError: it holds something, or is a file.
+        ValueError: it holds something, is a file, or cannot be written.
 
-    >>> require_new_folder("/no/such/folder").name
+    >>> require_new_folder(Path(tempfile.mkdtemp()) / "folder").name
     'folder'
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} exists and is not empty; choose another --out")
+    require_writable(path)
     return path
 
 
@@ -162,9 +187,9 @@ def require_own_folder(path: str | Path, made: Iterable[str]) -> Path:
     Args:
         path: absent, empty, or filled by the same command. made: patterns of the names it makes.
     Raises:
-        ValueError: it is a file, or holds another name.
+        ValueError: it is a file, holds another name, or cannot be written.
 
-    >>> require_own_folder("/no/such/folder", ["*.json"]).name
+    >>> require_own_folder(Path(tempfile.mkdtemp()) / "folder", ["*.json"]).name
     'folder'
     """
     path = Path(path)
@@ -176,6 +201,7 @@ def require_own_folder(path: str | Path, made: Iterable[str]) -> Path:
         raise ValueError(
             f"{path} holds {foreign[0]}, which this command has not made; choose another --out"
         )
+    require_writable(path)
     return path
 
 

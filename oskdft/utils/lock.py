@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -105,3 +107,21 @@ class Lock:
         HELD.discard(self.held)
         self.held = None
         self.file.close()
+
+
+def remove_killed(out: Path) -> None:
+    """Remove the temporary folders of ``out``, beside it, whose process has ended.
+
+    They are named .NAME.XXXXXXXX.part and hold a lock, which the system releases when a process ends. Only
+    those of this user: in a folder that many may write, the lock in another's could be a link.
+    """
+    named = re.compile(rf"\.{re.escape(out.name)}\.\w{{8}}\.part")
+    for left in out.parent.iterdir():
+        if not named.fullmatch(left.name) or left.lstat().st_uid != os.geteuid():
+            continue
+        if (left / LOCK).is_file() and not left.is_symlink():
+            try:
+                with Lock(left):
+                    shutil.rmtree(left)
+            except (ValueError, OSError):  # its process is still running
+                continue

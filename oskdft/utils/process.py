@@ -5,11 +5,13 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
 from types import FrameType
 from typing import TypeVar
 
@@ -21,6 +23,7 @@ M_TOP_PAD = -2
 M_MMAP_MAX = -4
 NEVER_TRIM = 2**31 - 1  # bytes
 PAD = 128 * 2**20  # bytes
+LONGEST_PLACE = 70  # characters of a folder; the path of a socket has at most 107
 
 
 class Interrupts:
@@ -153,6 +156,28 @@ def undisturbed(work: Callable[[], T]) -> T:
         return work()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work).result()
+
+
+def place_of_sockets() -> str | None:
+    """Where a folder for sockets may lie: None: the temporary folder; /tmp where its path is too long.
+
+    >>> place_of_sockets() in (None, "/tmp")
+    True
+    """
+    is_long = len(tempfile.gettempdir()) > LONGEST_PLACE
+    return "/tmp" if is_long and os.path.isdir("/tmp") else None
+
+
+def prepare_data_workers() -> None:
+    """Let this process and its workers meet over sockets whose paths fit, before they are started.
+
+    multiprocessing makes the folder of its sockets once, in the temporary folder. Where that has a long path
+    the workers fail to send their batches, say nothing, and the training waits for ever.
+    """
+    if (place := place_of_sockets()) is not None:
+        before, tempfile.tempdir = tempfile.tempdir, place
+        get_temp_dir()
+        tempfile.tempdir = before
 
 
 def begin_data_worker(_: int) -> None:

@@ -125,3 +125,17 @@ def test_what_is_no_recording_is_refused_by_name(student, source, words, says):
 
 def test_the_shipped_student_is_small():
     assert sum(path.stat().st_size for path in (ASSETS / "classroom").iterdir()) < 15e6
+
+
+def test_an_onnx_model_alone_says_where_it_runs(tmp_path, capsys):
+    """No word for a device is passed over: others are refused, a GPU is not used, and that is said."""
+    (tmp_path / "m").mkdir()
+    for name in ("model.onnx", "model.json", "domain.safetensors"):
+        (tmp_path / "m" / name).write_bytes((ASSETS / "classroom" / name).read_bytes())
+    for device in ("mps", "gpu", "nonsense", ""):
+        with pytest.raises(ValueError, match=f"device is '{device}'; choose auto, cpu or cuda"):
+            oskdft.load(tmp_path / "m", device)
+    for device in ("auto", "cpu", "cuda", "cuda:1"):
+        assert oskdft.load(tmp_path / "m", device).embed(noise(0.7)[0]).shape == (192,)
+        told = f"runs on the processor, not on {device}" in capsys.readouterr().err
+        assert told == device.startswith("cuda")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from oskdft.speech import audio
+from oskdft.speech import audio, quality
 from oskdft.speech.corpora import catalogue
 from oskdft.speech.corpora.check import check
 from oskdft.speech.corpora.tables import load_corpus
@@ -247,3 +247,16 @@ def test_a_damaged_cache_is_made_again(
         assert "is damaged" in capsys.readouterr().err
     read = counted(monkeypatch)
     assert check("voxceleb1", vox).ok and read == []
+
+
+def test_what_evaluation_refuses_for_its_length_is_no_ok(tmp_path: Path):
+    """An hour and a second, which only training reads; an hour is embedded in windows, a note."""
+    for name, seconds in (("a", 3_601), ("b", 3_600)):
+        path = tmp_path / "corpus" / name / "1.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.zeros(4_000 * seconds, np.float32), 4_000, subtype="PCM_U8")
+    report = check("folder", tmp_path / "corpus")
+    assert (report.ok, report.longest, report.too_long) == (False, ["a/1.wav"], ["b/1.wav"])
+    with pytest.raises(ValueError, match="is 3601 s long; at most 3600 s are embedded whole"):
+        quality.require_file(tmp_path / "corpus/a/1.wav")
+    assert quality.require_file(tmp_path / "corpus/b/1.wav") == 3_600

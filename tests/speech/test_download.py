@@ -8,6 +8,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -393,3 +395,23 @@ def test_registered_archives_are_well_formed():
         for archive in corpus.archives:
             assert archive.path.endswith((".tar.gz", ".zip"))
             assert archive.md5 is None or re.fullmatch("[0-9a-f]{32}", archive.md5)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from oskdft.speech.corpora import download
+download._extract = lambda archive, folder: (folder / "half.wav").touch() or os.kill(os.getpid(), 9)
+download._unpack([Path(sys.argv[1])], Path(sys.argv[2]))
+"""
+
+
+def test_the_next_call_removes_what_a_killed_one_has_unpacked(server, monkeypatch, tmp_path):
+    offer(server, monkeypatch, tar(*GOOD))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".musan.mine.part").mkdir()  # of somebody else
+    words = [sys.executable, "-c", KILLED, "archive", str(tmp_path / "data" / "musan")]
+    assert subprocess.run(words, check=False).returncode == -9
+    assert len(left(tmp_path / "data")) == 2
+    get("musan", url=server.url)
+    assert left(tmp_path / "data") == [".musan.mine.part", "musan"]

@@ -415,6 +415,19 @@ def test_a_hub_name_loads_from_the_cache(hub):
     assert made.keys() == given.keys() and all(torch.equal(made[k], given[k]) for k in given)
 
 
+def test_a_hub_name_may_name_its_revision_and_else_the_one_used_is_said(hub, capsys):
+    pretrained._say_revision.cache_clear()
+    here, other = "0" * 40, "1" * 40
+    pinned = pretrained.load_encoder(f"someone/hubert-tiny@{here}").state_dict()
+    assert "revision" not in capsys.readouterr().err
+    given = tensors.load_tensors(hub / "model.safetensors")
+    assert all(torch.equal(pinned[k], given[k]) for k in given)
+    pretrained.load_encoder("someone/hubert-tiny")
+    assert f"someone/hubert-tiny@{here} stays the same" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"hubert-tiny@{other} is not on this machine"):
+        pretrained.load_encoder(f"someone/hubert-tiny@{other}")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

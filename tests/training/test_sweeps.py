@@ -150,7 +150,7 @@ def test_every_form_of_the_table_has_the_numbers(finished, tmp_path):
     figure = tmp_path / "figures" / "mine"
     evidence.printed(out, figure=str(figure))
     assert {path.suffix for path in figure.parent.iterdir()} == {".json", ".png", ".svg"}
-    with pytest.raises(ValueError, match="exists; choose another --figure"):
+    with pytest.raises(ValueError, match="exists and is not overwritten; choose another --figure"):
         evidence.printed(out, figure=str(figure))
     with pytest.raises(ValueError, match="choose text, markdown, csv, json"):
         evidence.printed(out, form="html")

@@ -1,4 +1,7 @@
-"""A recording that somebody uploads: any rate, one or two channels; checked before it is decoded."""
+"""A recording that somebody uploads: any rate, one or two channels; checked before it is decoded.
+
+It stays in memory: a voice that was written to a disk would outlive a process that is killed.
+"""
 
 from dataclasses import dataclass
 

@@ -45,6 +45,9 @@ class Report:
         f"not at {audio.LOWEST_RATE} to {audio.HIGHEST_RATE} Hz; resample them"
     )
     too_short: list[str] = fault(f"shorter than {quality.SHORTEST_S} s; take them out")
+    longest: list[str] = fault(
+        f"longer than {quality.LONGEST_S:.0f} s, which nothing but training reads; cut them"
+    )
     damaged: list[str] = fault("cut off or not finite; copy or download them again")
     counts: list[str] = fault("more than was published; is another corpus in the folder?")
     trials: list[str] = fault("trial lists do not fit the corpus")
@@ -154,7 +157,9 @@ def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: He
     if corpus.kind == "speech":
         samples, rate = headers["samples"], headers["rate"]
         report.too_short = names(read & quality.is_short(samples, rate))
-        report.too_long = names(read & quality.is_long(samples, rate))
+        refused = quality.is_too_long(samples, rate)
+        report.longest = names(read & refused)
+        report.too_long = names(read & quality.is_long(samples, rate) & ~refused)
 
 
 def _decode(report: Report, utterances: Utterances, headers: Headers) -> None:

@@ -13,6 +13,7 @@ import http.client
 import math
 import os
 import re
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -27,6 +28,7 @@ from oskdft.speech.corpora.cache import cache_dir
 from oskdft.speech.corpora.catalogue import OPENSLR, Archive, data_folders, known
 from oskdft.utils import files
 from oskdft.utils.console import progress, say
+from oskdft.utils.lock import Lock, remove_killed
 
 MIB = 1 << 20
 TIMEOUT_S = 60.0
@@ -78,6 +80,7 @@ def get(name: str, dest: str | Path = "", url: str = "") -> Path:
                 f"{target} exists already; move it away, or check it: "
                 f"oskdft data check {name} --root {target}"
             )
+        files.require_writable(target, "--dest")
         mirror = (url or OPENSLR).rstrip("/")
         needed = ROOM * sum(archive.size for archive in corpus.archives)
         fix = "free some space, or choose another folder"
@@ -226,10 +229,11 @@ def _record(archive: Archive, path: Path) -> None:
 
 def _unpack(archives: list[Path], target: Path) -> None:
     """Unpack beside the target, drop a single outer folder, then rename: complete or absent."""
-    with tempfile.TemporaryDirectory(
-        ".part", f".{target.name}.", target.parent, ignore_cleanup_errors=True
-    ) as work:
-        inside = Path(work) / "inside"  # only its owner reads the folder above
+    remove_killed(target)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    lock = Lock(work)
+    try:
+        inside = work / "inside"  # mkdtemp creates folders that only their owner reads
         inside.mkdir()
         for archive in archives:
             _extract(archive, inside)
@@ -238,6 +242,9 @@ def _unpack(archives: list[Path], target: Path) -> None:
         if target.is_dir():
             target.rmdir()  # empty, as `get` has checked
         os.replace(outer, target)
+    finally:
+        lock.release()
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _extract(archive: Path, folder: Path) -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft.speech.corpora.shards import AUDIO, Shards, is_recording, shards_of, sort_key
+from oskdft.speech.corpora.shards import (
+    AUDIO,
+    Shards,
+    is_recording,
+    shards_of,
+    sort_key,
+    without_suffix,
+)
 from oskdft.utils.console import say
 from oskdft.utils.lines import fault, numbered_lines
 from oskdft.utils.names import composed, forms
@@ -164,9 +171,8 @@ def on_disk(root: Path, path: str, shards: Shards | None) -> str | None:
 
 
 def _with_a_suffix(root: Path, path: str, shards: Shards | None) -> str | None:
-    stem, suffix = os.path.splitext(path)
-    if suffix.lower() not in AUDIO:  # a dot in a name without suffix: ada/2024.05.01
-        stem, suffix = path, ""
+    stem = without_suffix(path)
+    suffix = path.removeprefix(stem)
     for end in dict.fromkeys((suffix, *AUDIO, *(s.upper() for s in AUDIO))):
         in_shards = shards is not None and shards.find(stem + end) >= 0
         if in_shards or os.path.isfile(os.path.join(root, stem + end)):
@@ -215,7 +221,7 @@ def is_other_form(listed: str, present: str) -> bool:
     >>> is_other_form("Zo" + chr(0xEB) + ".wav", "Zoe" + chr(0x308) + ".flac")
     True
     """
-    stem = os.path.splitext(listed)[0]
+    stem = without_suffix(listed)
     return not listed.isascii() and stem not in present and composed(stem) in composed(present)
 
 

@@ -134,6 +134,7 @@ def pack(
         return _finished(out, settings)
     if not (out / WORK).is_dir():
         files.require_new_folder(out)
+    files.require_writable(out)
     sources = _sources(settings, root, out)
     try:
         with Lock(out / WORK):
@@ -319,7 +320,7 @@ def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> di
     if not packed:
         first = left_out[0]
         raise ValueError(f"nothing could be packed: {first.name} {first.reason}")
-    names = Names(list(packed), gone, settings.codec)
+    names = Names(list(packed), gone, settings.codec, sources.root)
     paths = tables_of(sources.root, own=(MANIFEST, LEFT_OUT))
     tables = [write_table(sources.root, path, out, names) for path in paths]
     (out / LEFT_OUT).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from oskdft.speech.corpora.recode import member_name
-from oskdft.speech.corpora.shards import AUDIO
+from oskdft.speech.corpora.shards import AUDIO, without_suffix
 from oskdft.speech.corpora.trials import LABELS, is_trial
 from oskdft.utils import files
 from oskdft.utils.console import say
@@ -68,21 +68,28 @@ def _is_table(entry: os.DirEntry, depth: int) -> bool:
 
 
 class Names:
-    """Member names of listed paths, whose suffix may differ from the suffix on disk."""
+    """Member names of listed paths, whose suffix may differ from the suffix on disk.
 
-    def __init__(self, packed: list[str], gone: set[str], codec: str) -> None:
-        self.by_stem = {os.path.splitext(name)[0]: member_name(name, codec) for name in packed}
+    Args:
+        packed, gone: recordings that are members, and that are left out. codec: of the members.
+        root: of the corpus; tables may name its recordings by absolute paths.
+    """
+
+    def __init__(self, packed: list[str], gone: set[str], codec: str, root: Path) -> None:
+        self.inside = os.path.join(os.path.abspath(root), "")
+        self.by_stem = {without_suffix(name): member_name(name, codec) for name in packed}
         self.kept = set(packed) if codec == "copy" else set()  # a.wav and a.flac may both be kept
-        self.gone = {os.path.splitext(name)[0] for name in gone} - self.by_stem.keys()
+        self.gone = {without_suffix(name) for name in gone} - self.by_stem.keys()
         self.lost = 0  # listed recordings that are left out
 
     def __call__(self, listed: str) -> str | None:
         """The member, or the text itself where it is no recording of the corpus; None: left out."""
-        stem = os.path.splitext(listed)[0]
+        own = os.path.normpath(listed).removeprefix(self.inside)
+        stem = without_suffix(own)
         if stem in self.gone:
             self.lost += 1
             return None
-        return listed if listed in self.kept else self.by_stem.get(stem, listed)
+        return own if own in self.kept else self.by_stem.get(stem, listed)
 
 
 def write_table(root: Path, path: Path, out: Path, names: Names) -> dict:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from oskdft.speech.corpora.layouts import KALDI, PARTS, kaldi_table
+from oskdft.speech.corpora.shards import without_suffix
 from oskdft.utils.lines import numbered_lines
 
 ADULT = 16  # [years] from this age on a speaker counts as an adult
@@ -92,7 +93,7 @@ def groups_of(paths: list[str], root: str | Path, column: str) -> list[str]:
     groups = []
     for path in paths:
         inside = (part for part in PurePosixPath(path).parts if part in people)
-        speaker = speakers.get(os.path.splitext(path)[0]) or next(inside, "")
+        speaker = speakers.get(without_suffix(path)) or next(inside, "")
         value = people.get(speaker, {}).get(column, "")
         if column == AGE and value.isdecimal():
             value = age_group({AGE: int(value)})
@@ -106,10 +107,12 @@ def _kaldi(root: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Speaker -> column -> value, and path without suffix -> speaker, of Kaldi tables."""
     people: dict[str, dict[str, str]] = {}
     speakers: dict[str, str] = {}
+    inside = os.path.join(os.path.abspath(root), "")
     for part in PARTS:
         of_utterance = kaldi_table(root / part / "utt2spk")
         for utterance, path in kaldi_table(root / part / "wav.scp").items():
-            speakers[os.path.splitext(path)[0]] = of_utterance.get(utterance, "")
+            path = os.path.normpath(path).removeprefix(inside)
+            speakers[without_suffix(path)] = of_utterance.get(utterance, "")
         for table in sorted((root / part).glob("spk2*")):
             column = table.name.removeprefix("spk2").lower()
             if column not in NO_GROUPS:

@@ -308,6 +308,16 @@ def _members(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(keys, bytes), np.array(offsets, np.int64), np.array(sizes, np.int64)
 
 
+def without_suffix(path: str) -> str:
+    """A path without the suffix of a recording; a dot in a name without one stays.
+
+    >>> without_suffix("ada/2024.05.01"), without_suffix("ada/2024.05.01.WAV")
+    ('ada/2024.05.01', 'ada/2024.05.01')
+    """
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in AUDIO else path
+
+
 def is_recording(path: str) -> bool:
     """Whether a path has a suffix of audio and no hidden folder.
 
