@@ -20,8 +20,8 @@ from oskdft.speech.corpora.tables import load_corpus
 
 ONE = [sys.executable, "-m", "oskdft"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-# what a row embeds: enough that one process needs a minute on a core of today
-COUNTS = {"shipped size": 2_500, "base/2": 250}
+# recordings of a row: one process needs most of a minute on a core of today
+COUNTS = {"shipped size": 1_000, "base/2": 60}
 SIZES = {"shipped size": measure.CLASSROOM, "base/2": {}}
 TURNS = 3
 
