@@ -1,9 +1,7 @@
 """Before a training: all its checks, and what it would take."""
 
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
 
 import torch
 
@@ -13,6 +11,7 @@ from oskdft.speech.dataset import loader
 from oskdft.training.average import check_average
 from oskdft.training.loop import StageLoop
 from oskdft.training.run import Run, check_cnn
+from oskdft.utils.lock import scratch_folder
 from oskdft.utils.process import Interrupts
 
 STEPS = 3  # that a plan times; the first is left out
@@ -35,9 +34,9 @@ def plan(cfg: Config, full_check: bool = False) -> dict:
     check_cnn(cfg, steps_of)
     check_average(cfg, steps_of[-1])
     with (
-        tempfile.TemporaryDirectory(prefix="oskdft-") as folder,
+        scratch_folder() as folder,
         Interrupts() as interrupts,
-        closing(Run(cfg, Path(folder) / "run", False, None, interrupts, full_check)) as run,
+        closing(Run(cfg, folder / "run", False, None, interrupts, full_check)) as run,
     ):
         layers = run.teacher.encoder.config.num_hidden_layers
         loop = StageLoop(run, stage_config(cfg, steps_of[0], layers), steps_of[0], 0, None)
