@@ -5,7 +5,6 @@ import datetime
 import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from oskdft.lessons.lesson import ROOT
 from oskdft.utils import memory, provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
-from oskdft.utils.lock import Lock
+from oskdft.utils.lock import Lock, scratch_folder
 from oskdft.utils.process import place_of_sockets
 
 KERNEL = "oskdft"  # its name; not "python3", which a user may have defined
@@ -180,9 +179,9 @@ def _run(path: Path, copy: Path, parameters: dict[str, Any], at_cell: Callable) 
     copy.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: drawn on terminals only
     try:
-        with tempfile.TemporaryDirectory(prefix="oskdft-", dir=place_of_sockets()) as folder:
+        with scratch_folder(place_of_sockets()) as folder:
             sockets = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
-            with _own_kernel(Path(folder)):
+            with _own_kernel(folder):
                 papermill.execute_notebook(
                     str(path), str(copy), parameters, kernel_name=KERNEL, progress_bar=bar,
                     cwd=str(path.parent), on_cell_start=at_cell, config=TraitletsConfig(sockets),

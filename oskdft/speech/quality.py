@@ -76,8 +76,8 @@ def is_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | b
 def is_too_long(samples: np.ndarray | int, rate: np.ndarray | int) -> np.ndarray | bool:
     """Whether recordings are too long to be embedded whole; arguments as in `is_short`.
 
-    >>> is_too_long(3_601, rate=1), is_too_long(3_600, rate=1)
-    (True, False)
+    >>> is_too_long(np.array([3_600, 3_601]), rate=1).tolist()
+    [False, True]
     """
     return samples > np.minimum(LONGEST_S * rate, audio.MOST_SAMPLES)
 

@@ -1,10 +1,8 @@
 """Before a training: all its checks, and what it would take."""
 
 import statistics
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
 
 import torch
 
@@ -14,6 +12,7 @@ from oskdft.method.strategies import stage_config
 from oskdft.speech.dataset import loader
 from oskdft.training.loop import StageLoop
 from oskdft.training.run import Run
+from oskdft.utils.lock import scratch_folder
 from oskdft.utils.process import Interrupts
 
 STEPS = 3  # that a plan times; the first is left out
@@ -32,9 +31,9 @@ def plan(cfg: Config, full_check: bool = False) -> dict:
         As `train.train`.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="oskdft-") as folder,
+        scratch_folder() as folder,
         Interrupts() as interrupts,
-        closing(Run(cfg, Path(folder) / "run", False, None, interrupts, full_check)) as run,
+        closing(Run(cfg, folder / "run", False, None, interrupts, full_check)) as run,
     ):
         layers = run.teacher.encoder.config.num_hidden_layers
         first = run.plan[0]

@@ -1,11 +1,14 @@
 """The right to write a folder, for one process at a time."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import shutil
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from oskdft.utils.console import say
@@ -107,6 +110,24 @@ class Lock:
         HELD.discard(self.held)
         self.held = None
         self.file.close()
+
+
+@contextlib.contextmanager
+def scratch_folder(place: str | None = None) -> Iterator[Path]:
+    """A temporary folder that goes with its block; those that killed processes have left are removed.
+
+    Args:
+        place: folder in which it is made; None: the system's temporary folder.
+
+    >>> with scratch_folder() as folder:
+    ...     (folder / "a.txt").touch()
+    >>> folder.exists()
+    False
+    """
+    remove_killed(Path(place or tempfile.gettempdir()) / "oskdft")
+    named = {"prefix": ".oskdft.", "suffix": ".part", "dir": place}
+    with tempfile.TemporaryDirectory(**named) as folder, Lock(Path(folder)):
+        yield Path(folder)
 
 
 def remove_killed(out: Path) -> None:

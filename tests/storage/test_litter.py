@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import soundfile
 from oskdft.lessons.widgets import uploads
 from oskdft.storage import export
 from oskdft.storage.new_folder import new_folder
+from oskdft.utils.lock import scratch_folder
 
 KILLED = """
 import os, sys
@@ -88,3 +90,33 @@ def test_a_link_of_another_user_in_the_place_of_a_lock_is_not_followed(tmp_path)
     assert precious.read_text() == "years of work"
     assert (tmp_path / "many" / "out" / "a.txt").is_file()
     assert (tmp_path / "many" / ".out.abcdefgh.part").is_dir()
+
+
+IN_USE = """
+import os, sys
+from oskdft.utils.lock import scratch_folder
+with scratch_folder() as folder:
+    (folder / "half").touch()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_scratch_folder_of_a_killed_process_goes_with_the_next_and_one_in_use_stays(
+    tmp_path, monkeypatch
+):
+    """Of `reproduce` and of a plan: kernels, a run that is not kept."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-c", IN_USE]
+    run = [subprocess.Popen(words, env=environment, **pipes) for _ in range(2)]
+    killed, used = (Path(one.stdout.readline().strip()) for one in run)
+    assert killed.parent == used.parent == tmp_path
+    run[0].kill()
+    run[0].communicate()
+    (tmp_path / ".oskdft.mine.part").mkdir()
+    with scratch_folder() as folder:
+        assert set(tmp_path.iterdir()) == {folder, used, tmp_path / ".oskdft.mine.part"}
+    run[1].communicate()
+    assert list(tmp_path.iterdir()) == [tmp_path / ".oskdft.mine.part"]

@@ -49,3 +49,28 @@ def test_a_home_that_cannot_be_written(here, name):
     """No cache can be made: what is not remembered is said, and nothing else is lost."""
     done = run(here, COMMANDS[name], HOME="/dev/null")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
+NOBODY = """
+import os, pwd, sys
+def unknown(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = unknown
+os.environ.pop("HOME", None)
+sys.argv[0] = "oskdft"
+from oskdft.commands import cli
+cli.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*COMMANDS, "doctor"])
+def test_a_user_without_an_entry_in_passwd_and_without_a_home(here, name):
+    """As in a container that runs under any number."""
+    words = COMMANDS.get(name, name).split()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG")}
+    done = subprocess.run(
+        [sys.executable, "-c", NOBODY, *words], env=environment | {"TMPDIR": str(here)}, cwd=here,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
