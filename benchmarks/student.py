@@ -25,7 +25,7 @@ import numpy as np
 import oskdft
 from oskdft.evaluation import bootstrap, metrics
 from oskdft.evaluation.calibration import a_sample, fit, fit_domain
-from oskdft.evaluation.embedding import embed_and_score, embed_files, scores_by_policy
+from oskdft.evaluation.embedding import embed_files, embed_trials, scores_by_policy
 from oskdft.evaluation.groups import by_group
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora.catalogue import SPEECHBOX
@@ -112,7 +112,7 @@ def measure(folder: Path, corpus: Path) -> dict:
     roots.append(SPEECHBOX)
     results: dict = {"model": folder.name, "step": described.get("step"), "threshold": threshold}
     for trials, root, name in zip(lists, roots, (*LISTS, "trials_test_speechbox.txt"), strict=True):
-        scores = embed_and_score(model, trials, root, cfg)["full"]
+        scores = scores_by_policy(embed_trials(cfg, model, trials, root), trials)["full"]
         speakers = bootstrap.trial_speakers(trials)
         low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
         target = trials.label == 1

@@ -7,7 +7,13 @@ import numpy as np
 
 from oskdft.config import Config
 from oskdft.evaluation import metrics
-from oskdft.evaluation.embedding import Share, alone, embed_files, scores_by_policy
+from oskdft.evaluation.embedding import (
+    Share,
+    alone,
+    embed_by,
+    embed_trials,
+    scores_by_policy,
+)
 from oskdft.method.model import SpeakerModel
 from oskdft.speech.corpora.tables import Utterances
 from oskdft.speech.protocol import Task
@@ -67,10 +73,8 @@ def calibration(
     Raises:
         ValueError: a recording that cannot be embedded, or development trials of one class.
     """
-    trials, half_batch = task.dev_trials, cfg.switches.eval_path == "half_batch"
-    paths = [task.dev.root / path for path in trials.paths]
-    channel = cfg.data.channel
-    embeddings = embed_files(model, paths, cfg.eval, half_batch, channel, share=share)
+    trials = task.dev_trials
+    embeddings = embed_trials(cfg, model, trials, task.dev.root, share)
     scores = scores_by_policy(embeddings, trials)
     fitted = {policy: fit(scores[policy], trials.label) for policy in scores}
     new = embeddings.single()
@@ -78,7 +82,7 @@ def calibration(
     sample = a_sample(task.train)
     heard = new
     if len(sample) > 1:
-        heard = embed_files(model, sample, single, half_batch, channel, share=share).single()
+        heard = embed_by(replace(cfg, eval=single), model, sample, share).single()
     return fitted, fit_domain(heard, new)
 
 

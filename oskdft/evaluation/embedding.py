@@ -235,34 +235,45 @@ def scores_by_policy(embeddings: Embeddings, trials: Trials) -> dict[str, np.nda
     return {policy: scoring.score_trials(*part, pairs) for policy, part in parts.items()}
 
 
-def embed_and_score(
-    model: Model, trials: Trials, root: Path, cfg: Config, share: Share = alone
-) -> dict[str, np.ndarray]:
-    """`scores_by_policy` of the recordings of a trial list, embedded by the recipe of a run.
+def embed_by(
+    cfg: Config, model: Model, paths: list[Path], share: Share = alone
+) -> Embeddings | None:
+    """`embed_files` as a run is evaluated: ``eval``, ``switches.eval_path`` and ``data.channel``.
+
+    >>> import tempfile
+    >>> from oskdft.config import from_dict
+    >>> from oskdft.evaluation.verifier import load
+    >>> path, student = Path(tempfile.mkdtemp()) / "a.wav", load("classroom")
+    >>> audio.write(path, np.random.default_rng(0).normal(0, 0.1, 16_000))
+    >>> embed_by(from_dict(student.described["config"]), student.model, [path]).full.shape
+    (1, 192)
+    """
+    half_batch = cfg.switches.eval_path == "half_batch"
+    return embed_files(model, paths, cfg.eval, half_batch, cfg.data.channel, share=share)
+
+
+def embed_trials(
+    cfg: Config, model: Model, trials: Trials, root: Path, share: Share = alone
+) -> Embeddings | None:
+    """Embeddings of ``trials.paths``, recordings or models, see `embed_by` and `enrolled`.
 
     Args:
-        model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
-        cfg: ``eval`` is the recipe, ``switches.eval_path`` the path of the first crops,
-            ``data.channel`` the channel of the recordings.
-        share: see `embed_files`.
+        model: in evaluation mode. root: the folder of the recordings. share: see `embed_files`.
     Raises:
         ValueError: a recording is too short or, where it is embedded whole, too long.
 
     >>> import tempfile
+    >>> from oskdft.config import from_dict
     >>> from oskdft.evaluation.verifier import load
     >>> root, student = Path(tempfile.mkdtemp()), load("classroom")
     >>> for name, wave in zip("abc", np.random.default_rng(0).normal(0, 0.1, (3, 16_000))):
     ...     audio.write(root / f"{name}.wav", wave)
     >>> paths = ["a.wav", "b.wav", "c.wav"]
     >>> trials = Trials(np.array([1, 0]), np.array([0, 0]), np.array([1, 2]), paths, "mine")
-    >>> from oskdft.config import from_dict
     >>> cfg = from_dict(student.described["config"])
-    >>> list(embed_and_score(student.model, trials, root, cfg))
+    >>> list(scores_by_policy(embed_trials(cfg, student.model, trials, root), trials))
     ['full', 'crops', 'both']
     """
-    half_batch = cfg.switches.eval_path == "half_batch"
-    paths = [Path(root) / path for path in trials.paths]
-    channel = cfg.data.channel
-    return scores_by_policy(
-        embed_files(model, paths, cfg.eval, half_batch, channel, share=share), trials
-    )
+    paths = [Path(root) / path for path in trials.recordings()]
+    embeddings = embed_by(cfg, model, paths, share)
+    return None if embeddings is None else enrolled(embeddings, trials)

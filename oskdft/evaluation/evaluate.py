@@ -8,9 +8,15 @@ import numpy as np
 
 from oskdft.config import EvalConfig, from_dict
 from oskdft.evaluation import bootstrap, embed_many, groups, metrics, score_file, scoring
-from oskdft.evaluation.embedding import Embeddings, embed_files, enrolled, scores_by_policy
+from oskdft.evaluation.embedding import (
+    Embeddings,
+    embed_by,
+    embed_files,
+    embed_trials,
+    enrolled,
+    scores_by_policy,
+)
 from oskdft.evaluation.verifier import load
-from oskdft.evaluation.windows import Model
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.corpora.trials import Trials, read_trials
@@ -18,53 +24,6 @@ from oskdft.utils import provenance, torchrun
 from oskdft.utils.console import say, some, table
 from oskdft.utils.files import atomic, require_new
 from oskdft.utils.names import forms
-
-
-def score_list(
-    model: Model,
-    trials: Trials,
-    root: Path,
-    recipe: EvalConfig,
-    half_batch: bool = False,
-    cohort: list[Path] | None = None,
-    channel: int = 0,
-) -> np.ndarray | None:
-    """Scores of a trial list under one policy.
-
-    Args:
-        model: in evaluation mode. root: the folder that ``trials.paths`` are relative to.
-        recipe: ``tta`` is the policy. half_batch: see `embed_files`.
-        cohort: recordings of a cohort, one per speaker, for AS-norm; None leaves the cosines.
-        channel: of the recordings, see `audio.channel_fault`.
-    Returns:
-        [P] cosines in [-1, 1], or standard deviations with ``cohort``. Under `torchrun.together` the
-        processes share the recordings; all but the first return None.
-    Raises:
-        ValueError: a recording is too short or, where it is embedded whole, too long.
-
-    >>> import tempfile
-    >>> from oskdft.speech import audio
-    >>> root, student = Path(tempfile.mkdtemp()), load("classroom")
-    >>> for name, wave in zip("abc", np.random.default_rng(0).normal(0, 0.1, (3, 16_000))):
-    ...     audio.write(root / f"{name}.wav", wave)
-    >>> _ = (root / "list.txt").write_text("1 a.wav b.wav" + chr(10) + "0 a.wav c.wav" + chr(10))
-    >>> score_list(student.model, read_trials(root / "list.txt"), root, student.recipe).shape
-    (2,)
-    """
-    paths = [Path(root) / path for path in trials.recordings()]
-    embeddings = embed_files(model, paths, recipe, half_batch, channel, share=torchrun.shared)
-    others = None
-    if cohort:
-        others = embed_files(model, cohort, recipe, half_batch, channel, share=torchrun.shared)
-    if embeddings is None:
-        return None
-    embeddings = enrolled(embeddings, trials)
-    scores = scores_by_policy(embeddings, trials)[recipe.tta]
-    if others is None:
-        return scores
-    pairs = np.stack([trials.enrol, trials.test], 1)
-    top = min(recipe.snorm_top, len(cohort))
-    return scoring.as_norm(scores, pairs, embeddings.single(), others.single(), top)
 
 
 def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) -> dict:
@@ -157,18 +116,22 @@ def evaluate(
     verifier = load(name, device)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
     cfg = from_dict(verifier.described["config"])
-    half_batch = cfg.switches.eval_path == "half_batch"
-    scores = score_list(verifier.model, listed, root, recipe, half_batch, others, channel)
-    if scores is None:
+    cfg = replace(cfg, eval=recipe, data=replace(cfg.data, channel=channel))
+    embeddings = embed_trials(cfg, verifier.model, listed, root, torchrun.shared)
+    of_others = embed_by(cfg, verifier.model, others, torchrun.shared) if others else None
+    if embeddings is None:
         return None  # the first process goes on
+    scores = scores_by_policy(embeddings, listed)[recipe.tta]
+    norm = "none"
+    fitted = verifier.described.get("calibration", {}).get(recipe.tta, {})
+    if others:
+        top = min(recipe.snorm_top, len(others))
+        pairs = np.stack([listed.enrol, listed.test], 1)
+        scores = scoring.as_norm(scores, pairs, embeddings.single(), of_others.single(), top)
+        norm = f"AS-norm, top {top} of {len(others)}"
+        fitted = {}  # the calibration was fitted to cosines
     if scores_to:
         _write(scores_to, scores, listed)
-    if others:
-        norm = f"AS-norm, top {min(recipe.snorm_top, len(others))} of {len(others)}"
-        fitted = {}  # the calibration was fitted to cosines
-    else:
-        norm = "none"
-        fitted = verifier.described.get("calibration", {}).get(recipe.tta, {})
     notes = {
         "model": str(name),
         "mode": cfg.mode,

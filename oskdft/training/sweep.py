@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -65,13 +66,9 @@ def sweep(grid: Grid, out: str | Path, on: str = "local", resume: bool = False) 
                 done.append(run.folder)
             ended = len(failed) + len(done) - (len(runs) - len(missing))
             left_s = (time.monotonic() - began) / ended * (len(missing) - ended)
-            say(f"{len(done)} of {len(runs)} runs done, {len(failed)} failed, {_span(left_s)} left")
+            left = timedelta(seconds=round(left_s))  # prints as hours:minutes:seconds
+            say(f"{len(done)} of {len(runs)} runs done, {len(failed)} failed, {left} left")
     return {"done": done, "failed": failed}
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _claim(grid: Grid, out: Path, resume: bool) -> None:

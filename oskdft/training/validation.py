@@ -8,7 +8,7 @@ import numpy as np
 from oskdft.config import Config
 from oskdft.evaluation import metrics
 from oskdft.evaluation.calibration import a_sample
-from oskdft.evaluation.embedding import Share, alone, embed_and_score
+from oskdft.evaluation.embedding import Share, alone, embed_trials, scores_by_policy
 from oskdft.method.model import SpeakerModel
 from oskdft.speech import quality
 from oskdft.speech.corpora.trials import Trials
@@ -84,7 +84,7 @@ class Best:
 
     def _eer(self, model: SpeakerModel, trials: Trials, root: Path) -> float:
         cfg = replace(self.cfg, eval=replace(self.cfg.eval, tta="full"))
-        scores = embed_and_score(model, trials, root, cfg, self.share)
+        scores = scores_by_policy(embed_trials(cfg, model, trials, root, self.share), trials)
         return metrics.eer(scores["full"], trials.label)[0]
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,10 +76,14 @@ def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
     """Also: no score depends on how many recordings are embedded at once."""
     net, cfg, _ = load_model(model_folder)
     trials = read_trials(recordings / "trials.txt", recordings)
-    scores = evaluate.score_list(net, trials, recordings, cfg.eval)
+
+    def scored(cfg):
+        embeddings = embedding.embed_trials(cfg, net, trials, recordings)
+        return embedding.scores_by_policy(embeddings, trials)["both"]
+
+    scores = scored(cfg)
     for batch_s in (0.1, 9.0):
-        other = evaluate.score_list(net, trials, recordings, replace(cfg.eval, batch_s=batch_s))
-        assert np.abs(other - scores).max() <= 1e-5
+        assert np.abs(scored(cfg.override({"eval.batch_s": batch_s})) - scores).max() <= 1e-5
 
     def unit(parts):
         return scoring.normalise(net.embed(list(parts)))

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from typer.testing import CliRunner
 import oskdft
 from oskdft import config
 from oskdft.commands.cli import app
-from oskdft.evaluation import evaluate
+from oskdft.evaluation.embedding import embed_trials, scores_by_policy
 from oskdft.evaluation.scoring import normalise
 from oskdft.method import encoder, model
 from oskdft.speech import audio
@@ -300,11 +299,13 @@ def test_evaluation_of_an_onnx_folder_gives_the_same_scores(model_folder, export
     for folder in (model_folder, exported["onnx"]):
         verifier = oskdft.load(folder, "cpu")
         assert verifier.recipe.tta == "both"
-        scores.append(evaluate.score_list(verifier.model, trials, recordings, verifier.recipe))
+        cfg = config.from_dict(verifier.described["config"])
+        embeddings = embed_trials(cfg, verifier.model, trials, recordings)
+        scores.append(scores_by_policy(embeddings, trials)["both"])
     assert np.abs(scores[0] - scores[1]).max() <= 1e-5
-    recipe = replace(oskdft.load(exported["onnx"]).recipe, tta="crops")
+    released = cfg.override({"eval.tta": "crops", "switches.eval_path": "half_batch"})
     with pytest.raises(ValueError, match="verification path only.*eval_path=all"):
-        evaluate.score_list(verifier.model, trials, recordings, recipe, half_batch=True)
+        embed_trials(released, verifier.model, trials, recordings)
 
 
 def test_model_card_states_recipe_sizes_origin_and_use(exported):
