@@ -249,7 +249,10 @@ def test_embed_writes_an_archive_or_names_the_target(oskdft, model_folder, recor
         assert made["embeddings"].shape == (2, 32)
     below = tmp_path / "e.npz" / "other.npz"  # a file is no folder
     code, out, err = oskdft(*words, "--out", below)
-    assert (code, out) == (1, "") and f"free some space or write elsewhere: '{below}'" in err
+    assert (code, out) == (
+        1,
+        "",
+    ) and f"{below} cannot be written: {below.parent} is no folder" in err
 
 
 def test_data_list_and_check_print_one_object(oskdft, recordings, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from oskdft.commands import pages, reproduce
+from oskdft.commands.cli import parameters
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)> & </code>'
 LOADED = ("script", "link", "iframe", "object", "embed")
@@ -89,4 +90,4 @@ def test_parameters_and_profile_are_text_in_the_report(tmp_path, monkeypatch):
     )
     for word in ("<b>", 'x"y', "a=b"):
         with pytest.raises(ValueError, match="no notebook has the parameter"):
-            reproduce.reproduce("smoke", ["01"], out, parameters=reproduce.parse(["-p", word, "1"]))
+            reproduce.reproduce("smoke", ["01"], out, parameters=parameters(["-p", word, "1"]))

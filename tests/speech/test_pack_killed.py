@@ -10,7 +10,7 @@ from oskdft.speech import audio
 from oskdft.speech.corpora import pack, pack_shards
 
 
-def killed(*_):
+def killed(*_, **__):
     assert multiprocessing.parent_process(), "it encodes in the process of the test"
     os.kill(os.getpid(), 9)
 

@@ -95,7 +95,7 @@ BAD = [
     ("audio", wav()[:1_000], "is cut off"),
     ("audio", wav(channels=2), "has 2 channels; make it mono"),
     ("audio", wav(kind="FLOAT", value=np.nan), "contains NaN or infinite samples"),
-    ("audio", promising_flac(), "promises .* samples, more than .*cut it into pieces"),
+    ("audio", promising_flac(), "ends with sample 1600, its header says 68719476735"),
     ("audio", struct.pack("<4sI4s", b"RIFF", 2**32 - 1, b"WAVE"), "cannot be read"),
     ("headerless audio", b"\x00" * 1_000, "has no header; convert it to FLAC or WAV"),
 ]

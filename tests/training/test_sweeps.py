@@ -295,7 +295,9 @@ def test_no_run_outlives_its_sweep(number, everyone, tmp_path):
     process = begun(grid, out, ["-c", KERNEL, str(grid), str(out)])
     family = psutil.Process(process.pid).children(recursive=True)
     assert any("spawn_main" in " ".join(child.cmdline()) for child in family)
-    time.sleep(2)  # into the steps
+    busy = sum(child.cpu_times().user for child in family) + 3  # [s] into the steps, however slow
+    while sum(child.cpu_times().user for child in family) < busy:
+        time.sleep(0.05)
     (os.killpg if everyone else os.kill)(process.pid, number)
     process.wait(timeout=60)
     alive = psutil.wait_procs(family, timeout=30)[1]
