@@ -86,7 +86,7 @@ def rubbish(records: Records) -> None:
     records.append(record)
 
 
-def trainings(records: Records, folder: Path, faults: int, seed: int) -> harness.Runs:
+def trainings(records: Records, folder: Path, faults: int, seed: int) -> None:
     """Faults of all kinds on trainings of all strategies."""
     before = Counter(record["fault"] for record in records.of("trainings"))
     kinds = list(inject.ENDS)
@@ -94,7 +94,6 @@ def trainings(records: Records, folder: Path, faults: int, seed: int) -> harness
     runs = harness.Runs(folder, seed + sum(before.values()), lambda o: records.add("trainings", o))
     left = list((wanted - before).elements())
     runs.campaign([str(kind) for kind in runs.rng.permutation(left)], harness.LONG)
-    return runs
 
 
 def two(records: Records, folder: Path, kills: int, seed: int) -> None:

@@ -245,7 +245,7 @@ class Struck(Server):
         moved = out.exists()
         if moved:
             os.rename(out, out.with_name("away"))
-        code = self.finish(process, self.seconds.get("", 300.0))
+        code = self.finish(process)
         if moved:
             if out.exists():  # made again: what was there must not be lost
                 shutil.rmtree(out)
