@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -154,8 +155,19 @@ def undisturbed(work: Callable[[], T]) -> T:
     """
     if parent_process() or threading.current_thread() is not threading.main_thread():
         return work()
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(work).result()
+    future = _other_thread().submit(work)
+    try:
+        return future.result()
+    finally:
+        future.exception()  # a signal ends the waiting, not the work
+
+
+@functools.cache  # to start a thread for each crop takes as long as to read the crop
+def _other_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1)
+
+
+os.register_at_fork(after_in_child=_other_thread.cache_clear)  # threads are not copied
 
 
 def place_of_sockets() -> str | None:
