@@ -142,6 +142,18 @@ def test_a_tempting_answer_hears_its_reason_and_no_number_of_the_right_one(name)
             assert one.right not in text
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if find(name).draw])
+def test_a_function_is_tried_with_several_random_inputs(name):
+    """At least three, all different: what fits one input by chance is not right."""
+    one, seen = find(name), []
+
+    def answer(*given):
+        seen.append(repr(given))
+        return one.right(*given)
+
+    assert judge(answer, one).right and len(set(seen)) >= 3
+
+
 def loop():
     while True:
         pass

@@ -12,14 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from oskdft.speech.corpora.shards import (
-    AUDIO,
-    Shards,
-    is_recording,
-    shards_of,
-    sort_key,
-    without_suffix,
-)
+from oskdft.speech.corpora.recording_names import AUDIO, is_recording, sort_key, without_suffix
+from oskdft.speech.corpora.shards import Shards, shards_of
 from oskdft.utils.console import say
 from oskdft.utils.lines import fault, numbered_lines
 from oskdft.utils.names import composed, forms

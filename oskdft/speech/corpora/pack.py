@@ -1,6 +1,6 @@
-"""Pack a corpus into tar shards with its tables and a manifest: what is packed, and how it resumes.
+"""Pack a corpus into tar shards with its tables and a manifest.
 
-A plan fixes the members of each shard before the first recording is encoded. `pack_shards` writes
+`pack_plan` fixes the members of each shard before the first recording is encoded. `pack_shards` writes
 and records the shards one after another; the same call therefore resumes after any end, and neither
 an interruption nor the number of processes changes a byte of the result.
 
@@ -16,37 +16,35 @@ tables              Kaldi tables, trial lists, tables of speakers, licences; pat
 """
 
 import errno
-import hashlib
-import importlib.metadata
 import math
-import os
 import re
 import shutil
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
-import soundfile
-
-from oskdft.config import SAMPLE_RATE, differences
+from oskdft.config import SAMPLE_RATE
 from oskdft.speech.corpora.catalogue import known
-from oskdft.speech.corpora.headers import remembered
+from oskdft.speech.corpora.pack_plan import (
+    SHARD_MB,
+    LeftOut,
+    Settings,
+    Sources,
+    difference,
+    has_media,
+    plan_of,
+    settings_of,
+    shards_of,
+    sources_of,
+)
 from oskdft.speech.corpora.pack_shards import is_intact, write_shards, written
 from oskdft.speech.corpora.packed_tables import Names, tables_of, write_table
-from oskdft.speech.corpora.recode import CODECS, DEFAULT_KBIT, MEDIA, member_name
-from oskdft.speech.corpora.tables import list_utterances
 from oskdft.utils import files
 from oskdft.utils.console import progress, say, some
 from oskdft.utils.lock import Lock
 from oskdft.utils.provenance import cores
 
-KBIT = range(6, 129)  # kbit/s that libopus takes for one channel of speech
-SHARD_MB = 256.0
-# Bytes a second of audio, to estimate the sizes of shards: 16-bit WAV; FLAC of speech; lossy files
-WAV_RATE, FLAC_RATE, LOSSY_RATE = 32_000, 16_000, 8_000
-TAR_BLOCK = 512
 WORK, MANIFEST, LEFT_OUT = ".pack", "manifest.json", "left_out.tsv"
 LARGEST_MANIFEST = 64 << 20  # bytes
 EXAMPLES = 3  # names of each kind of left-out recordings in a report
@@ -57,36 +55,6 @@ KINDS = {  # kind of a recording that is left out -> meaning and fix
     "doubled": "the same name as another recording but for the suffix; rename them",
     "layout": "audio outside the layout of the corpus; move them, or pack them as another corpus",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What decides the bytes of a pack, besides the recordings."""
-
-    corpus: str
-    codec: str
-    kbit: int  # 0: the codec has no bit rate
-    shard_mb: float
-
-
-class LeftOut(NamedTuple):
-    """A recording that is in no shard: path below the root, key of `KINDS`, reason."""
-
-    name: str
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The recordings to pack, sorted by member name, and those that are known to be left out."""
-
-    root: Path
-    names: list[str]  # [n] paths below the root
-    speakers: list[str]  # [n]
-    sizes: list[int]  # [n] bytes
-    left_out: list[LeftOut]
-    digest: str  # SHA-256 of names, sizes and times of change
 
 
 def pack(
@@ -108,7 +76,7 @@ def pack(
         name: corpus of the catalogue. root: its folder; empty: see `find_root`.
         out: folder for the shards: new, empty, or of an earlier call with the same settings.
         codec: "flac" (16 bit), "opus" (Ogg Opus) or "copy" (each file is only decoded as a check).
-        kbit: bit rate of Opus [kbit/s]; 0: `DEFAULT_KBIT`.
+        kbit: bit rate of Opus [kbit/s]; 0: `recode.DEFAULT_KBIT`.
         shard_mb: about how large a shard is [MB].
         processes: that encode; 0: one per core.
     Returns:
@@ -128,14 +96,14 @@ def pack(
     >>> manifest["utterances"], manifest["shards"][0]["name"]
     (1, 'folder-000000.tar')
     """
-    settings = _settings(name, codec, kbit, shard_mb)
+    settings = settings_of(name, codec, kbit, shard_mb)
     out = Path(out)
     if (out / MANIFEST).exists() and not (out / WORK).exists():
         return _finished(out, settings)
     if not (out / WORK).is_dir():
         files.require_new_folder(out)
     files.require_writable(out)
-    sources = _sources(settings, root, out)
+    sources = sources_of(settings, root, out)
     try:
         with Lock(out / WORK):
             manifest = _pack(settings, sources, out, processes or cores())
@@ -154,156 +122,14 @@ def pack(
     return manifest
 
 
-def _settings(name: str, codec: str, kbit: int, shard_mb: float) -> Settings:
-    known(name)
-    if codec not in CODECS:
-        raise ValueError(f"--codec is {codec!r}; choose {', '.join(CODECS)}")
-    if kbit and codec != "opus":
-        raise ValueError(f"--kbit is for --codec opus; leave it out with {codec}")
-    if kbit and kbit not in KBIT:
-        raise ValueError(f"--kbit is {kbit}; choose {KBIT.start} to {KBIT.stop - 1}")
-    if not 0.01 <= shard_mb <= 100_000:
-        raise ValueError(f"--shard-mb is {shard_mb}; choose 0.01 to 100000")
-    return Settings(name, codec, (kbit or DEFAULT_KBIT) if codec == "opus" else 0, float(shard_mb))
-
-
-# Which recordings, and in which shards
-
-
-def _sources(settings: Settings, root: str | Path, out: Path) -> Sources:
-    utterances, extra = list_utterances(settings.corpus, root)
-    folder = utterances.root
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"--out {out} is inside the corpus {folder}; choose a folder beside it")
-    names = list(utterances.names())
-    outside = [name for name in names if name.startswith(("/", "../"))]
-    if outside:
-        raise ValueError(
-            f"{len(outside)} recordings are not below {folder}: {outside[0]}; move them into the corpus"
-        )
-    headers = remembered(folder, names, len(names))
-    if not (headers["size"] >= 0).any():
-        raise ValueError(
-            f"{folder} holds no audio in the layout of {settings.corpus}; expected below it: "
-            f"{known(settings.corpus).layout}"
-        )
-    left_out = [LeftOut(name, "layout", "outside the layout of the corpus") for name in extra]
-    members = [member_name(name, settings.codec) for name in names]
-    row_of: dict[str, int] = {}  # member -> its recording; of several the first by name
-    for row in sorted(range(len(names)), key=lambda row: (members[row], names[row])):
-        if headers["size"][row] < 0:
-            left_out.append(LeftOut(names[row], "missing", "absent on disk"))
-            continue
-        first = names[row_of.setdefault(members[row], row)]
-        if first != names[row]:  # else it is listed twice
-            reason = f"{first} has the same name but for the suffix"
-            left_out.append(LeftOut(names[row], "doubled", reason))
-    kept = list(row_of.values())
-    digest = hashlib.sha256()
-    for row in kept:
-        facts = f"\0{headers['size'][row]}\0{headers['changed'][row]}\n"
-        digest.update(os.fsencode(names[row]) + facts.encode())
-    for entry in left_out:
-        digest.update(os.fsencode(f"{entry.name}\0{entry.kind}\n"))
-    return Sources(
-        root=folder,
-        names=[names[row] for row in kept],
-        speakers=[utterances.speakers[utterances.speaker[row]] for row in kept],
-        sizes=headers["size"][kept].tolist(),
-        left_out=left_out,
-        digest=digest.hexdigest(),
-    )
-
-
-def _has_media(sources: Sources) -> bool:
-    return any(name.lower().endswith(MEDIA) for name in sources.names)
-
-
-def _versions(settings: Settings, sources: Sources) -> dict[str, str]:
-    """Versions of what decides the bytes; PyAV where it is used.
-
-    Raises:
-        ImportError: PyAV is needed and absent.
-    """
-    versions = {
-        "oskdft": importlib.metadata.version("oskdft"),
-        "torchaudio": importlib.metadata.version("torchaudio"),
-        "soundfile": soundfile.__version__,
-        "libsndfile": soundfile.__libsndfile_version__,
-    }
-    if settings.codec == "opus" or _has_media(sources):
-        try:
-            import av
-        except ImportError:
-            use = "Opus is encoded" if settings.codec == "opus" else "m4a files are decoded"
-            raise ImportError(
-                f"{use} by PyAV, which is absent; pip install 'oskdft[media]'"
-            ) from None
-        versions["av"] = av.__version__
-    return versions
-
-
-def _ends(settings: Settings, sources: Sources) -> list[int]:
-    """Number of recordings up to the end of each shard, from the sizes of the files."""
-    target_rate = {"flac": FLAC_RATE, "opus": 1000 * settings.kbit / 8}.get(settings.codec)
-    source_rates = {".wav": WAV_RATE, ".flac": FLAC_RATE}
-    ends: list[int] = []
-    filled = 0.0
-    for row, (name, size) in enumerate(zip(sources.names, sources.sizes, strict=True)):
-        if target_rate:
-            suffix = os.path.splitext(name)[1].lower()
-            size = size * target_rate / source_rates.get(suffix, LOSSY_RATE)
-        size += 2 * TAR_BLOCK  # header, and half a block of padding, rounded up
-        if filled and filled + size > settings.shard_mb * 1e6:
-            ends.append(row)
-            filled = 0.0
-        filled += size
-    return [*ends, len(sources.names)]
-
-
-def _plan(settings: Settings, sources: Sources, out: Path) -> dict:
-    """What the pack in ``out`` was begun with; raises if settings or recordings changed since."""
-    path = out / WORK / "plan.json"
-    facts = {
-        "settings": asdict(settings),
-        "versions": _versions(settings, sources),
-        "input": sources.digest,
-    }
-    if not path.exists():
-        files.write_json(path, facts)
-        return facts
-    plan = files.read_json(path)
-    for key, what in (("settings", "settings"), ("versions", "versions of packages")):
-        if plan[key] != facts[key]:
-            raise ValueError(
-                f"{out} was begun with other {what}: {_difference(plan[key], facts[key])}; "
-                "use these, or choose another --out"
-            )
-    if plan["input"] != facts["input"]:
-        raise ValueError(
-            f"the recordings below {sources.root} changed since {out} was begun (names, sizes or "
-            "times); restore them, or choose another --out"
-        )
-    return plan
-
-
-def _difference(before: dict, now: dict) -> str:
-    changed = differences(before, now)
-    return ", ".join(f"{key} {old}, now {new}" for key, (old, new) in changed.items())
-
-
 def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> dict:
     """Write what is not yet there: shards, tables, list of left-out recordings, manifest."""
-    plan = _plan(settings, sources, out)
+    plan = plan_of(settings, sources, out, out / WORK / "plan.json")
     for part in out.glob(".*.part"):  # of a process that was killed
         part.unlink()
-    if settings.codec == "copy" and _has_media(sources):
+    if settings.codec == "copy" and has_media(sources):
         say("m4a files are copied; training cannot read them: --codec flac or opus converts them")
-    shards = {}
-    start = 0
-    for number, end in enumerate(_ends(settings, sources)):
-        shards[f"{settings.corpus}-{number:06}.tar"] = sources.names[start:end]
-        start = end
+    shards = shards_of(settings, sources)
     records = written(out, out / WORK)
     if records:
         say(f"{out}: {len(records)} of {len(shards)} shards are there; the rest follows")
@@ -368,8 +194,8 @@ def _finished(out: Path, settings: Settings) -> dict:
     if not isinstance(manifest, dict) or not {"codec", "shards", "versions"} <= manifest.keys():
         raise ValueError(f"{out} was not made by this command; choose a new folder as --out")
     before = {key: manifest.get(key) or 0 for key in asdict(settings)}
-    if difference := _difference(before, asdict(settings)):
-        raise ValueError(f"{out} holds another pack: {difference}; choose another --out")
+    if changed := difference(before, asdict(settings)):
+        raise ValueError(f"{out} holds another pack: {changed}; choose another --out")
     for shard in progress(manifest["shards"], f"checking {out}"):
         if not is_intact(out, shard):
             raise ValueError(

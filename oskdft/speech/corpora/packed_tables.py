@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from oskdft.speech.corpora.recode import member_name
-from oskdft.speech.corpora.shards import AUDIO, without_suffix
+from oskdft.speech.corpora.recording_names import AUDIO, without_suffix
 from oskdft.speech.corpora.trials import LABELS, is_trial
 from oskdft.utils import files
 from oskdft.utils.console import say

@@ -9,7 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from oskdft.speech.corpora.layouts import KALDI, PARTS, kaldi_table
-from oskdft.speech.corpora.shards import without_suffix
+from oskdft.speech.corpora.recording_names import without_suffix
 from oskdft.utils.lines import numbered_lines
 
 ADULT = 16  # [years] from this age on a speaker counts as an adult

@@ -11,7 +11,6 @@ import functools
 import io
 import os
 import stat
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.speech.corpora import cache
+from oskdft.speech.corpora.recording_names import name_of, sort_key
+from oskdft.speech.corpora.tar_archive import members
 from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress
 
-AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
-HEADER_BYTES = 1 << 14  # of one member, extensions for long names included
-NAME_BYTES = 4_096  # longest path of Linux
-PADDING_BYTES = 1 << 20  # zeros after the last member
 HEAD_BYTES = 1 << 10  # of a recording, read when it is opened
 OPEN_SHARDS = 64  # files kept open
-COMPRESSED = {
-    b"\x1f\x8b": "gzip -d",
-    b"BZh": "bzip2 -d",
-    b"\xfd7zXZ": "xz -d",
-    b"\x28\xb5\x2f\xfd": "zstd -d",
-}
 COLUMNS = ("shards", "status", "keys", "shard", "offset", "size")
 
 
@@ -61,7 +52,7 @@ class Shards:
 
     def names(self) -> Iterator[str]:
         """All names, in order."""
-        return map(_name, self.keys)
+        return map(name_of, self.keys)
 
     def find(self, name: str, guess: int = 0) -> int:
         """Row of a name, or -1; ``guess`` is looked at first."""
@@ -89,28 +80,12 @@ class Shards:
         """
         shard = self.shard[row]
         path = os.path.join(self.root, self.shards[shard])
-        name = f"{os.path.join(self.root, _name(self.keys[row]))} (in {self.shards[shard]})"
+        name = f"{os.path.join(self.root, name_of(self.keys[row]))} (in {self.shards[shard]})"
         file = _opened(path, *self.status[shard].tolist())
         file.require_unchanged()
         if not self.size[row]:
             raise ValueError(f"{name} is empty; pack the shard again")
         return Member(file, int(self.offset[row]), int(self.size[row])), name
-
-
-def sort_key(name: str) -> bytes:
-    """Bytes that sort as a walk does: the files of a folder, then its folders.
-
-    >>> sorted(["b/c/1.wav", "b/z.wav", "a.wav"], key=sort_key)
-    ['a.wav', 'b/z.wav', 'b/c/1.wav']
-    """
-    folder, _, file = os.fsencode(name).rpartition(b"/")
-    return folder.replace(b"/", b"\0") + (b"\0\0" if folder else b"\0") + file
-
-
-def _name(key: bytes) -> str:
-    folder, _, file = key.rpartition(b"\0")
-    folder = folder[:-1]
-    return os.fsdecode(folder.replace(b"\0", b"/") + b"/" + file if folder else file)
 
 
 class _Shard(io.FileIO):
@@ -240,7 +215,7 @@ def _shards_below(root: str) -> tuple[list[str], np.ndarray]:
 def _index(root: str, shards: list[str], status: np.ndarray) -> Shards:
     """Read the headers of all members of all shards."""
     paths = [os.path.join(root, name) for name in shards]
-    parts = list(progress(in_threads(_members, paths), "indexing shards", len(shards)))
+    parts = list(progress(in_threads(members, paths), "indexing shards", len(shards)))
     keys, offset, size = (np.concatenate(column) for column in zip(*parts, strict=True))
     shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(part[0]) for part in parts])
     order = np.argsort(keys, kind="stable")
@@ -249,108 +224,9 @@ def _index(root: str, shards: list[str], status: np.ndarray) -> Shards:
     twice = np.flatnonzero(keys[1:] == keys[:-1])
     if len(twice):
         first, second = (shards[number] for number in shard[twice[0] : twice[0] + 2])
-        name = _name(keys[twice[0]])
+        name = name_of(keys[twice[0]])
         raise ValueError(f"{root}: {name} is in {first} and again in {second}; take one out")
     return Shards(root, shards, status, keys, shard, offset[order], size[order])
-
-
-class _HeaderReader(io.FileIO):
-    """A file that refuses to read more than `HEADER_BYTES` until ``budget`` is set again."""
-
-    budget = HEADER_BYTES
-
-    def read(self, count: int = -1) -> bytes:
-        if not 0 <= count <= self.budget:
-            raise ValueError("a header is too long")
-        self.budget -= count
-        return super().read(count)
-
-
-def _members(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys, offsets and sizes of the recordings in a shard; raises if anything is wrong with it."""
-    keys: list[bytes] = []
-    offsets: list[int] = []
-    sizes: list[int] = []
-    with _HeaderReader(path) as file:
-        length = os.fstat(file.fileno()).st_size
-        start = file.read(8)
-        file.seek(0)
-        for magic, command in COMPRESSED.items():
-            if start.startswith(magic):
-                raise ValueError(
-                    f"{path} is compressed, thus no crop can be read by seeking; decompress it: "
-                    f"{command}"
-                )
-        end = 0
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members = []  # tarfile keeps them all
-                    file.budget = HEADER_BYTES
-                    if fault := _fault(member, end, length):
-                        raise ValueError(f"the member {member.name[:200]!r} {fault}")
-                    end = member.offset_data + member.size
-                    name = member.name.removeprefix("./")
-                    if member.isreg() and is_recording(name):
-                        keys.append(sort_key(name))
-                        offsets.append(member.offset_data)
-                        sizes.append(member.size)
-                _require_end(file, archive.offset, length)
-        except (
-            tarfile.TarError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-        ) as error:
-            fix = "make the shard again from plain files, or move it out of this folder"
-            raise ValueError(f"{path} cannot be used: {error}; {fix}") from None
-    return np.array(keys, bytes), np.array(offsets, np.int64), np.array(sizes, np.int64)
-
-
-def without_suffix(path: str) -> str:
-    """A path without the suffix of a recording; a dot in a name without one stays.
-
-    >>> without_suffix("ada/2024.05.01"), without_suffix("ada/2024.05.01.WAV")
-    ('ada/2024.05.01', 'ada/2024.05.01')
-    """
-    stem, suffix = os.path.splitext(path)
-    return stem if suffix.lower() in AUDIO else path
-
-
-def is_recording(path: str) -> bool:
-    """Whether a path has a suffix of audio and no hidden folder.
-
-    >>> is_recording("a/1.WAV"), is_recording("a/.b/1.wav"), is_recording("a/1.txt")
-    (True, False, False)
-    """
-    return path.lower().endswith(AUDIO) and not path.startswith(".") and "/." not in path
-
-
-def _fault(member: tarfile.TarInfo, end: int, length: int) -> str:
-    """Why a member is refused; empty where it is not. ``end``: of the member before, in bytes."""
-    name = member.name
-    if not (member.isreg() or member.isdir()) or member.issparse():
-        return "is a link, a device or sparse, not a plain file"
-    if name.startswith("/") or ".." in name.split("/"):
-        return "leads out of the folder"
-    if not name or "\0" in name or "//" in name or "/./" in name or len(name) > NAME_BYTES:
-        return "has an impossible name"
-    if member.size < 0 or member.offset_data < end:
-        return "has an impossible size"
-    if member.isreg() and member.offset_data + member.size > length:
-        return "is cut off"
-    return ""
-
-
-def _require_end(file: io.FileIO, end: int, length: int) -> None:
-    """Raise unless zeros, at least one block of them, follow the last member."""
-    if length - end < tarfile.BLOCKSIZE:
-        raise ValueError("the archive is cut off")
-    file.seek(end)
-    padding = b"" if length - end > PADDING_BYTES else os.pread(file.fileno(), length - end, end)
-    if len(padding) != length - end or padding.strip(b"\0"):
-        raise ValueError(f"a damaged header or a second archive begins at byte {end}")
 
 
 def _refuse_doubles(shards: Shards, folder: str) -> None:
