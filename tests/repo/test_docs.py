@@ -228,9 +228,10 @@ def test_marking_scheme_has_every_exercise_and_adds_up():
 def test_expected_outputs_are_what_the_figures_say():
     table = rows("### Expected outputs")
     assert len(table) > 10
-    for link, says in table:
+    for link, says, conclusion in table:
         figure = ROOT / "docs" / re.search(r"\((.+)\.png\)", link)[1]
         assert says in json.loads(figure.with_suffix(".json").read_text())["alt"], link
+        assert len(conclusion.split()) >= 8, f"{link}: what should a class conclude?"
 
 
 @pytest.mark.parametrize("minutes, heading", [(90, "## One lesson of 90 minutes")])
