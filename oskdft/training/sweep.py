@@ -89,7 +89,7 @@ def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
     """Train one run, or resume it, and score its development and test trials once.
 
     Args:
-        folder: of the run. settings: its configuration as plain values. threads: of torch.
+        folder: of the run. settings: its configuration as plain values. threads: of torch, at most.
     Raises:
         FileNotFoundError: the sweep's folder is not on this machine. Others: see `train.train`.
     """
@@ -106,7 +106,7 @@ def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
             f"{place.parent} is not on this machine; share the folder of the sweep"
         )
     keep_freed_memory()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # OMP_NUM_THREADS may say fewer
     if not (place / "report.json").is_file():
         train(cfg, place, resume=(place / "config.yaml").is_file())
     root = protocol.find_root(cfg.data.corpus, cfg.data.root, "data.root")

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
+from oskdft.config import to_dict
 from oskdft.evaluation import bootstrap, metrics, score_file
 from oskdft.lessons import evidence, kept
 from oskdft.speech import protocol
 from oskdft.training.grid import read_grid
-from oskdft.training.sweep import sweep
+from oskdft.training.sweep import attempt, sweep
 from oskdft.utils.files import read_json
 
 ROWS = "rows: {os-kdft: {}, student-ft: {strategy: student-ft}}"
@@ -259,6 +261,19 @@ def test_a_killed_process_is_replaced_and_the_weights_stay(tmp_path):
     assert weights(cut) == weights(whole)
 
 
+def test_a_run_takes_no_more_threads_than_its_process_has(finished):
+    """OMP_NUM_THREADS=1 in the environment holds for the runs of a sweep too."""
+    grid, out, _ = finished
+    run = next(run for run in read_grid(grid).runs() if run.folder == "os-kdft_0")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert attempt(str(out / run.folder), to_dict(run.cfg), threads=2) == ""
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.slow
 def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
     """SIGTERM to the sweep alone, as a cluster sends it: its runs save their state and end."""
@@ -280,7 +295,7 @@ def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
 KERNEL = """
 import sys
 from oskdft.training.grid import read_grid
-from oskdft.training.sweep import sweep
+from oskdft.training.sweep import attempt, sweep
 sweep(read_grid(sys.argv[1]), sys.argv[2], "local:1")
 """  # a notebook's kernel sweeps in itself, and nothing in it turns SIGTERM into an exception
 
