@@ -10,6 +10,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from oskdft.commands import pages, reproduce
 from oskdft.commands.cli import parameters
 
+pytestmark = pytest.mark.slow
+
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)> & </code>'
 LOADED = ("script", "link", "iframe", "object", "embed")
 POLICY = "default-src 'none'"

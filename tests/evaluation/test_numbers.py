@@ -113,6 +113,7 @@ print(json.dumps([student.score(a, b) for a in files for b in files]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["exact", "quick"])
 def test_no_score_depends_on_the_number_of_threads(paths, form):
     found = []

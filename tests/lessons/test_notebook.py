@@ -53,6 +53,7 @@ def test_setup_refuses_in_one_line():
         setup("01", "smoke", device="gpu")
 
 
+@pytest.mark.slow
 def test_train_finds_its_run_again(lesson, run, capsys):
     assert run == lesson.folder({}) and read_json(run / "report.json")["seconds"] > 0
     written = (run / "report.json").stat().st_mtime_ns

@@ -25,6 +25,8 @@ from oskdft.lessons.widgets.voices import MOST
 from oskdft.lessons.widgets.who import VOTE_FIRST, who_is_it
 from oskdft.speech.corpora.trials import Trials
 
+pytestmark = pytest.mark.slow
+
 RATE = 16_000
 
 

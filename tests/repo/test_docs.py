@@ -342,6 +342,7 @@ def test_tables_of_the_results_are_those_of_the_kept_sweeps():
         assert told == f"{evidence.markdown(result)}\n\n```\n{evidence.verdict(result)}\n```"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["results", "evidence"])
 def test_tables_in_the_pages_are_what_the_kept_runs_say(name, evidence_page, made):
     page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")

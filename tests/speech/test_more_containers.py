@@ -260,6 +260,7 @@ def outcome(content: bytes) -> int | str:
     return len(wave)
 
 
+@pytest.mark.slow
 def test_every_file_is_read_whole_or_refused_with_the_true_reason(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = list(cases())

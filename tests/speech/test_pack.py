@@ -354,6 +354,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_flac_is_the_recording_as_the_package_reads_it(mixed: Path, tmp_path: Path):
     report = pack("folder", mixed, tmp_path / "out", processes=1)
     files = members(tmp_path / "out")

@@ -41,6 +41,7 @@ def exported(model_folder, tmp_path_factory) -> dict:
     return {to: out / to for to in export.FORMATS}
 
 
+@pytest.mark.slow
 def test_safetensors_export_is_the_same_model_without_names(model_folder, exported):
     theirs, ours = oskdft.load(model_folder, "cpu"), oskdft.load(exported["hf"], "cpu")
     (wave,) = noise(1.3)

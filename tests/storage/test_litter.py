@@ -24,6 +24,7 @@ export.export(sys.argv[1], "int8", sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_int8_export_leaves_nothing_in_the_temporary_folder(model_folder, tmp_path):
     (tmp_path / "temporary").mkdir()
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}

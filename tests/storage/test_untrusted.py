@@ -366,6 +366,7 @@ def test_numbers_of_no_weights_are_refused_by_name(tmp_path, encoder_folder, kin
     refused(pretrained.load_encoder, encoder_folder, f"is of type {kind}")
 
 
+@pytest.mark.slow
 def test_a_header_of_many_empty_tensors_costs_nothing(tmp_path):
     content = file_of({f"{n:07d}": ("F32", [0], 0) for n in range(150_000)})
     (tmp_path / "a.safetensors").write_bytes(content)
@@ -554,6 +555,7 @@ def use_onnx(folder: str) -> np.ndarray:
     return onnx_model.load_onnx(folder)[0].embed([np.zeros(16_000, np.float32)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["filled", "outer product", "endless"])
 def test_an_onnx_graph_may_not_take_all_memory_or_all_time(onnx_folder, monkeypatch, kind):
     tensors, nodes = greedy(kind)
@@ -590,6 +592,7 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
+@pytest.mark.slow
 def test_a_strangers_model_answers_from_a_process_that_ends_with_it(onnx_folder):
     before = children()
     made = onnx_model.load_onnx(onnx_folder(onnx_tensor([2, 2])))[0]

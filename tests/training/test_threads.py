@@ -9,6 +9,8 @@ from oskdft import config
 from oskdft.training import run_folder, train
 from oskdft.utils.files import read_json, write_json
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def interrupted(tmp_path):

@@ -88,6 +88,7 @@ def test_run_folder_is_complete(finished):
     assert report["versions"]["torch"] == torch.__version__ and report["device"]
 
 
+@pytest.mark.slow
 def test_loss_falls(tmp_path):
     """On few speakers and enough steps both losses go down."""
     train.train(smoke(train__epochs=1, train__steps_per_epoch=60, train__lr=3e-3), tmp_path / "r")
@@ -124,6 +125,7 @@ def test_a_channel_of_recordings_elsewhere_trains_as_mono_recordings_of_the_corp
     assert reports[0]["validations"] == reports[1]["validations"] != []
 
 
+@pytest.mark.slow
 def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
     _, out = finished
     train.train(smoke(), tmp_path / "again")
@@ -134,6 +136,7 @@ def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
     assert any(not torch.equal(first[k], other[k]) for k in first)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(finished, tmp_path):
     _, out = finished
     train.train(smoke(data__workers=2), tmp_path / "r")
@@ -435,6 +438,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["os-kdft", *OTHERS])
 def test_frozen_cnn_runs_once_for_what_both_hear_and_changes_no_number(
     strategy, recordings, tmp_path, monkeypatch
