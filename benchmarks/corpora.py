@@ -36,7 +36,7 @@ QUICK = 1_000  # times fewer of everything
 BYTES, SCAN_S, PARSE_S = 200.0, 60.0, 3.0  # what is allowed
 MEMBERS, SHARDS = 1_000_000, 10
 MEMBER_BYTES, INDEX_S = 100.0, 60.0  # what is allowed
-CROPS, CROP_S, TURNS = 300, 2.0, 9
+CROPS, CROP_S, TURNS = 100, 2.0, 9
 
 
 def vox2_rows(count: int) -> Iterator[Row]:

@@ -68,17 +68,21 @@ def watched(chromium) -> Iterator:
 def ran(lab, watched, notebooks):
     """A function that opens a notebook and runs it from the menu.
 
-    Cells that name none of ``only`` are left out of the copy, where ``only`` is given;
-    ``alone``: in Notebook 7.
+    Left out of the copy: cells that name none of ``only``, and those behind the first that names
+    ``until``, where these are given. ``alone``: in Notebook 7.
     """
 
-    def run(name: str, only: tuple[str, ...] = (), alone: bool = False) -> Notebook:
-        if only:
-            path = notebooks / f"{name}.ipynb"
-            notebook = nbformat.read(path, as_version=4)
-            kept = [c for c in notebook.cells if any(word in c.source for word in only)]
-            notebook.cells = kept
-            nbformat.write(notebook, path)
+    def run(
+        name: str, only: tuple[str, ...] = (), until: str = "", alone: bool = False
+    ) -> Notebook:
+        if only or until:
+            notebook = nbformat.read(notebooks / f"{name}.ipynb", as_version=4)
+            cells = [c for c in notebook.cells if not only or any(w in c.source for w in only)]
+            if until:
+                cells = cells[: 1 + next(i for i, c in enumerate(cells) if until in c.source)]
+            notebook.cells = cells
+            name = f"{name}-part"
+            nbformat.write(notebook, notebooks / f"{name}.ipynb")
         opened = watched(name, Notebook)
         (opened.open_alone if alone else opened.open)(lab)
         opened.run_all()

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from oskdft.lessons.widgets.recorder import CONSENT
+
 ROOT = Path(__file__).parents[2]
 SCREENS = ROOT / "runs" / "browser"  # screenshots to look at; runs/ is ignored
 START_S = 90  # for a server
@@ -241,12 +243,24 @@ class Watched:
         chooser.value.set_files(path)
 
     def record(self, which: str, seconds: float) -> None:
-        """Record from the browser's microphone by keyboard: Enter starts it, Enter ends it."""
+        """Record from the browser's microphone by keyboard: Enter starts it, Enter ends it.
+
+        Meanwhile the level moves and the clock goes; behind it the consent line is back.
+        """
+        consent = self.widget.get_by_text(CONSENT)
+        before = consent.count()
         self._focus(self.widget.get_by_title(f"record the {which}"))
         self.page.keyboard.press("Enter")
         self.page.get_by_role("button", name="stop", exact=True).wait_for()
+        self.eventually(
+            "() => [...document.querySelectorAll('meter')].some(m => m.value > 0.01)", None
+        )
+        self.widget.get_by_text(re.compile(r"^[12]\.\d s of at most 10 s\.$")).wait_for()
         self.page.wait_for_timeout(1_000 * seconds)
         self.page.keyboard.press("Enter")
+        self.page.get_by_role("button", name="stop", exact=True).wait_for(state="hidden")
+        self.page.wait_for_timeout(300)  # for what the microphone sent last
+        assert consent.count() == before > 0
 
     def plays(self, title: str) -> float:
         """Press play where it does not play yet, and wait until it sounds; returns the length [s]."""

@@ -28,17 +28,17 @@ def start(ran):
 
 @pytest.fixture(scope="module")
 def evaluation(ran):
-    return ran("07_evaluation_det")
+    return ran("07_evaluation_det", until="det_explorer(scored")
 
 
 @pytest.fixture(scope="module")
 def embeddings(ran):
-    return ran("08_embeddings")
+    return ran("08_embeddings", until="embedding_map(maps")
 
 
 @pytest.fixture(scope="module")
 def paths(ran):
-    return ran("03_student_two_paths")
+    return ran("03_student_two_paths", until="two_paths(trained")
 
 
 @pytest.fixture(scope="module")

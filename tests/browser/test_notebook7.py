@@ -5,7 +5,7 @@ import re
 
 def test_start_here(ran):
     """From the menu; then a vote, a slider and the microphone, by keyboard."""
-    notebook = ran("00_start_here", alone=True)
+    notebook = ran("00_start_here", until="who_is_it(bench", alone=True)
     assert notebook.tracebacks() == []
     notebook.widget.scroll_into_view_if_needed()
     notebook.widget.get_by_role("button", name="same speaker", exact=True).press("Enter")

@@ -40,10 +40,12 @@ function render({ model, el }) {
   const about = document.createElement("span");
   about.style.cssText = "font-size:13px;margin-left:6px;white-space:normal;line-height:1.2";
   const longest = model.get("longest_s");
-  let running = null, timer = 0, blocks = [];
+  let running = null, open = false, timer = 0, blocks = [];
   const heard = (block) => {
+    if (!open) return; // sent before the stop, arrived behind it
     blocks.push(block);
-    meter.value = block.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    // a block lasts 3 ms: the level falls slowly enough to be seen
+    meter.value = block.reduce((most, x) => Math.max(most, Math.abs(x)), 0.99 * meter.value);
     const seconds = blocks.reduce((sum, one) => sum + one.length, 0) / (running ? running.rate : Infinity);
     about.textContent = `${seconds.toFixed(1)} s of at most ${longest} s.`;
   };
@@ -51,6 +53,7 @@ function render({ model, el }) {
   const label = (text) => { button.textContent = text; button.disabled = text === "wait"; };
   const stop = () => {
     clearTimeout(timer);
+    open = false;
     running.stop();
     model.send({}, undefined, [wav(blocks, running.rate)]);
     [running, blocks] = [null, []];
@@ -59,11 +62,12 @@ function render({ model, el }) {
   };
   const start = async () => {
     label("wait"); // the browser may ask for permission
+    open = true;
     try {
       running = await listen(heard);
       meter.hidden = false;
       timer = setTimeout(stop, 1000 * longest);
-    } catch (error) { model.send({ problem: error.message }); }
+    } catch (error) { open = false; model.send({ problem: error.message }); }
     label(running ? "stop" : "record");
     button.focus(); // a disabled button loses it
   };
