@@ -41,8 +41,8 @@ docs: $(READY) ## build the site from the executed series (PROFILE=smoke: a quic
 slides: $(READY) ## build the slides of the three lessons into build/slides: HTML, and PDF where Chromium is found
 	@$(PY) docs/slides/build.py
 
-test: $(READY) ## run all tests, four at a time, on this machine's data only
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## run all tests, three at a time, on this machine's data only
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## run what is not marked slow, for the daily loop: under two minutes on two cores
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"

@@ -143,17 +143,20 @@ def end_of(code: int) -> str:
     return f"ended by {name}"
 
 
+_handlers_raise_nothing = False  # in data workers: True
+
+
 def undisturbed(work: Callable[[], T]) -> T:
     """Return the result of ``work``, which no signal interrupts.
 
     A C library that calls Python back loses an exception which a signal handler raises there. Python
-    runs the handlers in the main thread, so the work runs in another. A process started by this one
-    needs no thread: it raises nothing on a signal (`begin_data_worker`).
+    runs the handlers in the main thread, so the work runs in another. A data worker needs no thread: its
+    handlers raise nothing (`begin_data_worker`).
 
     >>> undisturbed(lambda: threading.current_thread() is threading.main_thread())
     False
     """
-    if parent_process() or threading.current_thread() is not threading.main_thread():
+    if _handlers_raise_nothing or threading.current_thread() is not threading.main_thread():
         return work()
     future = _other_thread().submit(work)
     try:
@@ -201,8 +204,10 @@ def begin_data_worker(_: int) -> None:
     A main process that was killed ends no worker, and torch's own check watches the fork server, so
     a thread waits for the end of the main process.
     """
+    global _handlers_raise_nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    _handlers_raise_nothing = True
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
 
 

@@ -1,11 +1,15 @@
 """Signals: which end the work, and what a second one does."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from oskdft.utils import process
 from oskdft.utils.process import Interrupts
 
 
@@ -67,3 +71,17 @@ def test_nohup_stays_in_force():
     command = ["nohup", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout.strip()) == (0, "goes on")
+
+
+def reads_in_another_thread(as_data_worker: bool) -> bool:
+    if as_data_worker:
+        process.begin_data_worker(0)
+    return process.undisturbed(lambda: threading.current_thread() is not threading.main_thread())
+
+
+@pytest.mark.parametrize("as_data_worker", [False, True])
+def test_only_data_workers_read_where_signals_arrive(as_data_worker):
+    """A run of a sweep is a process of multiprocessing too, and SIGTERM raises in it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(reads_in_another_thread, as_data_worker).result()
+    assert found is not as_data_worker
