@@ -255,7 +255,7 @@ class Watched:
         self.eventually(
             "() => [...document.querySelectorAll('meter')].some(m => m.value > 0.01)", None
         )
-        self.widget.get_by_text(re.compile(r"^[12]\.\d s of at most 10 s\.$")).wait_for()
+        self.widget.get_by_text(re.compile(r"^(?!0\.0)\d+\.\d s of at most 10 s\.$")).wait_for()
         self.page.wait_for_timeout(1_000 * seconds)
         self.page.keyboard.press("Enter")
         self.page.get_by_role("button", name="stop", exact=True).wait_for(state="hidden")
