@@ -295,7 +295,7 @@ def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
 KERNEL = """
 import sys
 from oskdft.training.grid import read_grid
-from oskdft.training.sweep import attempt, sweep
+from oskdft.training.sweep import sweep
 sweep(read_grid(sys.argv[1]), sys.argv[2], "local:1")
 """  # a notebook's kernel sweeps in itself, and nothing in it turns SIGTERM into an exception
 

@@ -32,10 +32,10 @@ from oskdft.speech.corpora.pack_plan import (
     Settings,
     Sources,
     difference,
+    divided,
     has_media,
     plan_of,
     settings_of,
-    shards_of,
     sources_of,
 )
 from oskdft.speech.corpora.pack_shards import is_intact, write_shards, written
@@ -129,7 +129,7 @@ def _pack(settings: Settings, sources: Sources, out: Path, processes: int) -> di
         part.unlink()
     if settings.codec == "copy" and has_media(sources):
         say("m4a files are copied; training cannot read them: --codec flac or opus converts them")
-    shards = shards_of(settings, sources)
+    shards = divided(settings, sources)
     records = written(out, out / WORK)
     if records:
         say(f"{out}: {len(records)} of {len(shards)} shards are there; the rest follows")

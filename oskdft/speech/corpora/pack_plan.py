@@ -152,7 +152,7 @@ def _versions(settings: Settings, sources: Sources) -> dict[str, str]:
     return versions
 
 
-def shards_of(settings: Settings, sources: Sources) -> dict[str, list[str]]:
+def divided(settings: Settings, sources: Sources) -> dict[str, list[str]]:
     """Name of each shard -> its recordings, divided by the sizes of the files."""
     target_rate = {"flac": FLAC_RATE, "opus": 1000 * settings.kbit / 8}.get(settings.codec)
     source_rates = {".wav": WAV_RATE, ".flac": FLAC_RATE}
