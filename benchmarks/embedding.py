@@ -33,7 +33,7 @@ from oskdft.evaluation.embedding import Embeddings, embed_files
 from oskdft.lessons.costs import multiply_adds
 from oskdft.method import encoder
 from oskdft.method.model import SpeakerModel
-from oskdft.speech import audio
+from oskdft.speech import audio, cutting
 from oskdft.utils import torchrun
 from oskdft.utils.process import keep_freed_memory
 
@@ -65,7 +65,7 @@ def one_by_one(model: SpeakerModel, paths: list[Path], recipe: EvalConfig) -> Em
     with mock.patch.object(encoder, "convolve_positions", lambda embed, hidden: embed(hidden)):
         for path in paths:
             wave = audio.read(path)
-            cut = audio.segments(wave, round(recipe.crop_s * config.SAMPLE_RATE), recipe.crops)
+            cut = cutting.segments(wave, round(recipe.crop_s * config.SAMPLE_RATE), recipe.crops)
             full.append(model(torch.from_numpy(wave)[None].to(model.device))[0].cpu().numpy())
             crops.append(model(torch.from_numpy(cut).to(model.device)).cpu().numpy())
     return Embeddings(np.stack(full), np.stack(crops))

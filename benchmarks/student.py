@@ -29,9 +29,10 @@ from oskdft.evaluation.embedding import embed_files, embed_trials, scores_by_pol
 from oskdft.evaluation.groups import by_group
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora.catalogue import SPEECHBOX
+from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.people import groups_of
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
-from oskdft.speech.corpora.trials import Trials, make_trials, read_trials, write_trials
+from oskdft.speech.corpora.trials import Trials, read_trials, write_trials
 from oskdft.storage.description import digests
 from oskdft.storage.domain import FILE as DOMAIN
 from oskdft.storage.export import export

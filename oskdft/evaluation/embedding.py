@@ -15,7 +15,7 @@ import numpy as np
 from oskdft.config import SAMPLE_RATE, Config, EvalConfig
 from oskdft.evaluation import scoring
 from oskdft.evaluation.windows import Model, embed_whole, silenced
-from oskdft.speech import audio, quality
+from oskdft.speech import audio, cutting, quality
 from oskdft.speech.corpora.trials import Trials
 from oskdft.speech.quality import lengths
 from oskdft.utils.ahead import ahead
@@ -164,7 +164,7 @@ def _embed_crops(
 ) -> np.ndarray:
     """Embeddings [n, C, E] of evenly spaced crops, at most batch_s of audio at once."""
     samples = round(recipe.crop_s * SAMPLE_RATE)
-    cut = [audio.segments(wave, samples, recipe.crops) for wave in waves]  # n times [C, N]
+    cut = [cutting.segments(wave, samples, recipe.crops) for wave in waves]  # n times [C, N]
     bare = recipe.crops // 2 if half_batch else 0  # crops that go without adapters
     at_once = max(int(recipe.batch_s / recipe.crop_s), 1)
     parts = []

@@ -24,7 +24,7 @@ def by_group(
     Raises:
         ValueError: no group has both kinds of trials.
 
-    >>> from oskdft.speech.corpora.trials import make_trials
+    >>> from oskdft.speech.corpora.drawn_trials import make_trials
     >>> from oskdft.speech.corpora.tables import Utterances
     >>> rows = [(f"{s}/{n}.wav", s, "", 1.0) for s in "abcd" for n in range(3)]
     >>> trials = make_trials(Utterances.from_rows("/data", rows), seed=0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio, quality
+from oskdft.speech import audio, quality, resampling
 
 if TYPE_CHECKING:
     import torch
@@ -53,11 +53,11 @@ def recording(source: Source, rate: int | None = None, channel: int = 0) -> Reco
     rate = SAMPLE_RATE if rate is None else rate
     if not isinstance(rate, Integral):
         raise ValueError(f"rate is {rate!r}; give a whole number of Hz")
-    if fault := audio.rate_fault(int(rate)):
+    if fault := resampling.rate_fault(int(rate)):
         raise ValueError(f"wave {fault}")
     wave = quality.require_wave(_array(source), int(rate))
     if rate != SAMPLE_RATE:
-        wave = audio.resample(wave, int(rate), SAMPLE_RATE)
+        wave = resampling.resample(wave, int(rate), SAMPLE_RATE)
     return Recording("wave", wave, int(rate))
 
 

@@ -13,8 +13,9 @@ from oskdft.config import EvalConfig
 from oskdft.evaluation import calibration, metrics, probes, scoring
 from oskdft.evaluation.verifier import Verifier, load
 from oskdft.speech import audio, protocol
+from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.tables import few
-from oskdft.speech.corpora.trials import Trials, make_trials
+from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.pretrained import load_encoder
 
 STUDENT, MFCC, TEACHER = "student", "MFCC, no model", "teacher, untrained"

@@ -1,4 +1,4 @@
-"""Audio files: read a header or a piece, resample, cut, write.
+"""Audio files: read a header or a piece, write.
 
 Inside the package a wave is mono, float32 in [-1, 1], at ``SAMPLE_RATE``. libsndfile, through
 soundfile, decodes FLAC, WAV, OGG and MP3. A crop is read by seeking; the rest is not decoded. A path
@@ -25,6 +25,7 @@ from oskdft.config import SAMPLE_RATE
 from oskdft.speech import containers
 from oskdft.speech.containers import END, HEADER, WHOLE
 from oskdft.speech.corpora import shards
+from oskdft.speech.resampling import rate_fault, resample
 from oskdft.utils import files, process
 
 T = TypeVar("T")
@@ -39,8 +40,6 @@ class Content(io.BytesIO):
 
 
 MOST_SAMPLES = 1 << 27  # read at once: 2.3 h at 16 kHz, 0.5 GB; a damaged header may promise more
-LOWEST_RATE, HIGHEST_RATE = 4_000, 192_000  # [Hz] that can be resampled
-MOST_WEIGHTS = 1 << 20  # of a resampling filter as torchaudio lays it out, one row per phase
 UNDECODED = (".m4a", ".mp4", ".aac")  # libsndfile does not read them
 CONTEXT_S = 0.02  # [s] read on both sides of a crop to be resampled; the filter is shorter
 
@@ -308,105 +307,6 @@ def _decode_resampled(
     if len(wave) == 0:
         raise ValueError(f"{name} has no sample {start} at {SAMPLE_RATE} Hz; start earlier")
     return wave[:samples]
-
-
-def rate_fault(rate: int) -> str:
-    """Why recordings at this rate [Hz] are refused; empty where they are not.
-
-    >>> rate_fault(1_000_003), rate_fault(22_051)
-    ('is at 1000003 Hz; resample it to 4000 to 192000 Hz', '')
-    """
-    if LOWEST_RATE <= rate <= HIGHEST_RATE:
-        return ""
-    return f"is at {rate} Hz; resample it to {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-
-
-def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Change the rate by band-limited sinc interpolation.
-
-    torchaudio stores its filter once per phase: 16,001 to 16,000 Hz takes gigabytes. Between rates with
-    so small a common divisor SciPy filters (Kaiser window, 20 zero crossings); tones up to 0.4 of the
-    lower rate are kept within 0.5 % of full scale.
-
-    Args:
-        wave: [N] float32. rate: present rate [Hz]. new_rate: new rate [Hz].
-
-    Returns:
-        [ceil(N * new_rate / rate)] float32.
-    Raises:
-        ValueError: see `rate_fault`.
-
-    >>> resample(np.zeros(800, np.float32), 8_000, 16_000).shape
-    (1600,)
-    >>> resample(np.zeros(16_001, np.float32), 16_001, 16_000).shape
-    (16000,)
-    """
-    for each in (rate, new_rate):
-        if fault := rate_fault(each):
-            raise ValueError(f"the wave {fault}")
-    shared = math.gcd(rate, new_rate)
-    up, down = new_rate // shared, rate // shared
-    if up * down > MOST_WEIGHTS:
-        from scipy.signal import resample_poly  # heavy, and such rates are rarer still
-
-        return resample_poly(wave, up, down)
-    import torch  # heavy, and files at another rate are rare
-    from torchaudio.functional import resample as sinc_resample
-
-    return sinc_resample(torch.from_numpy(wave), rate, new_rate).numpy()
-
-
-def wrap(wave: np.ndarray, samples: int) -> np.ndarray:
-    """Repeat a clip shorter than ``samples`` up to that length; return a longer clip unchanged.
-
-    >>> wrap(np.array([1, 2, 3]), 7).tolist()
-    [1, 2, 3, 1, 2, 3, 1]
-    """
-    if len(wave) == 0:
-        raise ValueError("wave is empty; nothing to repeat, drop the file from the list")
-    return wave if len(wave) >= samples else np.resize(wave, samples)
-
-
-def crop_start(
-    total: int, samples: int, rng: np.random.Generator, whole_second: bool = False
-) -> int:
-    """Draw the first sample of a crop; 0 where the clip is not longer than the crop.
-
-    Args:
-        total: samples of the clip. samples: samples of the crop.
-        rng: random source.
-        whole_second: draw among whole seconds, as release P does; the end of a clip, up to 1 s,
-            is then in no crop.
-
-    Source: METHOD.md, list of differences, number 7 (published: whole second).
-
-    >>> rng = np.random.default_rng(0)
-    >>> {crop_start(40_000, 32_000, rng, whole_second=True) for _ in range(99)}
-    {0}
-    >>> crop_start(48_000, 32_000, rng, whole_second=True) in (0, 16_000)
-    True
-    """
-    spare = max(total - samples, 0)
-    if whole_second:
-        return int(rng.integers(spare // SAMPLE_RATE + 1)) * SAMPLE_RATE
-    return int(rng.integers(spare + 1))
-
-
-def segments(wave: np.ndarray, samples: int, count: int) -> np.ndarray:
-    """Cut ``count`` evenly spaced, overlapping segments; a short clip is repeated first.
-
-    Args:
-        wave: [N]. samples: length of a segment. count: number of segments.
-
-    Returns:
-        [count, samples]; the first starts with the clip, the last ends with it.
-
-    >>> segments(np.arange(8), samples=4, count=3).tolist()
-    [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
-    """
-    wave = wrap(wave, samples)
-    starts = np.linspace(0, len(wave) - samples, count).astype(int)
-    return np.stack([wave[start : start + samples] for start in starts])
 
 
 def write(path: str | Path, wave: np.ndarray) -> None:

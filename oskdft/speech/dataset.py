@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio, quality
+from oskdft.speech import audio, cutting, quality, resampling
 from oskdft.speech.augment import Augment, change_speed, generator, one_thread
 from oskdft.speech.corpora.headers import scan
 from oskdft.speech.corpora.tables import Utterances
@@ -104,9 +104,9 @@ class SpeakerDataset(Dataset):
         speed = self.speeds[speed_index]
         samples = round(self.samples * speed)  # of the recording
         total = round(float(table.seconds[index]) * SAMPLE_RATE)
-        start = audio.crop_start(total, samples, rng, self.whole_second)
+        start = cutting.crop_start(total, samples, rng, self.whole_second)
         read = audio.read(table.path(index), start, samples, self.channel)
-        wave = audio.wrap(read, samples)
+        wave = cutting.wrap(read, samples)
         crop = torch.from_numpy(wave)
         if speed != 1.0:
             with one_thread():
@@ -240,7 +240,7 @@ def _faults(root: Path, names: list[str], speech: bool, channel: int = 0) -> lis
     headers = scan(root, lambda: names, len(names))
     samples, rate, channels = headers["samples"], headers["rate"], headers["channels"]
     suspects = (channels != 1) | (channels < channel) | quality.is_short(samples, rate)
-    suspects |= (rate < audio.LOWEST_RATE) | (rate > audio.HIGHEST_RATE)  # unreadable: -1
+    suspects |= (rate < resampling.LOWEST_RATE) | (rate > resampling.HIGHEST_RATE)  # unreadable: -1
     faults = []
     for row in np.flatnonzero(suspects).tolist():
         path = root / names[row]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio
+from oskdft.speech import audio, cutting
 from oskdft.speech.corpora.catalogue import CORPORA, find_root
 from oskdft.speech.corpora.layouts import audio_below
 
@@ -59,7 +59,7 @@ class Clips:
             wave = self.whole(number)[start : start + samples]
         else:
             wave = audio.read(self.root / self.names[number], start, samples)
-        return audio.wrap(wave, samples)
+        return cutting.wrap(wave, samples)
 
 
 def known_folder(root: str, setting: str) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 from oskdft.config import Config
 from oskdft.speech.augment import Augment
 from oskdft.speech.corpora.catalogue import CORPORA, find_root
+from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.people import age_group, speaker_info
 from oskdft.speech.corpora.tables import Utterances, dev_split, few, load_corpus
-from oskdft.speech.corpora.trials import Trials, make_trials, read_trials
+from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.speech.dataset import SpeakerDataset, validate
 from oskdft.speech.quality import lengths
 

@@ -18,7 +18,7 @@ more than `audio.MOST_SAMPLES`             `eval.tta=crops` cut crops from any l
 longer than `LONGEST_WHOLE_S`       doubt  embedded whole as the mean of windows of equal length, at
                                            most 30 s: `evaluation/windows.py` states the rule
 shorter than `SURE_S`               doubt
-rate outside 4,000 to 192,000 Hz    fault  `audio.rate_fault`
+rate outside 4,000 to 192,000 Hz    fault  `resampling.rate_fault`
 another rate than ``SAMPLE_RATE``   doubt  resampled at each reading
 peak below `SILENCE`                doubt  uploads: a fault, the microphone is off; a constant offset
                                            does not count
@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE, EvalConfig
-from oskdft.speech import audio
+from oskdft.speech import audio, resampling
 from oskdft.utils.ahead import in_threads
 from oskdft.utils.console import progress
 
@@ -132,7 +132,7 @@ def header_fault(
     >>> header_fault(audio.AudioInfo(samples=16_000, rate=16_000, channels=2), channel=1)
     ''
     """
-    if fault := audio.rate_fault(header.rate):
+    if fault := resampling.rate_fault(header.rate):
         return fault
     if not speech and header.channels != 1:
         return f"has {header.channels} channels; make it mono"

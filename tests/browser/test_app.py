@@ -19,7 +19,7 @@ from oskdft.evaluation import metrics, probes, scoring
 from oskdft.lessons import demo
 from oskdft.lessons.widgets.paths import path_states
 from oskdft.lessons.widgets.uploads import USED_S, read_upload
-from oskdft.speech import audio
+from oskdft.speech import audio, resampling
 from oskdft.speech.corpora.tables import load_corpus
 from oskdft.speech.mel import mel_levels
 from oskdft.storage.onnx_model import OnnxModel
@@ -162,7 +162,7 @@ def encoded(wave: np.ndarray, number: int) -> tuple[str, bytes]:
     """A recording as a file: WAV or FLAC, one channel or two, at one of several rates."""
     rate = RATES[number % len(RATES)]
     if rate != 16_000:
-        wave = audio.resample(wave, 16_000, rate)
+        wave = resampling.resample(wave, 16_000, rate)
     kind = "flac" if number % 5 == 4 else "wav"
     stereo = np.stack([wave, 0.5 * wave], 1) if number % 7 == 6 else wave
     return f"clip {number}.{kind}", wav(np.clip(stereo, -1, 1), rate, kind.upper())

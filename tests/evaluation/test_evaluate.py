@@ -23,7 +23,7 @@ from oskdft.evaluation import (
 )
 from oskdft.evaluation.verifier import load
 from oskdft.method import model
-from oskdft.speech import audio, quality
+from oskdft.speech import audio, cutting, quality
 from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.storage import model_folder, pretrained
 from oskdft.storage.model_folder import load_model
@@ -92,7 +92,7 @@ def test_score_is_the_mean_of_full_and_all_crop_pairs(model_folder, recordings):
         a, b = (
             audio.read(recordings / trials.paths[side[row]]) for side in (trials.enrol, trials.test)
         )
-        crops = [unit(audio.segments(wave, round(cfg.eval.crop_s * RATE), 5)) for wave in (a, b)]
+        crops = [unit(cutting.segments(wave, round(cfg.eval.crop_s * RATE), 5)) for wave in (a, b)]
         full = unit([a])[0] @ unit([b])[0]
         want = (full + np.mean([x @ y for x in crops[0] for y in crops[1]])) / 2
         assert scores[row] == pytest.approx(want, abs=1e-5)
@@ -223,7 +223,7 @@ def test_models_are_the_means_of_their_recordings(model_folder, recordings, tmp_
 
     def parts(name):
         wave = audio.read(recordings / name)
-        crops = audio.segments(wave, round(cfg.eval.crop_s * RATE), 5)
+        crops = cutting.segments(wave, round(cfg.eval.crop_s * RATE), 5)
         return unit(net.embed([wave])[0]), unit(net.embed(list(crops)))
 
     models = [["s0/0.wav", "s0/1.wav"], ["s1/0.wav", "s1/1.wav", "s1/2.wav"]]

@@ -10,8 +10,9 @@ from oskdft.commands.cli import app
 from oskdft.evaluation import bootstrap, groups, metrics
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.catalogue import find_root
+from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.tables import Utterances
-from oskdft.speech.corpora.trials import make_trials, read_trials
+from oskdft.speech.corpora.trials import read_trials
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import soundfile
 
 from oskdft import config
 from oskdft.lessons.widgets import uploads
-from oskdft.speech import audio, dataset, quality
+from oskdft.speech import audio, cutting, dataset, quality, resampling
 from oskdft.speech.corpora import check, recode, tables
 from oskdft.utils import files
 
@@ -114,7 +114,7 @@ def test_an_odd_rate_takes_no_more_memory_than_the_recording(tmp_path, rate):
 
 def test_tones_are_kept_within_the_stated_error():
     for rate, hz in ((16_001, 400.0), (22_051, 6_000.0), (44_101, 6_400.0), (8_001, 3_200.0)):
-        found = audio.resample(tone(2.0, hz, rate) * 2, rate, RATE)
+        found = resampling.resample(tone(2.0, hz, rate) * 2, rate, RATE)
         assert np.abs(found - 2 * tone(2.0, hz))[500:-500].max() < 5e-3, (rate, hz)
 
 
@@ -242,7 +242,7 @@ def test_segments_equal_the_published_loader():
     keys = fixture.files
     assert len(fixture["length"]) == 10
     for row in map(lambda values: dict(zip(keys, values, strict=True)), rows):
-        found = audio.segments(np.arange(row["length"]), 48_000, 5)
+        found = cutting.segments(np.arange(row["length"]), 48_000, 5)
         assert found.shape == (5, 48_000)
         assert found[:, 0].tolist() == row["starts"].tolist()
         assert found[0, -1] == row["last_sample_index_of_seg0"]
@@ -251,20 +251,20 @@ def test_segments_equal_the_published_loader():
 def test_wrap_equals_numpy_pad():
     wave = np.random.default_rng(0).normal(size=7)
     for samples in (7, 8, 14, 50):
-        assert np.array_equal(audio.wrap(wave, samples), np.pad(wave, (0, samples - 7), "wrap"))
-    assert audio.wrap(wave, 3) is wave
+        assert np.array_equal(cutting.wrap(wave, samples), np.pad(wave, (0, samples - 7), "wrap"))
+    assert cutting.wrap(wave, 3) is wave
     with pytest.raises(ValueError, match="wave is empty"):
-        audio.wrap(wave[:0], 3)
+        cutting.wrap(wave[:0], 3)
 
 
 def test_crops_reach_both_ends_or_published_only_whole_seconds():
     rng = np.random.default_rng(0)
-    starts = {audio.crop_start(12, 8, rng) for _ in range(200)}
+    starts = {cutting.crop_start(12, 8, rng) for _ in range(200)}
     assert starts == {0, 1, 2, 3, 4}
     # 4.9 s, crops of 2 s: starts 0, 1, 2 s; what follows 4 s is never seen
-    starts = {audio.crop_start(78_400, 32_000, rng, whole_second=True) for _ in range(200)}
+    starts = {cutting.crop_start(78_400, 32_000, rng, whole_second=True) for _ in range(200)}
     assert starts == {0, 16_000, 32_000}
-    assert audio.crop_start(5, 8, rng) == audio.crop_start(5, 8, rng, whole_second=True) == 0
+    assert cutting.crop_start(5, 8, rng) == cutting.crop_start(5, 8, rng, whole_second=True) == 0
 
 
 def test_write_refuses_what_it_cannot_keep(tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from oskdft import config
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora import catalogue, layouts, pack, people, tables
+from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.tables import Utterances, dev_split, load_corpus
-from oskdft.speech.corpora.trials import Trials, list_name, make_trials, read_trials, write_trials
+from oskdft.speech.corpora.trials import Trials, list_name, read_trials, write_trials
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 12_000)  # 0.75 s
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from oskdft.speech import audio
+from oskdft.speech import audio, resampling
 from tests.speech.test_containers import CUT, MORE, SEVERAL, Case, agrees, encoded, frames, put
 
 SAMPLES = (40_000, 40_001)
@@ -251,7 +251,7 @@ def outcome(content: bytes) -> int | str:
     file = audio.Content(content, "NAME")
     try:
         info, wave = audio.info(file), audio.decode(file)
-        if fault := audio.rate_fault(info.rate):
+        if fault := resampling.rate_fault(info.rate):
             raise ValueError(f"NAME {fault}")
     except ValueError as error:
         assert str(error).startswith("NAME ") and "\n" not in str(error)

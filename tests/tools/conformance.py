@@ -23,7 +23,7 @@ from oskdft.evaluation import metrics, scoring
 from oskdft.method import backends, encoder, losses, teacher
 from oskdft.method.encoder import build_encoder, cnn
 from oskdft.method.student import Student
-from oskdft.speech import audio
+from oskdft.speech import cutting
 from oskdft.training import optim
 
 PUBLISHED = Switches(eval_path="half_batch", adapter_residual="doubled", adapter_init="normal")
@@ -429,7 +429,7 @@ def f6d_segments(f: Fixture) -> Iterator[Row]:
     starts, ends = [], []
     for length in f.arrays["length"].tolist():
         wave = np.arange(length, dtype=np.float64)  # each sample is its own index
-        cut = audio.segments(wave, 48_000, f.arrays["starts"].shape[1])
+        cut = cutting.segments(wave, 48_000, f.arrays["starts"].shape[1])
         starts.append(cut[:, 0])
         ends.append(cut[0, -1])
     yield f.row("starts", np.array(starts), 0, 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio, quality
+from oskdft.speech import audio, quality, resampling
 
 MOST_BYTES = 100 << 20
 UPLOAD_LIMIT_S = 300.0  # a longer file is refused by its header
@@ -46,7 +46,7 @@ copy or download it again
     file = audio.Content(content, name)
     info = audio.info(file)
     seconds = info.samples / info.rate
-    if fault := audio.rate_fault(info.rate) or quality.length_fault(info.samples, info.rate):
+    if fault := resampling.rate_fault(info.rate) or quality.length_fault(info.samples, info.rate):
         raise ValueError(f"{name} {fault}")
     if seconds > UPLOAD_LIMIT_S:
         raise ValueError(
@@ -56,7 +56,7 @@ copy or download it again
     wave = audio.decode(file, round(USED_S * info.rate))
     wave = wave if wave.ndim == 1 else wave.mean(1)
     if info.rate != SAMPLE_RATE:
-        wave = audio.resample(wave, info.rate, SAMPLE_RATE)
+        wave = resampling.resample(wave, info.rate, SAMPLE_RATE)
     wave = quality.require_wave(wave)
     if quality.is_silent(wave):
         raise ValueError(f"{name} is silent; check the microphone and record again")

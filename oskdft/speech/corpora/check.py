@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio, quality
+from oskdft.speech import audio, quality, resampling
 from oskdft.speech.corpora.catalogue import Corpus, known
 from oskdft.speech.corpora.headers import Headers, scan
 from oskdft.speech.corpora.tables import Utterances, list_utterances
@@ -42,7 +42,7 @@ class Report:
     unreadable: list[str] = fault("cannot be read; copy or download them again")
     stereo: list[str] = fault("have more than one channel; make them mono")
     wrong_rate: list[str] = fault(
-        f"not at {audio.LOWEST_RATE} to {audio.HIGHEST_RATE} Hz; resample them"
+        f"not at {resampling.LOWEST_RATE} to {resampling.HIGHEST_RATE} Hz; resample them"
     )
     too_short: list[str] = fault(f"shorter than {quality.SHORTEST_S} s; take them out")
     longest: list[str] = fault(
@@ -144,7 +144,9 @@ def _header_faults(report: Report, corpus: Corpus, rows: Utterances, headers: He
     read = headers["samples"] >= 0
     report.missing = names(headers["size"] < 0)
     report.unreadable = [headers.errors[row] for row in sorted(headers.errors)]
-    wrong = read & (headers["rate"] < audio.LOWEST_RATE) | (headers["rate"] > audio.HIGHEST_RATE)
+    wrong = read & (headers["rate"] < resampling.LOWEST_RATE) | (
+        headers["rate"] > resampling.HIGHEST_RATE
+    )
     report.wrong_rate = with_value(wrong, "rate", "Hz")
     report.other_rate = with_value(read & ~wrong & (headers["rate"] != SAMPLE_RATE), "rate", "Hz")
     stereo = read & (headers["channels"] != 1)

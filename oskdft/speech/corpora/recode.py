@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from oskdft.config import SAMPLE_RATE
-from oskdft.speech import audio
+from oskdft.speech import audio, resampling
 from oskdft.speech.corpora.shards import open_recording
 
 CODECS = {"flac": ".flac", "opus": ".opus", "copy": ""}  # codec -> suffix of a member
@@ -50,7 +50,7 @@ def encode(root: str | Path, name: str, codec: str, kbit: int = DEFAULT_KBIT) ->
     path = os.path.join(root, name)
     try:
         wave, rate = _decode(path)
-        if fault := audio.rate_fault(rate):
+        if fault := resampling.rate_fault(rate):
             raise ValueError(fault)
         if codec == "copy":
             with _opened(path) as (file, _):
@@ -62,7 +62,7 @@ def encode(root: str | Path, name: str, codec: str, kbit: int = DEFAULT_KBIT) ->
         return Encoded(kind="stereo", reason=f"has {wave.shape[1]} channels; make it mono")
     resampled = rate != SAMPLE_RATE
     if resampled:
-        wave = audio.resample(wave, rate, SAMPLE_RATE)
+        wave = resampling.resample(wave, rate, SAMPLE_RATE)
     # libsndfile scales by 32768 where it reads and by 32767 where it writes: scaled here, 16-bit
     # recordings stay equal
     pcm = np.clip(np.rint(wave * 32_768), -32_768, 32_767).astype(np.int16)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from oskdft.config import HOP, SAMPLE_RATE
-from oskdft.speech import audio, augment
+from oskdft.speech import audio, augment, cutting
 from oskdft.training.pretraining.objectives import PretrainConfig
 from oskdft.utils.console import progress
 
@@ -29,7 +29,7 @@ class Speech:
         wave = self.waves[index]
         start = int(rng.integers(max(len(wave) - samples, 0) // HOP + 1))
         part = wave[start * HOP : start * HOP + samples].astype(np.float32) / 32768
-        return audio.wrap(part, samples), start
+        return cutting.wrap(part, samples), start
 
     def seconds(self) -> float:
         """Return the total length [s]."""
@@ -77,4 +77,4 @@ class CropPairs:
             return rng.standard_normal(self.samples, dtype=np.float32)
         noise = self.noises[rng.integers(len(self.noises))]
         start = int(rng.integers(max(len(noise) - self.samples, 0) + 1))
-        return audio.wrap(noise[start : start + self.samples], self.samples)
+        return cutting.wrap(noise[start : start + self.samples], self.samples)

@@ -20,7 +20,7 @@ from torch import nn
 
 from oskdft.evaluation.probes import speaker_eer, zero_shot_eer
 from oskdft.speech import audio, protocol
-from oskdft.speech.corpora import catalogue, tables, trials
+from oskdft.speech.corpora import catalogue, drawn_trials, tables
 from oskdft.speech.mel import COEFFICIENTS
 from oskdft.speech.noise import noise_files
 from oskdft.storage import tensors
@@ -65,7 +65,7 @@ def hear(recipe: PretrainConfig) -> tuple[Speech, list[np.ndarray], Callable]:
         clips = noise_files(str(data / "noise")) if (data / "noise").is_dir() else {}
         noises += [audio.read(data / "noise" / path) for path in clips.get("noise", [])]
     alike = protocol.groups("speechbox", dev)
-    dev_trials = trials.make_trials(dev, protocol.DEV_SEED, protocol.DEV_TRIALS, alike)
+    dev_trials = drawn_trials.make_trials(dev, protocol.DEV_SEED, protocol.DEV_TRIALS, alike)
     waves = [audio.read(dev.root / path) for path in dev_trials.paths]
     pairs = np.stack([dev_trials.enrol, dev_trials.test], 1)
     judged = waves, pairs, dev_trials.label
