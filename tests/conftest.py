@@ -16,6 +16,11 @@ settings.register_profile("oskdft", derandomize=True, deadline=None, max_example
 settings.load_profile("oskdft")
 
 
+# files of a minute and more
+LONGEST = ("test_lab", "test_train", "test_bench", "test_faults", "test_sweeps", "test_sweep_ray")
+LONGEST += ("test_distributed", "test_environment", "test_app", "test_nothing_leaves")
+
+
 def starts_programs(item: pytest.Item) -> bool:
     """Whether the test drives a browser or executes a whole notebook."""
     return "browser" in item.path.parts or item.path.suffix == ".ipynb"
@@ -25,8 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in filter(starts_programs, items):
         item.add_marker(pytest.mark.slow)
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    # the longest files first, or one of two processes waits for the other
-    items.sort(key=lambda item: (not starts_programs(item), item.path not in long))
+    # the longest files first, or the other processes wait for the last
+    items.sort(
+        key=lambda item: (
+            item.path.stem not in LONGEST,
+            not starts_programs(item),
+            item.path not in long,
+        )
+    )
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

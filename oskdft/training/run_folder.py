@@ -60,7 +60,7 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
     if not path.is_file():
         if resume:
             raise ValueError(f"{out} holds no run to resume; leave out --resume")
-        require_own_folder(out, [LOCK, ".config.yaml.*"])
+        require_own_folder(out, [LOCK, path.name])
     elif not resume:
         raise ValueError(f"{out} holds a run; add --resume to go on, or choose another --out")
     else:

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
-PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # names of the temporary files of `atomic`
+PART = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")  # names of the temporary files of `atomic`
 ASSETS = Path(__file__).parents[1] / "assets"  # shipped teachers and student
 
 
@@ -168,6 +168,8 @@ def require_new(path: str | Path, option: str = "--out") -> Path:
 def require_new_folder(path: str | Path) -> Path:
     """The path of a folder to be filled, which must be absent or empty.
 
+    What a process that was killed inside its first write has left does not count.
+
     Raises:
         ValueError: it holds something, is a file, or cannot be written.
 
@@ -175,28 +177,42 @@ def require_new_folder(path: str | Path) -> Path:
     'folder'
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or not all(map(_is_left, path.iterdir()))):
         raise ValueError(f"{path} exists and is not empty; choose another --out")
     require_writable(path)
     return path
+
+
+def _is_left(file: Path) -> bool:
+    """Whether a file is a temporary one of `atomic`, and its process has ended."""
+    if not PART.fullmatch(file.name) or not file.is_file():
+        return False
+    with contextlib.suppress(OSError), open(file, "rb") as opened:  # locked: it is being written
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def require_own_folder(path: str | Path, made: Iterable[str]) -> Path:
     """The path of a folder that a command fills and may go on filling: it holds nothing of others.
 
     Args:
-        path: absent, empty, or filled by the same command. made: patterns of the names it makes.
+        path: absent, empty, or filled by the same command. made: patterns of the names it makes;
+            their temporary files are its own too.
     Raises:
         ValueError: it is a file, holds another name, or cannot be written.
 
-    >>> require_own_folder(Path(tempfile.mkdtemp()) / "folder", ["*.json"]).name
-    'folder'
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / ".a.json.k1ll3d_x.part").touch()
+    >>> require_own_folder(folder, ["*.json"]) == folder
+    True
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; choose another --out")
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in made)]
+    own = {name: PART.sub(r"\1", name) for name in names}
+    foreign = [name for name in names if not any(fnmatch(own[name], pattern) for pattern in made)]
     if foreign:
         raise ValueError(
             f"{path} holds {foreign[0]}, which this command has not made; choose another --out"

@@ -81,7 +81,7 @@ def ran(lab, watched, notebooks):
             if until:
                 cells = cells[: 1 + next(i for i, c in enumerate(cells) if until in c.source)]
             notebook.cells = cells
-            name = f"{name}-part"
+            name = f"{name}-{'alone' if alone else 'part'}"  # a path has one kernel
             nbformat.write(notebook, notebooks / f"{name}.ipynb")
         opened = watched(name, Notebook)
         (opened.open_alone if alone else opened.open)(lab)

@@ -1,4 +1,4 @@
-"""Notebooks and their widgets in JupyterLab, used as a person uses them: menu, mouse, keyboard, files."""
+"""Notebooks and their widgets in JupyterLab and Notebook 7, used as a person uses them."""
 
 import re
 
@@ -23,7 +23,7 @@ def recording(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(ran):
-    return ran("00_start_here")
+    return ran("00_start_here", until="who_is_it(bench")
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +282,21 @@ def test_desk_starts_stops_and_resumes(desk):
     assert done < int(re.search(r"(\d+) of", status.inner_text()).group(1))
     desk.picture("finished")
     assert desk.errors == []
+
+
+def test_start_here_in_notebook_7(ran):
+    """The server of `make lab` serves it too: a vote, a slider and the microphone, by keyboard."""
+    notebook = ran("00_start_here", until="who_is_it(bench", alone=True)
+    assert notebook.tracebacks() == []
+    notebook.widget.scroll_into_view_if_needed()
+    notebook.widget.get_by_role("button", name="same speaker", exact=True).press("Enter")
+    notebook.widget.get_by_text("You voted: same speaker.").first.wait_for()
+    before, picture = notebook.says("Score"), notebook.image()
+    notebook.press("noise in second", "End")
+    notebook.changes("Score", before)
+    notebook.redraws(picture)
+    notebook.record("first", 2)
+    notebook.page.get_by_text("recording.wav: loaded").wait_for()
+    notebook.picture("in Notebook 7")
+    # with any file Notebook 7 logs errors of its own: a schema, a command, fonts that it lacks
+    assert [error for error in notebook.errors if re.search("widget", error, re.IGNORECASE)] == []

@@ -245,7 +245,7 @@ def test_holm_by_hand():
 @pytest.mark.slow
 def test_a_killed_process_is_replaced_and_the_weights_stay(tmp_path):
     """SIGKILL in the middle of a training; the run is resumed in a new process."""
-    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 40")
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 20")
     grid = written(tmp_path / "grid.yaml", text.replace(ROWS, "rows: {os-kdft: {}}"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)
@@ -277,7 +277,7 @@ def test_a_run_takes_no_more_threads_than_its_process_has(finished):
 @pytest.mark.slow
 def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
     """SIGTERM to the sweep alone, as a cluster sends it: its runs save their state and end."""
-    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 60")
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 30")
     grid = written(tmp_path / "grid.yaml", text)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)

@@ -598,6 +598,7 @@ def test_unknown_strategy_lists_the_known_ones():
 
 TWO_PROCESSES = """
 import sys
+from pathlib import Path
 import torch
 from torch import distributed
 from oskdft import config
@@ -620,9 +621,10 @@ def without_chance(name):
 
 
 run.load_encoder = without_chance
-changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
-changes |= {"train.steps_per_epoch": int(sys.argv[2]), "train.accumulate": int(sys.argv[3])}
-train.train(config.load("smoke").override(changes), sys.argv[1])
+for parts in map(int, sys.argv[2:]):
+    changes = {"device": "cpu", "train.epochs": 1, "augment.probability": 0.0}
+    changes |= {"train.steps_per_epoch": 20 // parts, "train.accumulate": parts}
+    train.train(config.load("smoke").override(changes), Path(sys.argv[1], f"parts {parts}"))
 """
 
 
@@ -639,26 +641,28 @@ def run_python(*arguments) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("steps", "parts"), [(20, 1), (10, 2)])
 @pytest.mark.slow
-def test_two_processes_equal_one(steps, parts, tmp_path):
+def test_two_processes_equal_one(tmp_path):
     """Same global batch: weights, log and calibration agree after some steps (gloo, CPU)."""
     script = tmp_path / "run.py"
     script.write_text(TWO_PROCESSES)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
-    launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-    run_python(script, tmp_path / "one", steps, parts)
-    run_python(*launch, script, tmp_path / "two", steps, parts)
-    first, second = weights(tmp_path / "one/last"), weights(tmp_path / "two/last")
-    for name in with_effect(first):
-        torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
-    logs = [run_folder.read_metrics(tmp_path / name / "metrics.csv") for name in ("one", "two")]
-    for one, two in zip(*logs, strict=True):
-        for name in one.keys() - {"utterances_per_s", "waiting_for_data"}:
-            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the two processes have
-    loaded, cfg, described = model_folder.load_model(tmp_path / "two/last")
-    fitted, _ = calibration.calibration(loaded, protocol.prepare(cfg), cfg)
-    torch.set_num_threads(threads)
-    assert described["calibration"] == fitted, "shared by two: bit by bit what one computes"
+    run_python(script, tmp_path / "one", 1, 2)
+    for parts in (1, 2):  # a process group serves one training
+        launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
+        launch += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
+        run_python(*launch, script, tmp_path / "two", parts)
+    for parts in (1, 2):
+        ours, theirs = (tmp_path / name / f"parts {parts}" for name in ("one", "two"))
+        first, second = weights(ours / "last"), weights(theirs / "last")
+        for name in with_effect(first):
+            torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0, msg=name)
+        logs = [run_folder.read_metrics(folder / "metrics.csv") for folder in (ours, theirs)]
+        for one, two in zip(*logs, strict=True):
+            for name in one.keys() - {"utterances_per_s", "waiting_for_data"}:
+                assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as the two processes have
+        loaded, cfg, described = model_folder.load_model(theirs / "last")
+        fitted, _ = calibration.calibration(loaded, protocol.prepare(cfg), cfg)
+        torch.set_num_threads(threads)
+        assert described["calibration"] == fitted, "shared by two: bit by bit what one computes"

@@ -70,6 +70,27 @@ def test_the_next_write_removes_what_a_killed_one_left_and_nothing_else(tmp_path
     assert (tmp_path / "a.txt").read_text() == "" and not writing.exists() and not killed.exists()
 
 
+def test_a_folder_with_the_first_write_of_a_killed_process_is_new_or_its_own(tmp_path):
+    """Found by the campaign: SIGKILL inside the first write, and the same command was refused."""
+    words = [sys.executable, "-c", WRITING, str(tmp_path / "state.json")]
+    run = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "open\n"
+    with pytest.raises(ValueError, match="not empty"):  # its process is still writing
+        files.require_new_folder(tmp_path)
+    assert files.require_own_folder(tmp_path, ["state.json"]) == tmp_path
+    run.kill()
+    run.communicate()
+    assert files.require_new_folder(tmp_path) == tmp_path
+    assert files.require_own_folder(tmp_path, ["state.json"]) == tmp_path
+    with pytest.raises(ValueError, match=r"holds \.state\.json\..*\.part, which this command"):
+        files.require_own_folder(tmp_path, ["other.json"])
+    (tmp_path / ".state.json.mine.part").touch()  # no name that a write gives
+    with pytest.raises(ValueError, match="not empty"):
+        files.require_new_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"holds \.state\.json\.mine\.part"):
+        files.require_own_folder(tmp_path, ["state.json"])
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 def test_a_full_or_read_only_disk_names_the_target(tmp_path, monkeypatch, error):
     """The system names no file when a write fails, or the temporary one."""

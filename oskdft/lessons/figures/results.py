@@ -309,6 +309,7 @@ def growth(ax: Axes, series: dict[str, dict], xlabel: str, ylabel: str) -> str:
     return f"{ylabel} against {xlabel}, both logarithmic: {joined(phrases)}."
 
 
+MOST_INSIDE = 5  # entries of a legend that hides no line of `layers`
 RINGS = {"max": "; ring = highest", "min": "; ring = lowest", "": ""}  # of `layers`
 
 
@@ -352,6 +353,8 @@ def layers(
     if log:
         plain_log(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=13))
+    if len(ax.get_legend_handles_labels()[1]) > MOST_INSIDE:
+        legend_above(ax, columns=2)
     return f"{ylabel} over layers 0 to {last}: {joined(phrases)}.{sentence}"
 
 

@@ -39,7 +39,7 @@ from oskdft.utils.files import atomic, require_own_folder, write_json
 from oskdft.utils.process import Interrupts, explained
 
 MADE = (
-    "checkpoints", "config.json", "model.safetensors", "pretrain.json", "README.md", run_folder.LOCK, ".*.part",
+    "checkpoints", "config.json", "model.safetensors", "pretrain.json", "README.md", run_folder.LOCK,
 )  # fmt: skip
 COHORT_DEV = 5  # every fifth speaker of the LibriSpeech excerpts is kept for development
 
