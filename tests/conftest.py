@@ -1,10 +1,13 @@
 """What all tests share: no network, real corpora where there are some, GPU tests on a GPU."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+gc.disable()  # until all is imported, see `oskdft.method.library`
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -46,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what stays."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.utils.benchmark.utils.timer import timer
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PretrainedConfig
 
 from oskdft.config import SAMPLE_RATE, LossConfig, ModelConfig, Switches
 from oskdft.method.backends import EcapaTdnn, WeightedSumLinear
 from oskdft.method.encoder import architecture, build_encoder
+from oskdft.method.library import PretrainedConfig
 from oskdft.method.losses import AamSoftmax
 from oskdft.method.model import count
 from oskdft.method.student import Student, student_config

@@ -12,7 +12,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformers import CONFIG_MAPPING, MODEL_MAPPING, PretrainedConfig, PreTrainedModel
+
+from oskdft.method.library import CONFIG_MAPPING, MODEL_MAPPING, PretrainedConfig, PreTrainedModel
 
 # WavLM of transformers mixes a boolean padding mask with float position biases: exact, but torch warns.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")

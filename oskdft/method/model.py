@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from oskdft.config import Config
 from oskdft.method.backends import build_backend
 from oskdft.method.contract import check_backend
 from oskdft.method.encoder import frame_mask
+from oskdft.method.library import PretrainedConfig, PreTrainedModel
 from oskdft.method.student import Student, from_teacher, student_config
 from oskdft.utils.finite import require_embeddings
 from oskdft.utils.named_code import is_named

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PretrainedConfig, PreTrainedModel
 
 from oskdft.config import ModelConfig, Switches
 from oskdft.method.encoder import (
@@ -30,6 +29,7 @@ from oskdft.method.encoder import (
     is_pre_norm,
     project,
 )
+from oskdft.method.library import PretrainedConfig, PreTrainedModel
 
 INIT_STD = 0.02  # the released code's generic initialiser of linear layers
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}

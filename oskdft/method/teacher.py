@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from oskdft.method.encoder import cnn, hidden_states, states_of_features
+from oskdft.method.library import PreTrainedModel
 from oskdft.method.model import SpeakerModel
 from oskdft.utils.distributed import mean_over_processes
 

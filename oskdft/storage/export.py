@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface, AutoModel
 
 from oskdft.config import SAMPLE_RATE, to_dict, without_places
 from oskdft.method.encoder import fold_weight_norm
+from oskdft.method.library import AttentionInterface, AutoModel
 from oskdft.method.model import SpeakerModel, count
 from oskdft.method.student import Student
 from oskdft.storage import hub

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from transformers import PretrainedConfig
-
 from oskdft.config import Config, to_dict
 from oskdft.method.backends import build_backend
+from oskdft.method.library import PretrainedConfig
 from oskdft.method.model import SpeakerModel
 from oskdft.method.student import Student
 from oskdft.storage import tensors

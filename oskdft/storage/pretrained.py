@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import cached_file, logging
 
 from oskdft.method.encoder import FAMILIES, architecture, build_encoder
+from oskdft.method.library import PretrainedConfig, PreTrainedModel
 from oskdft.storage import foreign
 from oskdft.storage.encoder_settings import settings_fault
 from oskdft.storage.foreign import PICKLE, WEIGHTS

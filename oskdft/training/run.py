@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from transformers import PretrainedConfig
 
 from oskdft.config import READ_KD_LAYERS, SAMPLE_RATE, Config, consent
 from oskdft.method.encoder import least_samples
+from oskdft.method.library import PretrainedConfig
 from oskdft.method.model import device_of
 from oskdft.method.strategies import Stage, stages
 from oskdft.method.student import check_init_layers

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from oskdft.config import SETTINGS, Config, differences, to_dict
+from oskdft.method.library import PretrainedConfig
 from oskdft.method.model import SpeakerModel
 from oskdft.method.objective import Objective
 from oskdft.method.strategies import Stage, stage_config
