@@ -486,8 +486,12 @@ def sweep(
         print(kept.keep(folder, out))
         return
     result = module.sweep(read_grid(grid), out, on, resume)
-    if result["failed"]:
-        raise typer.Exit(1)
+    if failed := result["failed"]:
+        count, (name, reason) = len(failed) + len(result["done"]), next(iter(failed.items()))
+        raise ValueError(
+            f"{len(failed)} of {count} runs failed, the first {name}: {reason}; mend the cause, then add "
+            "--resume"
+        )
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

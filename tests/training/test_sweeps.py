@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from oskdft.commands import cli
 from oskdft.config import to_dict
 from oskdft.evaluation import bootstrap, metrics, score_file
 from oskdft.lessons import evidence, kept
@@ -202,7 +203,7 @@ def test_rounding_that_would_change_a_rate_is_refused(finished, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_is_left_alone(finished, tmp_path):
+def test_a_finished_sweep_is_left_alone(finished, tmp_path, monkeypatch, capsys):
     grid, out, _ = finished
     before = weights(out)
     with pytest.raises(ValueError, match="holds a sweep of this grid; add --resume"):
@@ -213,7 +214,13 @@ def test_a_finished_sweep_is_left_alone(finished, tmp_path):
     written(tmp_path / "full" / "thesis.txt", "mine")
     with pytest.raises(ValueError, match="not empty; choose another --out"):
         swept(grid, tmp_path / "full")
-    assert sorted(swept(grid, out, resume=True)["failed"]) == ["absent_0", "absent_1"]
+    words = ["oskdft", "sweep", str(grid), "--out", str(out), "--on", "local:1", "--resume"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("oskdft: 2 of 6 runs failed, the first absent_0: FileNotFoundError")
+    assert last.endswith("; mend the cause, then add --resume")
     assert weights(out) == before
 
 
