@@ -368,7 +368,7 @@ class Config:
         """
         tree = to_dict(self)
         for name, value in changes.items():
-            section, _, leaf = name.rpartition(".")
+            section, _, leaf = str(name).rpartition(".")  # YAML has names that are no words
             node = tree.get(section) if section else tree
             if not isinstance(node, dict):
                 raise ValueError(f"unknown setting {name}; {nearest(section, tree)}")

@@ -95,7 +95,7 @@ def require_own(folder: str | Path, described: dict[str, Any], name: str) -> Non
 
 
 def _check(described: dict[str, Any]) -> None:
-    """Refuse facts that `verify` and `export` cannot use."""
+    """Refuse facts that `verify` and `export` cannot use; the numbers of a calibration become floats."""
     for name, kind in KINDS.items():
         if name in described and not isinstance(described[name], kind):
             raise ValueError(f"{name} is {shown(described[name])}; export the model again")
@@ -107,3 +107,4 @@ def _check(described: dict[str, Any]) -> None:
                     f"calibration of {shown(policy)} has {name} {shown(value)}, not a finite number; "
                     "export the model again"
                 )
+            values[name] = float(value)  # NumPy has no whole numbers as long as those of JSON

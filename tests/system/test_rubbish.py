@@ -18,7 +18,7 @@ import soundfile
 import torch
 import yaml
 from bad_inputs import BAD, wav
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from oskdft import config
@@ -346,6 +346,7 @@ def test_any_bytes_of_a_foreign_checkpoint(pickled, changes, keep):
         max_size=5,
     )
 )
+@example({"rows": {"train": {None: None}}})
 def test_any_grid(tmp_path_factory, tree):
     path = tmp_path_factory.getbasetemp() / "grid.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
@@ -378,6 +379,11 @@ fitted = st.fixed_dictionaries({key: numbers for key in ("threshold", "llr_scale
         + ["calibration"] * 3
     ),
     value=trees | st.fixed_dictionaries({"full": fitted}),
+)
+@example(
+    name="model.json",
+    key="calibration",
+    value={"full": {"threshold": -(2**63) - 1, "llr_scale": 0, "llr_offset": 0}},
 )
 def test_any_setting_of_an_exported_model(speaker_folder, name, key, value):
     path = speaker_folder / name

@@ -73,14 +73,16 @@ def rubbish(records: Records) -> None:
         text=True,
     )
     peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # no child before this one
+    counts = list(map(int, re.findall(r"- (\d+) passing, 0 failing", done.stdout)))
     record = {
         "part": "rubbish",
-        "cases": sum(map(int, re.findall(r"- (\d+) passing examples", done.stdout))),
-        "properties": len(re.findall(r"- \d+ passing examples", done.stdout)),
+        "cases": sum(counts),
+        "properties": len(counts),
         "seconds": round(time.monotonic() - began),
         "peak": peak,
         "date": str(datetime.date.today()),
-        "passed": not done.returncode,
+        "passed": not done.returncode and bool(counts),
+        "failed": re.findall(r"^FAILED .*", done.stdout, re.MULTILINE),
         "said": done.stdout.splitlines()[-1],
     }
     records.append(record)
