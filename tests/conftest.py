@@ -20,8 +20,8 @@ settings.load_profile("oskdft")
 
 
 # files of a minute and more
-LONGEST = ("test_lab", "test_train", "test_bench", "test_faults", "test_sweeps", "test_sweep_ray")
-LONGEST += ("test_distributed", "test_environment", "test_app", "test_nothing_leaves")
+LONGEST = ("test_lab", "test_app", "test_train", "test_faults", "test_sweeps", "test_sweep_ray")
+LONGEST += ("test_distributed", "test_environment", "test_nothing_leaves")
 
 
 def starts_programs(item: pytest.Item) -> bool:

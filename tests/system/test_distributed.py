@@ -293,5 +293,7 @@ def test_a_file_that_one_process_cannot_read_ends_both(model_folder, recordings,
     done = launched(2, "embed", long, cut, "--model", model_folder, "--out", tmp_path / "e.npz")
     assert done.returncode == 1 and f"oskdft: {cut} " in done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("oskdft: ")]
-    assert all(str(cut) in line or "another process of this command" in line for line in said)
+    # torchrun may end the other process before that has noticed
+    ends = (str(cut), "another process of this command", "stopped by SIGTERM")
+    assert all(any(end in line for end in ends) for line in said), said
     assert not (tmp_path / "e.npz").exists()
