@@ -30,7 +30,8 @@ demo: app ## serve that page on this machine (PORT=8866) and print its address; 
 	@$(PY) app/serve.py $(PORT)
 
 lab: $(READY) ## open the notebooks in JupyterLab (PORT=8866, NOTEBOOKS=folder); large uploads arrive
-	@$(PY) -m jupyterlab "$(NOTEBOOKS)" --port=$(PORT) --ServerApp.tornado_settings="$(LARGE)" \
+	@$(PY) -m jupyterlab --ServerApp.root_dir="$(NOTEBOOKS)/.." \
+	  --LabApp.default_url="/lab/tree/$(notdir $(NOTEBOOKS))" --port=$(PORT) --ServerApp.tornado_settings="$(LARGE)" \
 	  --ServerApp.ip=127.0.0.1 --ServerApp.allow_remote_access=False \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None
 

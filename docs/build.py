@@ -33,6 +33,7 @@ COPIED = (
     "benchmarks/*.md",
     "benchmarks/results/*.json",
     "figures/*.png",
+    "figures/*_classroom.svg",
     "figures/*.webp",
     "oskdft/assets/*/README.md",
 )

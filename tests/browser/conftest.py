@@ -39,8 +39,10 @@ def out(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="package")
 def notebooks(tmp_path_factory, out) -> Path:
-    """Copies of the notebooks that write to `out`."""
-    folder = tmp_path_factory.mktemp("notebooks")
+    """Copies of the notebooks that write to `out`, beside the figures in their heads."""
+    folder = tmp_path_factory.mktemp("checkout") / "notebooks"
+    folder.mkdir()
+    shutil.copytree(ROOT / "figures", folder.parent / "figures")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text(encoding="utf-8")
         assert text.count(r"output_dir = \"\"") == 1, path

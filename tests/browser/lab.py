@@ -117,7 +117,7 @@ def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 @contextmanager
 def jupyterlab(folder: Path, notebooks: Path) -> Iterator[str]:
-    """`make lab` on ``notebooks``, with settings of its own below ``folder``; yields its address."""
+    """`make lab` on ``notebooks``, with settings of its own below ``folder``; yields their address."""
     for name, content in SETTINGS.items():
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def jupyterlab(folder: Path, notebooks: Path) -> Iterator[str]:
     (folder / "config" / "jupyter_server_config.json").write_text(json.dumps(config))
     url = f"http://127.0.0.1:{(port := free_port())}"
     with server(made("lab", port, f"NOTEBOOKS={notebooks}"), f"{url}/api", folder / "lab.log", env):
-        yield url
+        yield f"{url}/lab/tree/{notebooks.name}"
 
 
 def made(target: str, port: int, *more: str) -> list[str]:
@@ -305,14 +305,14 @@ class Notebook(Watched):
 
     def open(self, url: str) -> None:
         """Load it and wait for the kernel; the file browser is closed, as for a projector."""
-        self.page.goto(f"{url}/lab/tree/{self.name}.ipynb?reset")
+        self.page.goto(f"{url}/{self.name}.ipynb?reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=RUN_MS)
         self.page.keyboard.press("Control+b")
 
     def open_alone(self, url: str) -> None:
         """The same in Notebook 7, which the server of JupyterLab serves too."""
-        self.page.goto(f"{url}/notebooks/{self.name}.ipynb")
+        self.page.goto(f"{url.replace('/lab/tree/', '/notebooks/')}/{self.name}.ipynb")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         ready = self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
         ready.wait_for(timeout=RUN_MS)

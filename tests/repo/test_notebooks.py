@@ -11,6 +11,7 @@ import papermill
 import pytest
 
 from oskdft.lessons.exercise import NOT_ATTEMPTED
+from oskdft.utils.files import read_json
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = (
@@ -89,6 +90,18 @@ def test_links_lead_somewhere(name):
             for target in re.findall(r"\]\(<?([^)>\s#]+)", cell.source):
                 here = (path_of(name).parent / target).exists()
                 assert here or re.match(r"[a-z]+:", target), f"{name} links to {target}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_head_shows_a_committed_figure_with_its_text(name):
+    """A page of the repository begins with a picture; its words are those of the figure's numbers."""
+    shown = re.findall(
+        r"^!\[(.+)\]\(\.\./figures/(.+)\.svg\)$", cells(name)[0].source, re.MULTILINE
+    )
+    ((text, figure),) = shown
+    place = FOLDER.parent / "figures"
+    assert figure.startswith(f"{number_of(name)}_") and (place / f"{figure}.svg").is_file()
+    assert text == read_json(place / f"{figure}.json")["alt"]
 
 
 @pytest.mark.parametrize("name", NAMES)
