@@ -94,7 +94,11 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_head_shows_a_committed_figure_with_its_text(name):
-    """A page of the repository begins with a picture; its words are those of the figure's numbers."""
+    """A page of the repository begins with a picture; its words are those of the figure's numbers.
+
+    Whoever has the notebook alone reads what to install.
+    """
+    assert "needs the package `oskdft`: run `make setup`" in cells(name)[0].source
     shown = re.findall(
         r"^!\[(.+)\]\(\.\./figures/(.+)\.svg\)$", cells(name)[0].source, re.MULTILINE
     )
