@@ -1,4 +1,4 @@
-"""Judges to compare on one pair of recordings: two that were never trained to verify, and the student.
+"""Judges to compare on one pair of recordings: the student with and without adapters, two untrained.
 
 Each is a `Verifier`, so each embeds, scores, decides at its own threshold and names a probability.
 """
@@ -12,13 +12,15 @@ from oskdft import config
 from oskdft.config import EvalConfig
 from oskdft.evaluation import calibration, metrics, probes, scoring
 from oskdft.evaluation.verifier import Verifier, load
+from oskdft.method.model import SpeakerModel
 from oskdft.speech import audio, protocol
 from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.tables import few
 from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.pretrained import load_encoder
 
-STUDENT, MFCC, TEACHER = "student", "MFCC, no model", "teacher, untrained"
+STUDENT, BARE = "student", "student, adapters off"
+MFCC, TEACHER = "MFCC, no model", "teacher, untrained"
 SHIPPED, ITS_TEACHER = "classroom", "classroom-hubert"
 EACH = 8  # recordings of each development speaker that a threshold is set on
 
@@ -49,11 +51,22 @@ class Pooled:
         return ((table - self.mean) / self.deviation).astype(np.float32)
 
 
-def judges(student: Verifier | None = None) -> dict[str, Verifier]:
-    """The student of the package, MFCC, and the best state of the student's teacher.
+class Bare:
+    """A student whose adapters are left out: its back-end hears the distillation path."""
 
-    Threshold and calibration of the two that were not trained, and the state of the teacher, come from
-    `EACH` recordings of each development speaker of the speech in the package. It takes seconds.
+    def __init__(self, student: SpeakerModel) -> None:
+        self.student, self.device = student, student.device
+
+    def embed(self, waves: list[np.ndarray], without_adapters: bool = True) -> np.ndarray:
+        """Embeddings [n, E] float32 of n utterances [N]."""
+        return self.student.embed(waves, without_adapters=True)
+
+
+def judges(student: Verifier | None = None) -> dict[str, Verifier]:
+    """The student of the package with and without adapters, MFCC, and the best state of its teacher.
+
+    Threshold and calibration of the last three, and the state of the teacher, come from `EACH`
+    recordings of each development speaker of the speech in the package. It takes seconds.
 
     Args:
         student: loaded before; None: the shipped one.
@@ -68,8 +81,13 @@ def judges(student: Verifier | None = None) -> dict[str, Verifier]:
     tables = [table.astype(float) for table in hidden]
     best = best_table(tables, trials)
     (cepstra,) = probes.pooled(probes.mfcc_states, waves)
+    bare = Bare(load(SHIPPED, "cpu").model)
+    table = scoring.normalise(np.concatenate([bare.embed([wave]) for wave in waves]))
+    scores = scoring.score_trials(table, None, np.stack([trials.enrol, trials.test], 1))
+    described = {"speech": SHIPPED, "calibration": {"full": calibration.fit(scores, trials.label)}}
     return {
         STUDENT: student or load(SHIPPED, "cpu", quick=True),
+        BARE: Verifier(bare, EvalConfig(), described),
         MFCC: untrained(probes.mfcc_states, cepstra.astype(float), trials),
         TEACHER: untrained(
             lambda wave: [probes.states_of(encoder, wave)[1 + best]], tables[best], trials

@@ -47,7 +47,7 @@ def test_threshold_parts_the_trials_that_it_was_set_on():
 def test_the_judges_of_the_package_are_better_than_chance_on_development_speakers():
     """Each is named, has a threshold, and calls a recording like itself."""
     bench = judges.judges()
-    assert list(bench) == [judges.STUDENT, judges.MFCC, judges.TEACHER]
+    assert list(bench) == [judges.STUDENT, judges.BARE, judges.MFCC, judges.TEACHER]
     wave = np.sin(np.arange(32_000) * np.linspace(0.02, 0.3, 32_000)).astype(np.float32) / 2
     for judge in bench.values():
         assert -1 < judge.threshold < 1
