@@ -8,19 +8,21 @@ import gc
 
 _collecting = gc.isenabled()
 gc.disable()
-import transformers.modeling_utils  # noqa: E402, F401 (most of what is imported)
-from transformers import (  # noqa: E402
-    CONFIG_MAPPING,
-    MODEL_MAPPING,
-    AttentionInterface,
-    AutoModel,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+try:
+    import transformers.modeling_utils  # noqa: F401 (most of what is imported)
+    from transformers import (
+        CONFIG_MAPPING,
+        MODEL_MAPPING,
+        AttentionInterface,
+        AutoModel,
+        PretrainedConfig,
+        PreTrainedModel,
+    )
 
-gc.freeze()
-if _collecting:
-    gc.enable()
+    gc.freeze()
+finally:  # also where an import fails, as with a torchaudio of another torch
+    if _collecting:
+        gc.enable()
 
 __all__ = [
     "CONFIG_MAPPING",
