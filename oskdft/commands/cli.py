@@ -463,6 +463,9 @@ def sweep(
     out: Annotated[str, typer.Option(help="Folder of the runs, or of what is kept.")] = "",
     on: Annotated[str, typer.Option(help="local, local:N, ray or ray:ADDRESS.")] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Resume a sweep.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="With keep: --out keeps other seeds; add these.")
+    ] = False,
     reference: Annotated[str, typer.Option(help="Row that others are compared with.")] = "",
     figure: Annotated[
         str, typer.Option(help="Save a figure under this path, without suffix.")
@@ -483,7 +486,7 @@ def sweep(
     if grid == "keep":
         from oskdft.lessons import kept
 
-        print(kept.keep(folder, out))
+        print(kept.keep(folder, out, add))
         return
     result = module.sweep(read_grid(grid), out, on, resume)
     if failed := result["failed"]:

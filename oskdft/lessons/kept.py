@@ -3,7 +3,7 @@
 A kept sweep is three files: grid.yaml, runs.json (reports, logs, costs) and scores.safetensors (float16).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -132,21 +132,26 @@ def _kept(folder: Path, grid: Grid) -> Sweep:
     return Sweep(grid, runs, tree["costs"], {}, tree["missing"])
 
 
-def keep(folder: str | Path, out: str | Path) -> Path:
+def keep(folder: str | Path, out: str | Path, add: bool = False) -> Path:
     """Keep the finished runs of a sweep without their weights.
 
     A score is stored as its float16 distance from the run's EER threshold: float16 is finest near 0.
 
     Args:
-        folder: of `training.sweep.sweep`. out: a new folder.
+        folder: of `training.sweep.sweep`. out: a new folder; with ``add`` a kept sweep of the same grid
+            with other seeds, which the runs join. The costs are then those measured last.
     Returns:
         ``out``.
     Raises:
-        ValueError: out exists, or rounding would change an EER by more than 0.01 points.
+        ValueError: out exists, or is to be added to and is no such sweep or keeps one of the runs
+            already; or rounding would change an EER by more than 0.01 points.
     """
-    out = require_new_folder(out)
+    out = Path(out) if add else require_new_folder(out)
+    grid, runs, costs, tensors = _joined(read_grid(Path(folder) / GRID), out, add)
     sweep = read(folder, with_costs=True)
-    tensors, runs = {}, {}
+    for run in sweep.runs:
+        if run.name in runs:
+            raise ValueError(f"{out} keeps {run.name} already; a run is kept once")
     for run in sweep.runs:
         centre = {}
         for kind in LISTS:
@@ -166,12 +171,31 @@ def keep(folder: str | Path, out: str | Path) -> Path:
             "centre": centre,
             "log": _columns(run.rows),
         }
+    names = [run.folder for run in grid.runs()]
+    tree = {
+        "runs": {name: runs[name] for name in names if name in runs},
+        "costs": costs | sweep.costs,
+        "missing": [name for name in names if name not in runs],
+    }
     out.mkdir(parents=True, exist_ok=True)
+    save_tensors(out / SCORES, tensors)  # first: what is kept stays readable if this is interrupted
+    write_json(out / RUNS, tree)
     with atomic(out / GRID) as file:
-        file.write((Path(folder) / GRID).read_text(encoding="utf-8"))
-    save_tensors(out / SCORES, tensors)
-    write_json(out / RUNS, {"runs": runs, "costs": sweep.costs, "missing": sweep.missing})
+        file.write(grid.text())
     return out
+
+
+def _joined(grid: Grid, out: Path, add: bool) -> tuple[Grid, dict, dict, dict[str, torch.Tensor]]:
+    """The grid of what will be kept, and what is kept of it already: runs, costs and scores."""
+    if not add:
+        return grid, {}, {}, {}
+    if not (out / RUNS).is_file():
+        raise ValueError(f"{out} is no kept sweep; leave out --add")
+    before, tree = read_grid(out / GRID), read_json(out / RUNS, LARGEST)
+    seeds = tuple(sorted({*before.seeds, *grid.seeds}))
+    if replace(before, seeds=seeds) != replace(grid, seeds=seeds):
+        raise ValueError(f"{out} keeps another grid; only the seeds may differ")
+    return replace(grid, seeds=seeds), tree["runs"], tree["costs"], load_tensors(out / SCORES)
 
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, list[float | None]]:

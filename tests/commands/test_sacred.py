@@ -60,7 +60,7 @@ READS = {
 NO_PATHS = {
     "strategy", "overrides", "resume", "dry_run", "as_json", "fix", "device", "groups", "no_tta", "on",
     "reference", "form", "rest", "only", "check", "to", "context", "name", "quick", "full", "codec", "kbit",
-    "shard_mb", "processes", "channel", "columns", "push",
+    "shard_mb", "processes", "channel", "columns", "push", "add",
 }  # fmt: skip
 PRECIOUS = b"a recording that nobody has twice"
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from oskdft.config import to_dict
 from oskdft.evaluation import bootstrap, metrics, score_file
 from oskdft.lessons import evidence, kept
 from oskdft.speech import protocol
+from oskdft.storage.tensors import load_tensors
 from oskdft.training.grid import read_grid
 from oskdft.training.sweep import attempt, sweep
 from oskdft.utils.files import read_json
@@ -182,6 +184,39 @@ def test_a_kept_sweep_gives_the_same_table(finished, tmp_path):
             assert np.abs(one - other).max() < 1e-3 * (1 + np.abs(one).max())
     with pytest.raises(ValueError, match="not empty; choose another --out"):
         kept.keep(out, where)
+
+
+@pytest.mark.slow
+def test_seeds_that_were_run_elsewhere_join_a_kept_sweep(finished, tmp_path):
+    """Each seed lies in a folder of its own; what is kept of both is what is kept of one sweep."""
+    grid, out, _ = finished
+    for seed in (0, 1):
+        own = written(
+            tmp_path / f"{seed}/grid.yaml", grid.read_text().replace("[0, 1]", f"[{seed}]")
+        )
+        for row in ("os-kdft", "student-ft"):
+            shutil.copytree(out / f"{row}_{seed}", own.parent / f"{row}_{seed}")
+    whole = kept.keep(out, tmp_path / "whole")
+    parts = kept.keep(tmp_path / "1", tmp_path / "parts")
+    with pytest.raises(ValueError, match="parts exists and is not empty; choose another --out"):
+        kept.keep(tmp_path / "0", parts)
+    kept.keep(tmp_path / "0", parts, add=True)
+    one, other = read_json(whole / "runs.json"), read_json(parts / "runs.json")
+    assert list(one["runs"]) == list(other["runs"]) and one["runs"] == other["runs"]
+    assert one["missing"] == other["missing"] == ["absent_0", "absent_1"]
+    assert read_grid(whole / "grid.yaml") == read_grid(parts / "grid.yaml")
+    scores = [load_tensors(folder / "scores.safetensors") for folder in (whole, parts)]
+    assert scores[0].keys() == scores[1].keys()
+    assert all(torch.equal(scores[0][name], scores[1][name]) for name in scores[0])
+    before = {path.name: path.read_bytes() for path in parts.iterdir()}
+    with pytest.raises(ValueError, match="keeps os-kdft_0 already"):
+        kept.keep(tmp_path / "0", parts, add=True)
+    written(tmp_path / "0/grid.yaml", grid.read_text().replace("epochs: 1", "epochs: 3"))
+    with pytest.raises(ValueError, match="keeps another grid; only the seeds may differ"):
+        kept.keep(tmp_path / "0", parts, add=True)
+    with pytest.raises(ValueError, match="new is no kept sweep; leave out --add"):
+        kept.keep(tmp_path / "0", tmp_path / "new", add=True)
+    assert before == {path.name: path.read_bytes() for path in parts.iterdir()}
 
 
 @pytest.mark.slow
