@@ -88,11 +88,19 @@ def development_trials(cfg: Config, dev: Utterances) -> Trials:
 
 
 def kd_corpus(cfg: Config) -> Utterances | None:
-    """The second corpus, its files checked; None where the run does not use one."""
+    """The training speakers of the second corpus, its files checked; None where the run does not use one.
+
+    Where the second corpus is the first, these are the speakers that `training_and_development` gives,
+    labelled or not.
+    """
     if not uses_kd_corpus(cfg):
         return None
-    root = find_root(cfg.data.kd_corpus, cfg.data.kd_root, "data.kd_root")
-    utterances = load_corpus(cfg.data.kd_corpus, root)
+    name = cfg.data.kd_corpus
+    root = find_root(name, cfg.data.kd_root, "data.kd_root")
+    if name == cfg.data.corpus and root == find_root(name, cfg.data.root, "data.root"):
+        utterances, _ = training_and_development(cfg, root)
+    else:
+        utterances = load_corpus(name, root, training_split(name))
     validate(utterances, channel=cfg.data.channel)
     return utterances
 

@@ -432,6 +432,17 @@ def test_few_labels():
         protocol.prepare(smoke(data__labelled_speakers=99))
 
 
+def test_the_second_corpus_is_heard_without_its_test_and_development_speakers():
+    second = {"data__kd_corpus": "speechbox", "switches__kd_data": "as_chosen"}
+    made = protocol.prepare(smoke(data__labelled_speakers=2, **second))
+    alone = protocol.prepare(smoke())
+    assert list(made.kd.names()) == list(alone.train.names())  # six speakers, two of them with labels
+    root = protocol.find_root("speechbox", "", "data.root")
+    other = smoke(data__corpus="folder", data__root=str(root), **second)
+    heard = protocol.kd_corpus(other)  # the run trains on another corpus
+    assert (len(heard.speakers), len(heard)) == (125, 2500)
+
+
 FROZEN = {"train__freeze_cnn": True, "augment__probability": 0.5}
 OTHERS = [
     pytest.param(n, marks=pytest.mark.slow) for n in ("os-kdft2", "postcomp", "joint-no-adapter")
