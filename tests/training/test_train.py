@@ -436,7 +436,9 @@ def test_the_second_corpus_is_heard_without_its_test_and_development_speakers():
     second = {"data__kd_corpus": "speechbox", "switches__kd_data": "as_chosen"}
     made = protocol.prepare(smoke(data__labelled_speakers=2, **second))
     alone = protocol.prepare(smoke())
-    assert list(made.kd.names()) == list(alone.train.names())  # six speakers, two of them with labels
+    assert list(made.kd.names()) == list(
+        alone.train.names()
+    )  # six speakers, two of them with labels
     root = protocol.find_root("speechbox", "", "data.root")
     other = smoke(data__corpus="folder", data__root=str(root), **second)
     heard = protocol.kd_corpus(other)  # the run trains on another corpus
