@@ -12,7 +12,7 @@ python="${PYTHON:-$( [ -x ../.venv/bin/python ] && echo ../.venv/bin/python || e
 [ -n "$quick" ] || "$python" -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "no CUDA device: its rows stay not measured")'
 parts="$(mktemp -d)"
 trap 'rm -rf "$parts"' EXIT
-names=(training positions embedding deployment pipeline)
+names=(training cnn positions embedding deployment pipeline)
 for name in "${names[@]}"; do
     echo "$name" >&2
     "$python" "$name.py" $quick --out "$parts/$name.json" >&2 || rm -f "$parts/$name.json"

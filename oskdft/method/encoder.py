@@ -173,9 +173,25 @@ def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         if lengths is not None and isinstance(norm, nn.GroupNorm):
             hidden = layer.activation(_group_norm_of_valid(norm, layer.conv(hidden), lengths))
+        elif isinstance(norm, nn.LayerNorm) and torch.is_grad_enabled() and not wave.is_cuda:
+            hidden = channels_last(layer, hidden)
         else:
             hidden = layer(hidden)
     return hidden.transpose(1, 2)
+
+
+def channels_last(layer: nn.Module, hidden: Tensor) -> Tensor:
+    """A CNN layer with layer norm, the channels of a frame side by side in memory: [B, C, T] -> [B, D, T].
+
+    The numbers are those of ``layer(hidden)`` up to rounding. There the norm and the gradient of the GELU read
+    memory across its order; on a processor, forward and backward pass take three times as long.
+    """
+    conv, last = layer.conv, torch.channels_last
+    weight = conv.weight[:, :, None].contiguous(memory_format=last)  # [D, C, 1, K]
+    hidden = hidden[:, :, None].contiguous(memory_format=last)  # [B, C, 1, T]
+    hidden = nn.functional.conv2d(hidden, weight, conv.bias, (1, conv.stride[0]))
+    hidden = hidden.contiguous(memory_format=last)[:, :, 0].transpose(1, 2)  # [B, T, D]
+    return layer.activation(layer.layer_norm(hidden)).transpose(1, 2)
 
 
 def _group_norm_of_valid(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:

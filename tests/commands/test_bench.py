@@ -230,7 +230,7 @@ out = Path(sys.argv[sys.argv.index("--out") + 1])
 out.write_text(json.dumps({"rows": [{"median_s": 1.0}, {"median_s": None}]}))
 sys.exit(NAME in Path("failing.txt").read_text().split())
 """
-GPU_PARTS = ("training", "positions", "embedding", "deployment", "pipeline")
+GPU_PARTS = ("training", "cnn", "positions", "embedding", "deployment", "pipeline")
 
 
 @pytest.mark.parametrize("failing", [[], ["deployment"], list(GPU_PARTS)], ids=str)

@@ -100,6 +100,27 @@ def test_frame_count_is_the_number_of_frames(encoder, samples):
     assert frames == frame_count(encoder.config, samples) == (samples - 400) // 320 + 1
 
 
+@pytest.mark.parametrize("samples", [400, 719, 16_000])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_cnn_that_learns_gives_the_numbers_and_gradients_of_transformers(family, samples):
+    """With layer norms it keeps the channels of a frame together in memory, which is faster."""
+    torch.manual_seed(0)
+    encoder = build_encoder(architecture(f"tiny-random-{family}", feat_extract_norm="layer"))
+    extractor = encoder.feature_extractor
+    with torch.no_grad():
+        for parameter in extractor.parameters():
+            parameter.normal_(std=0.5)
+    wave = torch.randn(2, samples)
+    wanted, given = extractor(wave).transpose(1, 2), cnn(encoder, wave)
+    torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(cnn(encoder, wave), wanted), "without gradients nothing is changed"
+    onto, parts = torch.randn_like(wanted), list(extractor.parameters())
+    there, here = (torch.autograd.grad(y, parts, onto) for y in (wanted, given))
+    for one, other in zip(there, here, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
+
+
 def test_padding_changes_no_state(encoder):
     """Group norm, positions and attention see each utterance as if it were alone."""
     parts = waves(9000, 4000, 6500)
