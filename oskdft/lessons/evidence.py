@@ -4,6 +4,7 @@ Letters: S seeds of a row, P trials, D draws of test speakers.
 """
 
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from oskdft.method.strategies import stages
 from oskdft.utils.console import percent, table
 from oskdft.utils.files import require_new
 
+WIDTH = 96  # characters, of a printed paragraph
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
 
@@ -242,10 +244,36 @@ def drawn(result: dict) -> dict:
     return {"results": {row["row"]: {key: row[key] for key in keys} for row in result["rows"]}}
 
 
-def verdict(result: dict) -> str:
-    """Sentences: which rows are worse or better than the reference, and which cannot be told from it.
+def kind(minus: dict) -> str:
+    """Whether a row is "worse" or "better" than the reference, or "not told apart".
 
     A row is worse or better where every seed says so and its corrected p is below 0.05.
+
+    Args:
+        minus: of a row of `compare`.
+
+    >>> kind({"mean": 0.02, "p_holm": 0.01, "agree": True})
+    'worse'
+    >>> kind({"mean": 0.02, "p_holm": 0.01, "agree": False})
+    'not told apart'
+    """
+    if not (minus["agree"] and minus["p_holm"] < LEVEL):
+        return "not told apart"
+    return "worse" if minus["mean"] > 0 else "better"
+
+
+def points(minus: dict) -> str:
+    """A difference with its interval.
+
+    >>> points({"mean": 0.02, "low": -0.01, "high": 0.03})
+    '+2.00 points, -1.00 to +3.00'
+    """
+    mean, low, high = (100 * minus[name] for name in ("mean", "low", "high"))
+    return f"{mean:+.2f} points, {low:+.2f} to {high:+.2f}"
+
+
+def verdict(result: dict) -> str:
+    """Sentences: which rows are worse or better than the reference, and which cannot be told from it.
 
     Args:
         result: of `compare`.
@@ -267,14 +295,45 @@ def verdict(result: dict) -> str:
             seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
             lines = [f"Against {row['row']} ({percent(row['mean'])}, {seeds}):"]
         elif minus:
-            clear = minus["agree"] and minus["p_holm"] < LEVEL
-            kind = ("worse" if minus["mean"] > 0 else "better") if clear else "not told apart"
-            mean, low, high = (100 * minus[name] for name in ("mean", "low", "high"))
-            said[kind].append(f"{row['row']} ({mean:+.2f} points, {low:+.2f} to {high:+.2f})")
-    lines += [f"{kind}: {', '.join(rows) or 'none'}" for kind, rows in said.items()]
+            said[kind(minus)].append(f"{row['row']} ({points(minus)})")
+    lines += [f"{word}: {', '.join(rows) or 'none'}" for word, rows in said.items()]
     if min(len(row["seeds"]) for row in result["rows"]) == 1:
         lines.append("One seed: this holds for these runs; another seed may say otherwise.")
     return "\n".join(lines)
+
+
+def what_holds(results: dict[str, dict]) -> str:
+    """One paragraph on several sweeps: what the reference beats, what beats it, what is not shown.
+
+    Args:
+        results: short name of a sweep, empty where there is one -> of `compare`; all with one
+            reference.
+
+    >>> far = {"mean": 0.02, "low": 0.01, "high": 0.03, "p_holm": 0.004, "agree": True}
+    >>> near = far | {"low": -0.01, "p_holm": 0.6}
+    >>> rows = [{"row": "a", "minus": None}, {"row": "b", "minus": far}, {"row": "c", "minus": near}]
+    >>> print(what_holds({"long": {"reference": "a", "rows": rows}}))
+    What holds: a has a lower error than b (long +2.00 points, +1.00 to +3.00). What speaks against
+    a: it has a higher error than none. What is not shown: a is not told apart from c (long +2.00
+    points, -1.00 to +3.00).
+    """
+    said: dict[str, dict[str, list[str]]] = {"worse": {}, "better": {}, "not told apart": {}}
+    for name, result in results.items():
+        for row in result["rows"]:
+            if minus := row["minus"]:
+                found = said[kind(minus)].setdefault(row["row"], [])
+                found.append(f"{name} {points(minus)}".strip())
+    told = {
+        word: ", ".join(f"{row} ({'; '.join(found)})" for row, found in rows.items()) or "none"
+        for word, rows in said.items()
+    }
+    own = next(iter(results.values()))["reference"]
+    paragraph = (
+        f"What holds: {own} has a lower error than {told['worse']}. What speaks against {own}: it has a "
+        f"higher error than {told['better']}. What is not shown: {own} is not told apart from "
+        f"{told['not told apart']}."
+    )
+    return textwrap.fill(paragraph, WIDTH)
 
 
 def as_json(result: dict) -> str:
