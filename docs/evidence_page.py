@@ -11,7 +11,7 @@ from oskdft.lessons import costs, evidence
 from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parent.parent
-SWEEPS = ("strategies", "ablations")
+SWEEPS = ("strategies", "rivals", "ablations")
 # claim, letter of the quotation or "", sweep, the row that stands for the opposite
 CLAIMS = (
     ("One step beats fine-tuning alone", "b", "strategies", "student-ft"),
