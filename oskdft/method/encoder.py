@@ -166,6 +166,7 @@ def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -
     torch.Size([2, 24, 16])
     """
     hidden = wave[:, None]  # [B, 1, N]
+    learns = torch.is_grad_enabled() and wave.device.type == "cpu"
     for layer in encoder.feature_extractor.conv_layers:
         norm = getattr(layer, "layer_norm", None)
         if lengths is not None:
@@ -173,7 +174,7 @@ def cnn(encoder: PreTrainedModel, wave: Tensor, lengths: Tensor | None = None) -
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         if lengths is not None and isinstance(norm, nn.GroupNorm):
             hidden = layer.activation(_group_norm_of_valid(norm, layer.conv(hidden), lengths))
-        elif isinstance(norm, nn.LayerNorm) and torch.is_grad_enabled() and not wave.is_cuda:
+        elif isinstance(norm, nn.LayerNorm) and learns:
             hidden = channels_last(layer, hidden)
         else:
             hidden = layer(hidden)

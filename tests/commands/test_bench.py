@@ -150,7 +150,7 @@ def test_an_option_that_a_benchmark_does_not_know():
 
 
 def test_options_belong_to_one_benchmark():
-    with pytest.raises(ValueError, match="--out o.json is for one benchmark; name it: corpora"):
+    with pytest.raises(ValueError, match="--out o.json is for one benchmark; name it: cnn"):
         bench.run(options=["--out", "o.json"])
 
 
