@@ -313,9 +313,8 @@ def what_holds(results: dict[str, dict]) -> str:
     >>> near = far | {"low": -0.01, "p_holm": 0.6}
     >>> rows = [{"row": "a", "minus": None}, {"row": "b", "minus": far}, {"row": "c", "minus": near}]
     >>> print(what_holds({"long": {"reference": "a", "rows": rows}}))
-    What holds: a has a lower error than b (long +2.00 points, +1.00 to +3.00). What speaks against
-    a: it has a higher error than none. What is not shown: a is not told apart from c (long +2.00
-    points, -1.00 to +3.00).
+    What holds: a has a lower error than b (long +2.00 points, +1.00 to +3.00). No other is shown to
+    be better. What is not shown: a difference to c (long +2.00 points, -1.00 to +3.00).
     """
     said: dict[str, dict[str, list[str]]] = {"worse": {}, "better": {}, "not told apart": {}}
     for name, result in results.items():
@@ -324,16 +323,19 @@ def what_holds(results: dict[str, dict]) -> str:
                 found = said[kind(minus)].setdefault(row["row"], [])
                 found.append(f"{name} {points(minus)}".strip())
     told = {
-        word: ", ".join(f"{row} ({'; '.join(found)})" for row, found in rows.items()) or "none"
+        word: ", ".join(f"{row} ({'; '.join(found)})" for row, found in rows.items())
         for word, rows in said.items()
     }
     own = next(iter(results.values()))["reference"]
-    paragraph = (
-        f"What holds: {own} has a lower error than {told['worse']}. What speaks against {own}: it has a "
-        f"higher error than {told['better']}. What is not shown: {own} is not told apart from "
-        f"{told['not told apart']}."
-    )
-    return textwrap.fill(paragraph, WIDTH)
+    worse, better, open_ = told.values()
+    sentences = [
+        f"What holds: {own} has a lower error than {worse}."
+        if worse
+        else f"{own} is not shown to be better than any other.",
+        f"It has a higher error than {better}." if better else "No other is shown to be better.",
+        f"What is not shown: a difference to {open_}." if open_ else "",
+    ]
+    return textwrap.fill(" ".join(sentences), WIDTH, break_on_hyphens=False)
 
 
 def as_json(result: dict) -> str:
