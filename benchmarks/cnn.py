@@ -21,10 +21,10 @@ CASES = {
 QUICK = {"tiny": (measure.TINY, {"feat_extract_norm": "layer"}, 2, 8_000)}
 
 
-def case_rows(
-    name: str, kind: str, changes: dict, rows: int, samples: int, turns: int
-) -> tuple[list, dict]:
-    """Rows and the comparison of one size."""
+def works_of(
+    name: str, kind: str, changes: dict, rows: int, samples: int
+) -> dict[str, measure.Work]:
+    """What is compared at one size."""
     torch.manual_seed(0)
     config = architecture(kind, **changes, num_hidden_layers=1)
     layers = build_encoder(config).feature_extractor.conv_layers.to(measure.DEVICE)
@@ -36,22 +36,15 @@ def case_rows(
             hidden = run(layer, hidden)
         hidden.sum().backward()
 
-    works = {
+    return {
         f"{name}, as in transformers": lambda: learn(lambda layer, hidden: layer(hidden)),
         f"{name}, channels last": lambda: learn(channels_last),
     }
-    taken = measure.interleaved(works, turns, 20.0)
-    made = [measure.row(key, seconds) for key, seconds in taken.items()]
-    return made, measure.comparison(f"{name}, channels last", *taken.values(), "reported")
 
 
 def run(quick: bool) -> dict:
     """All rows and comparisons."""
-    rows, comparisons = [], []
-    for name, case in (QUICK if quick else CASES).items():
-        one, two = case_rows(name, *case, 2 if quick else 15)
-        rows, comparisons = rows + one, [*comparisons, two]
-    return {"rows": rows, "comparisons": comparisons}
+    return measure.pairs(QUICK if quick else CASES, works_of, 2 if quick else 15)
 
 
 if __name__ == "__main__":

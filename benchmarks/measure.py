@@ -159,6 +159,22 @@ def comparison(name: str, slow: list[float] | None, fast: list[float] | None, ta
     return {"name": name} | found | {"target": target}
 
 
+def pairs(
+    cases: dict[str, tuple], works_of: Callable[..., dict[str, Work]], turns: int
+) -> dict[str, list[dict]]:
+    """Rows of two works in each case, and how many times faster the second is.
+
+    Args:
+        cases: name -> arguments of ``works_of``, which returns the slow and the fast work by name.
+    """
+    rows, comparisons = [], []
+    for name, case in cases.items():
+        taken = interleaved(works_of(name, *case), turns, 20.0)
+        rows += [row(key, seconds) for key, seconds in taken.items()]
+        comparisons.append(comparison(list(taken)[1], *taken.values(), "reported"))
+    return {"rows": rows, "comparisons": comparisons}
+
+
 def random_student(name: str, layers: int, backend: str, **changes) -> SpeakerModel:
     """A student of a known architecture with random weights, in evaluation mode on the device."""
     settings = ModelConfig(student_layers=layers, backend=backend)

@@ -21,10 +21,10 @@ CASES = {
 QUICK = {"tiny": (measure.TINY, {}, 2, 24)}
 
 
-def case_rows(
-    name: str, kind: str, changes: dict, rows: int, frames: int, turns: int
-) -> tuple[list, dict]:
-    """Rows and the comparison of one size."""
+def works_of(
+    name: str, kind: str, changes: dict, rows: int, frames: int
+) -> dict[str, measure.Work]:
+    """What is compared at one size."""
     torch.manual_seed(0)
     config = architecture(kind, **changes, num_hidden_layers=1)
     embed = build_encoder(config).encoder.pos_conv_embed.to(measure.DEVICE)
@@ -32,24 +32,17 @@ def case_rows(
         rows, frames, config.hidden_size, device=measure.DEVICE, requires_grad=True
     )
     onto = torch.randn_like(hidden)
-    works = {
+    return {
         f"{name}, convolution": lambda: embed(hidden).backward(onto),
         f"{name}, spectra": lambda: embed.activation(
             convolve_by_spectra(embed.conv, hidden)
         ).backward(onto),
     }
-    taken = measure.interleaved(works, turns, 20.0)
-    made = [measure.row(key, seconds) for key, seconds in taken.items()]
-    return made, measure.comparison(f"{name}, spectra", *taken.values(), "reported")
 
 
 def run(quick: bool) -> dict:
     """All rows and comparisons."""
-    rows, comparisons = [], []
-    for name, case in (QUICK if quick else CASES).items():
-        one, two = case_rows(name, *case, 2 if quick else 15)
-        rows, comparisons = rows + one, [*comparisons, two]
-    return {"rows": rows, "comparisons": comparisons}
+    return measure.pairs(QUICK if quick else CASES, works_of, 2 if quick else 15)
 
 
 if __name__ == "__main__":

@@ -58,13 +58,11 @@ def sweep_block(result: dict) -> str:
 
 
 def about(result: dict) -> str:
-    """Teacher, labelled speakers, updates and seeds of a sweep."""
+    """Teacher, updates and seeds of a sweep."""
     reference = next(row for row in result["rows"] if row["row"] == result["reference"])
     seeds = result["seeds"]
     told = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    labelled = result["changes"].get("data.labelled_speakers")
-    speakers = f", {labelled} labelled speakers" if labelled else ""
-    return f"{reference['teacher']}{speakers}, {reference['updates']['student']} updates, {told}"
+    return f"{reference['teacher']}, {reference['updates']['student']} updates, {told}"
 
 
 def claims_block(results: dict[str, dict]) -> str:
@@ -73,8 +71,7 @@ def claims_block(results: dict[str, dict]) -> str:
     found = []
     for claim, letter, sweep, rival in CLAIMS:
         [row] = [row for row in results[sweep]["rows"] if row["row"] == rival]
-        points = [100 * row["minus"][key] for key in ("mean", "low", "high")]
-        difference = "{:+.2f} ({:+.2f} to {:+.2f})".format(*points)
+        difference = evidence.difference(row["minus"])
         found.append(SAID[evidence.kind(row["minus"])])
         quoted = f"({letter})" if letter else ""
         lines.append((claim, quoted, about(results[sweep]), rival, difference, found[-1]))

@@ -464,7 +464,7 @@ def sweep(
     on: Annotated[str, typer.Option(help="local, local:N, ray or ray:ADDRESS.")] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Resume a sweep.")] = False,
     add: Annotated[
-        bool, typer.Option("--add", help="With keep: --out keeps other seeds; add these.")
+        bool, typer.Option("--add", help="With keep: join the runs that --out keeps.")
     ] = False,
     reference: Annotated[str, typer.Option(help="Row that others are compared with.")] = "",
     figure: Annotated[

@@ -18,6 +18,7 @@ from oskdft.method.strategies import stages
 from oskdft.utils.console import percent, table
 from oskdft.utils.files import require_new
 
+POINTS = "{:+.2f} points, {:+.2f} to {:+.2f}"
 WIDTH = 96  # characters, of a printed paragraph
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
@@ -174,8 +175,7 @@ def cells(result: dict) -> list[tuple[str, ...]]:
     for row in result["rows"]:
         minus, p_holm = "", ""
         if row["minus"]:
-            mean, low, high = (100 * row["minus"][name] for name in ("mean", "low", "high"))
-            minus = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            minus = difference(row["minus"])
             p_holm = f"{row['minus']['p_holm']:.3f}"
         lines.append(
             (
@@ -192,6 +192,15 @@ def cells(result: dict) -> list[tuple[str, ...]]:
             )
         )
     return lines
+
+
+def difference(minus: dict, form: str = "{:+.2f} ({:+.2f} to {:+.2f})") -> str:
+    """A difference of `compare` with its interval, in percentage points.
+
+    >>> difference({"mean": 0.02, "low": -0.01, "high": 0.03})
+    '+2.00 (-1.00 to +3.00)'
+    """
+    return form.format(*(100 * minus[name] for name in ("mean", "low", "high")))
 
 
 def text(result: dict) -> str:
@@ -262,16 +271,6 @@ def kind(minus: dict) -> str:
     return "worse" if minus["mean"] > 0 else "better"
 
 
-def points(minus: dict) -> str:
-    """A difference with its interval.
-
-    >>> points({"mean": 0.02, "low": -0.01, "high": 0.03})
-    '+2.00 points, -1.00 to +3.00'
-    """
-    mean, low, high = (100 * minus[name] for name in ("mean", "low", "high"))
-    return f"{mean:+.2f} points, {low:+.2f} to {high:+.2f}"
-
-
 def verdict(result: dict) -> str:
     """Sentences: which rows are worse or better than the reference, and which cannot be told from it.
 
@@ -295,7 +294,7 @@ def verdict(result: dict) -> str:
             seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
             lines = [f"Against {row['row']} ({percent(row['mean'])}, {seeds}):"]
         elif minus:
-            said[kind(minus)].append(f"{row['row']} ({points(minus)})")
+            said[kind(minus)].append(f"{row['row']} ({difference(minus, POINTS)})")
     lines += [f"{word}: {', '.join(rows) or 'none'}" for word, rows in said.items()]
     if min(len(row["seeds"]) for row in result["rows"]) == 1:
         lines.append("One seed: this holds for these runs; another seed may say otherwise.")
@@ -321,7 +320,7 @@ def what_holds(results: dict[str, dict]) -> str:
         for row in result["rows"]:
             if minus := row["minus"]:
                 found = said[kind(minus)].setdefault(row["row"], [])
-                found.append(f"{name} {points(minus)}".strip())
+                found.append(f"{name} {difference(minus, POINTS)}".strip())
     told = {
         word: ", ".join(f"{row} ({'; '.join(found)})" for row, found in rows.items())
         for word, rows in said.items()

@@ -138,8 +138,8 @@ def keep(folder: str | Path, out: str | Path, add: bool = False) -> Path:
     A score is stored as its float16 distance from the run's EER threshold: float16 is finest near 0.
 
     Args:
-        folder: of `training.sweep.sweep`. out: a new folder; with ``add`` a kept sweep of the same grid
-            with other seeds, which the runs join. The costs are then those measured last.
+        folder: of `training.sweep.sweep`. out: a new folder; with ``add`` a kept sweep of the same grid,
+            whose seeds may differ, which the runs join. The costs are then those measured last.
     Returns:
         ``out``.
     Raises:

@@ -97,7 +97,7 @@ def kd_corpus(cfg: Config) -> Utterances | None:
         return None
     name = cfg.data.kd_corpus
     root = find_root(name, cfg.data.kd_root, "data.kd_root")
-    if name == cfg.data.corpus and root == find_root(name, cfg.data.root, "data.root"):
+    if name == cfg.data.corpus and root.samefile(find_root(name, cfg.data.root, "data.root")):
         utterances, _ = training_and_development(cfg, root)
     else:
         utterances = load_corpus(name, root, training_split(name))

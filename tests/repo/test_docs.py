@@ -362,9 +362,8 @@ def test_a_claim_is_judged_by_its_own_scores(name, evidence_page, made):
     for run in sweep.runs:
         rates.setdefault(run.row, []).append(metrics.eer(run.scores["test"], label)[0])
     rows = [line.strip("| ").split(" | ") for line in made["claims"].splitlines()[2:]]
-    judged = zip(
-        evidence_page.CLAIMS, rows, strict=False
-    )  # a line on the verdicts follows the table
+    # lines on the verdicts follow the table
+    judged = zip(evidence_page.CLAIMS, rows, strict=False)
     judged = [(claim, row) for claim, row in judged if claim[2] == name]
     assert judged
     for (claim, _, _, rival), row in judged:

@@ -436,11 +436,13 @@ def test_the_second_corpus_is_heard_without_its_test_and_development_speakers():
     second = {"data__kd_corpus": "speechbox", "switches__kd_data": "as_chosen"}
     made = protocol.prepare(smoke(data__labelled_speakers=2, **second))
     alone = protocol.prepare(smoke())
-    assert list(made.kd.names()) == list(
-        alone.train.names()
-    )  # six speakers, two of them with labels
+    assert len(made.train.speakers) == 2 and len(made.kd.speakers) == 6
+    assert list(made.kd.names()) == list(alone.train.names())
     root = protocol.find_root("speechbox", "", "data.root")
     other = smoke(data__corpus="folder", data__root=str(root), **second)
+    elsewhere = root / ".." / root.name  # the same folder in other words
+    again = protocol.kd_corpus(smoke(data__kd_root=str(elsewhere), **second))
+    assert list(again.names()) == list(alone.train.names())
     heard = protocol.kd_corpus(other)  # the run trains on another corpus
     assert (len(heard.speakers), len(heard)) == (125, 2500)
 
