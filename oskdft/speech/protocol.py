@@ -3,6 +3,7 @@
 `prepare` takes the decisions in order; the functions it calls follow in the same order.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,17 @@ from oskdft.speech.augment import Augment
 from oskdft.speech.corpora.catalogue import CORPORA, find_root
 from oskdft.speech.corpora.drawn_trials import make_trials
 from oskdft.speech.corpora.people import age_group, speaker_info
-from oskdft.speech.corpora.tables import Utterances, dev_split, few, load_corpus
+from oskdft.speech.corpora.tables import (
+    Utterances,
+    dev_split,
+    few,
+    load_corpus,
+    training_split,
+)
 from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.speech.dataset import SpeakerDataset, validate
 from oskdft.speech.quality import lengths
+from oskdft.utils.console import some
 
 DEV_SEED = 0  # chooses the development speakers; the same in every run, whatever the run's seed
 DEV_TRIALS = 100  # target trials per development speaker, and as many non-target trials
@@ -62,6 +70,8 @@ def prepare(cfg: Config) -> Task:
     lengths([dev.root / path for path in dev_trials.paths], cfg.eval, cfg.data.channel)
     validate(train, augment, cfg.data.channel)
     test_trials, test_root = read_test_list(cfg, root)
+    for heard in filter(None, (train, dev, kd)):
+        require_unheard(heard, test_trials, test_root)
     return Task(train, dev, dev_trials, test_trials, test_root, augment, kd)
 
 
@@ -115,12 +125,6 @@ def uses_kd_corpus(cfg: Config) -> bool:
     return bool(cfg.data.kd_corpus) and reads
 
 
-def training_split(name: str) -> str | None:
-    """Split of the corpus with the training speakers; None where no test speakers are inside."""
-    splits = CORPORA[name].expected if name in CORPORA else {}
-    return next((split for split in ("train", "dev") if split in splits), None)
-
-
 def groups(name: str, dev: Utterances) -> dict[str, dict] | None:
     """Gender and age group of each speaker in one word, for `make_trials`.
 
@@ -160,6 +164,22 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
         inside = np.array([name in used for name in trials.paths])
         trials = trials.select(inside[trials.enrol] & inside[trials.test])
     return trials, folder
+
+
+def require_unheard(heard: Utterances, trials: Trials | None, folder: Path) -> None:
+    """Refuse a test list with recordings that the run trains on or chooses its checkpoint by.
+
+    Raises:
+        ValueError: names one of the recordings.
+    """
+    tested = {os.path.abspath(folder / name) for name in trials.recordings()} if trials else set()
+    root = os.path.abspath(heard.root)
+    common = [name for name in heard.names() if os.path.join(root, name) in tested]
+    if common:
+        raise ValueError(
+            f"{len(common)} recordings of the test list are heard in training or development: "
+            f"{some(common, len(common))}; set data.trials to a list of other speakers"
+        )
 
 
 def require_test_list(cfg: Config, root: Path) -> None:

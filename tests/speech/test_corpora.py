@@ -150,6 +150,26 @@ def test_librispeech_with_and_without_subsets(root: Path):
     ]
 
 
+def test_training_speech_of_librispeech_has_no_test_or_development_speakers(root: Path):
+    subsets = {
+        "19": "train-clean-100",
+        "20": "train-other-500",
+        "61": "test-clean",
+        "84": "dev-other",
+    }
+    put(
+        root / "all",
+        *(f"LibriSpeech/{subset}/{who}/1/{who}-1-0000.flac" for who, subset in subsets.items()),
+    )
+    put(root / "dev-clean", "85/1/85-1-0000.flac")
+    assert tables.training_split("librispeech") == "train"
+    assert load_corpus("librispeech", root / "all", "train").speakers == ["19", "20"]
+    # a subset that is itself the root was chosen by hand
+    assert load_corpus("librispeech", root / "dev-clean", "train").speakers == ["85"]
+    with pytest.raises(ValueError, match="no split 'test'"):
+        load_corpus("librispeech", root / "all", "test")
+
+
 @pytest.mark.parametrize("prefix", ["", "wav/"])
 def test_voxceleb1(root: Path, prefix: str):
     put(root, f"{prefix}id10001/vid/00001.wav", f"{prefix}id10270/5r0/00002.wav")

@@ -447,6 +447,20 @@ def test_the_second_corpus_is_heard_without_its_test_and_development_speakers():
     assert (len(heard.speakers), len(heard)) == (125, 2500)
 
 
+@pytest.mark.parametrize("heard", ["train", "dev", "kd"])
+def test_a_test_list_with_recordings_that_the_run_hears_is_refused(heard, recordings, tmp_path):
+    second = {"data__kd_corpus": "folder", "data__kd_root": str(recordings)}
+    whole = {"data__slice_speakers": 0, "data__slice_utterances": 0}
+    cfg = smoke(switches__kd_data="as_chosen", **second, **whole)
+    found = getattr(protocol.prepare(cfg), heard)
+    listed = tmp_path / "trials.txt"
+    listed.write_text(f"1 {found.name(0)} {found.name(1)}\n0 {found.name(0)} {found.name(-1)}\n")
+    elsewhere = found.root / ".." / found.root.name  # the same folder in other words
+    given = {"data.trials": str(listed), "data.trials_root": str(elsewhere)}
+    with pytest.raises(ValueError, match="3 recordings of the test list are heard in training"):
+        protocol.prepare(cfg.override(given))
+
+
 FROZEN = {"train__freeze_cnn": True, "augment__probability": 0.5}
 OTHERS = [
     pytest.param(n, marks=pytest.mark.slow) for n in ("os-kdft2", "postcomp", "joint-no-adapter")

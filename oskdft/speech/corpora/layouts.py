@@ -81,11 +81,15 @@ def _musan(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
 
 
 def _librispeech(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
-    """[SUBSET/]SPEAKER/[CHAPTER/]SPEAKER-CHAPTER-NNNN.flac; the session is the chapter."""
+    """[SUBSET/]SPEAKER/[CHAPTER/]SPEAKER-CHAPTER-NNNN.flac; the session is the chapter.
+
+    Split "train" is all that lies in no subset named dev-... or test-...
+    """
     for path in audio_below(root):
         *folders, name = path.split("/")
         subset = next((f for f in reversed(folders) if not f.isdigit()), root.name)
-        if split and subset != split:
+        held_out = any(folder.startswith(("dev-", "test-")) for folder in folders)
+        if held_out if split == "train" else split not in ("", subset):
             continue
         numbers = [folder for folder in folders if folder.isdigit()]
         parts = name.split("-")

@@ -145,7 +145,7 @@ def list_utterances(
     (0, [])
     """
     folder, corpus, extra = find_root(name, root), known(name), []
-    if split and corpus.expected and split not in corpus.expected:
+    if split and corpus.expected and split not in (*corpus.expected, training_split(name)):
         raise ValueError(f"{name} has no split {split!r}; it has {', '.join(corpus.expected)}")
     utterances = Utterances.from_rows(folder, READERS[name](folder, split or "", extra))
     place = names.twice(map(names.composed, utterances.speakers))
@@ -155,6 +155,16 @@ def list_utterances(
             "speakers; merge them"
         )
     return utterances, extra
+
+
+def training_split(name: str) -> str | None:
+    """Split of a corpus with the training speakers; None where no test speakers are inside.
+
+    >>> training_split("voxceleb1"), training_split("librispeech"), training_split("folder")
+    ('dev', 'train', None)
+    """
+    splits = {split.partition("-")[0] for split in known(name).expected}
+    return next((split for split in ("train", "dev") if split in splits), None)
 
 
 def load_corpus(name: str, root: str | Path = "", split: str | None = None) -> Utterances:
