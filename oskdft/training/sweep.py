@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from datetime import timedelta
 from functools import partial
@@ -32,6 +32,7 @@ GRID = "grid.yaml"  # the grid of a sweep, in its folder
 CORES = 2  # of a run
 ANSWER_S = 10.0  # that a cluster may take to answer
 ATTEMPTS = 3  # at a run whose process or node dies
+TURN_S = 1.0  # between two looks at the running runs
 
 
 def sweep(grid: Grid, out: str | Path, on: str = "local", resume: bool = False) -> dict:
@@ -176,9 +177,13 @@ def _local(runs: list[Run], out: Path, processes: int) -> Iterator[tuple[Run, st
 
     with ThreadPoolExecutor(processes) as pool:
         futures = {pool.submit(in_process, run): run for run in runs}
+        waiting = set(futures)
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while waiting:
+                # in turns: a signal that arrived in another thread is heard between two of them
+                ended, waiting = wait(waiting, TURN_S, FIRST_COMPLETED)
+                for future in ended:
+                    yield futures[future], future.result()
         finally:  # also on Ctrl-C and SIGTERM: the runs save their state and end
             stopping.set()
             for number in list(running):

@@ -317,19 +317,28 @@ def test_a_run_takes_no_more_threads_than_its_process_has(finished):
 
 
 @pytest.mark.slow
-def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(tmp_path):
-    """SIGTERM to the sweep alone, as a cluster sends it: its runs save their state and end."""
-    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 30")
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_stopped_sweep_ends_soon_and_is_resumed_to_the_same_weights(suspended, tmp_path):
+    """SIGTERM to the sweep alone, as a cluster sends it: its runs save their state and end.
+
+    A suspended process may hear the signal in any of its threads once it goes on.
+    """
+    text = SMALL.replace("steps_per_epoch: 2", "steps_per_epoch: 80")
     grid = written(tmp_path / "grid.yaml", text)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     swept(grid, whole)
-    process = begun(grid, cut)
+    words = ["-m", "oskdft", "sweep", str(grid), "--out", str(cut), "--on", "local:2"]
+    process = begun(grid, cut, words)
+    if suspended:
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(0.5)
     process.terminate()
+    os.killpg(process.pid, signal.SIGCONT)
     began = time.monotonic()
     log = process.communicate(timeout=120)[1]
     assert process.returncode == 143, log
     assert time.monotonic() - began < 60
-    assert not (cut / "student-ft_0" / "test.json").exists()
+    assert not (cut / "os-kdft_0" / "report.json").exists()  # it was stopped in the first run
     swept(grid, cut, resume=True)
     assert weights(cut) == weights(whole)
 
