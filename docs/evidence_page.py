@@ -11,15 +11,20 @@ from oskdft.lessons import costs, evidence
 from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parent.parent
-SWEEPS = ("strategies", "rivals", "ablations")
-# claim, letter of the quotation or "", sweep, the row that stands for the opposite
+SWEEPS = ("strategies", "few-labels", "rivals", "ablations")
+ALL_SPEECH = "os-kdft, imitates all speech"  # a row of few-labels, and its reference in some claims
+# claim, letter of the quotation or "", sweep (or `ALL_SPEECH`), the row that stands for the opposite
 CLAIMS = (
     ("One step beats fine-tuning alone", "b", "strategies", "student-ft"),
     ("One step beats fine-tuning alone", "b", "ablations", "no KD, no adapters"),
+    ("One step beats fine-tuning alone", "b", "few-labels", "student-ft"),
+    ("... where it also imitates speech without labels", "", ALL_SPEECH, "student-ft"),
+    ("Speech without labels helps OS-KDFT", "", ALL_SPEECH, "os-kdft"),
     ("One step beats compressing first (PreComp)", "a", "strategies", "precomp"),
     ("One step beats compressing last (PostComp)", "", "strategies", "postcomp"),
     ("Two paths beat one", "b", "strategies", "joint-no-adapter"),
     ("Two paths beat one", "b", "ablations", "no adapters (one path)"),
+    ("Two paths beat one", "b", "few-labels", "joint-no-adapter"),
     ("Adapters beat the successor's attention tuner", "", "strategies", "os-kdft2"),
     ("Wide adapters beat narrow ones", "", "ablations", "narrow adapters"),
     ("Adapters are needed in each layer", "", "ablations", "adapter in the last layer only"),
@@ -28,7 +33,9 @@ CLAIMS = (
     ("The weight of imitation needs its schedule", "", "ablations", "KD weight, other schedule"),
     ("The start in the teacher's layers helps", "", "strategies", "scratch"),
     ("The start in the teacher's layers helps", "", "ablations", "no KD, from scratch"),
+    ("The start in the teacher's layers helps", "", "few-labels", "scratch"),
     ("Compression costs no accuracy", "c", "strategies", "teacher-ft"),
+    ("Compression costs no accuracy", "c", "few-labels", "teacher-ft"),
 )
 # what a rival's difference to OS-KDFT says of the claim that OS-KDFT is better
 SAID = {"worse": "holds", "better": "the opposite holds", "not told apart": "not shown"}
@@ -58,11 +65,13 @@ def sweep_block(result: dict) -> str:
 
 
 def about(result: dict) -> str:
-    """Teacher, updates and seeds of a sweep."""
+    """Teacher, labelled speakers where they are not all, updates and seeds of a sweep."""
     reference = next(row for row in result["rows"] if row["row"] == result["reference"])
     seeds = result["seeds"]
     told = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return f"{reference['teacher']}, {reference['updates']['student']} updates, {told}"
+    few = result["changes"].get("data.labelled_speakers")
+    labels = f", {few} labelled speakers" if few else ""
+    return f"{reference['teacher']}{labels}, {reference['updates']['student']} updates, {told}"
 
 
 def claims_block(results: dict[str, dict]) -> str:
@@ -193,8 +202,9 @@ def _numbers(file: str) -> dict:
 def blocks() -> dict[str, str]:
     """Name of a marker -> what stands below it."""
     results = {name: evidence.gather(EVIDENCE / name) for name in SWEEPS}
+    judged = results | {ALL_SPEECH: evidence.gather(EVIDENCE / "few-labels", ALL_SPEECH)}
     return {name: sweep_block(result) for name, result in results.items()} | {
-        "claims": claims_block(results),
+        "claims": claims_block(judged),
         "seeds": seeds_block(),
         "costs": costs_block(results["strategies"]),
         "own": own_block(),
