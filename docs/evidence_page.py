@@ -11,30 +11,37 @@ from oskdft.lessons import costs, evidence
 from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parent.parent
-SWEEPS = ("strategies", "few-labels", "rivals", "ablations")
+SWEEPS = ("strategies", "few-labels", "strategies-hubert", "rivals", "ablations")
 ALL_SPEECH = "os-kdft, imitates all speech"  # a row of few-labels, and its reference in some claims
 # claim, letter of the quotation or "", sweep (or `ALL_SPEECH`), the row that stands for the opposite
 CLAIMS = (
     ("One step beats fine-tuning alone", "b", "strategies", "student-ft"),
+    ("One step beats fine-tuning alone", "b", "strategies-hubert", "student-ft"),
     ("One step beats fine-tuning alone", "b", "ablations", "no KD, no adapters"),
     ("One step beats fine-tuning alone", "b", "few-labels", "student-ft"),
     ("... where it also imitates speech without labels", "", ALL_SPEECH, "student-ft"),
     ("Speech without labels helps OS-KDFT", "", ALL_SPEECH, "os-kdft"),
     ("One step beats compressing first (PreComp)", "a", "strategies", "precomp"),
+    ("One step beats compressing first (PreComp)", "a", "strategies-hubert", "precomp"),
     ("One step beats compressing last (PostComp)", "", "strategies", "postcomp"),
+    ("One step beats compressing last (PostComp)", "", "strategies-hubert", "postcomp"),
     ("Two paths beat one", "b", "strategies", "joint-no-adapter"),
+    ("Two paths beat one", "b", "strategies-hubert", "joint-no-adapter"),
     ("Two paths beat one", "b", "ablations", "no adapters (one path)"),
     ("Two paths beat one", "b", "few-labels", "joint-no-adapter"),
     ("Adapters beat the successor's attention tuner", "", "strategies", "os-kdft2"),
+    ("Adapters beat the successor's attention tuner", "", "strategies-hubert", "os-kdft2"),
     ("Wide adapters beat narrow ones", "", "ablations", "narrow adapters"),
     ("Adapters are needed in each layer", "", "ablations", "adapter in the last layer only"),
     ("Imitation helps", "b", "ablations", "no KD, adapters stay"),
     ("Imitation needs its full weight", "", "ablations", "KD weight x 0.1"),
     ("The weight of imitation needs its schedule", "", "ablations", "KD weight, other schedule"),
     ("The start in the teacher's layers helps", "", "strategies", "scratch"),
+    ("The start in the teacher's layers helps", "", "strategies-hubert", "scratch"),
     ("The start in the teacher's layers helps", "", "ablations", "no KD, from scratch"),
     ("The start in the teacher's layers helps", "", "few-labels", "scratch"),
     ("Compression costs no accuracy", "c", "strategies", "teacher-ft"),
+    ("Compression costs no accuracy", "c", "strategies-hubert", "teacher-ft"),
     ("Compression costs no accuracy", "c", "few-labels", "teacher-ft"),
 )
 # what a rival's difference to OS-KDFT says of the claim that OS-KDFT is better

@@ -356,7 +356,9 @@ def test_tables_in_the_pages_are_what_the_kept_runs_say(name, evidence_page, mad
 ALL_SPEECH = "os-kdft, imitates all speech"
 
 
-@pytest.mark.parametrize("name", ["strategies", "few-labels", ALL_SPEECH, "ablations"])
+@pytest.mark.parametrize(
+    "name", ["strategies", "few-labels", ALL_SPEECH, "strategies-hubert", "ablations"]
+)
 def test_a_claim_is_judged_by_its_own_scores(name, evidence_page, made):
     """Difference of EER worked out from the kept scores; intervals across 0 show nothing."""
     sweep = read(EVIDENCE / ("few-labels" if name == ALL_SPEECH else name))
