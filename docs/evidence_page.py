@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from oskdft.config import load
 from oskdft.lessons import costs, evidence
 from oskdft.lessons.kept import EVIDENCE, read
 
@@ -72,13 +73,17 @@ def sweep_block(result: dict) -> str:
 
 
 def about(result: dict) -> str:
-    """Teacher, labelled speakers where they are not all, updates and seeds of a sweep."""
+    """Teacher, targets, updates and seeds of a sweep; labelled speakers and first layers if set."""
     reference = next(row for row in result["rows"] if row["row"] == result["reference"])
+    cfg = load(result["profile"]).override(result["changes"])
+    told = [reference["teacher"], f"{cfg.loss.kd_targets} targets"]
+    if cfg.data.labelled_speakers:
+        told.append(f"{cfg.data.labelled_speakers} labelled speakers")
+    if cfg.model.init_layers:
+        told.append(f"start in layers {' and '.join(map(str, cfg.model.init_layers))}")
     seeds = result["seeds"]
-    told = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    few = result["changes"].get("data.labelled_speakers")
-    labels = f", {few} labelled speakers" if few else ""
-    return f"{reference['teacher']}{labels}, {reference['updates']['student']} updates, {told}"
+    told.append(f"{reference['updates']['student']:,} updates")
+    return ", ".join(told + [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"])
 
 
 def claims_block(results: dict[str, dict]) -> str:

@@ -16,7 +16,7 @@ from oskdft.speech import audio
 from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.pretrained import load_encoder
 from oskdft.utils import provenance
-from oskdft.utils.console import percent, say
+from oskdft.utils.console import paragraph, percent, say
 from oskdft.utils.files import read_json, write_json
 
 CHANCE = "chance"
@@ -125,7 +125,7 @@ def verdict(results: dict[str, dict], baselines: dict[str, dict]) -> str:
         beaten.append(f"{name} ({percent(baseline['mean'])})")
         if losers:
             lines.append(f"Training does not beat {beaten[-1]} in: {', '.join(losers)}.")
-    return "\n".join(lines) or f"Every system beats {', '.join(beaten)}."
+    return paragraph("\n".join(lines) or f"Every system beats {', '.join(beaten)}.")
 
 
 def _waves(trials: Trials, root: Path) -> Iterator[np.ndarray]:

@@ -4,7 +4,6 @@ Letters: S seeds of a row, P trials, D draws of test speakers.
 """
 
 import json
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,10 @@ from oskdft.lessons import kept
 from oskdft.lessons.figures import store
 from oskdft.lessons.kept import Finished, Sweep
 from oskdft.method.strategies import stages
-from oskdft.utils.console import percent, table
+from oskdft.utils.console import paragraph, percent, table
 from oskdft.utils.files import require_new
 
 POINTS = "{:+.2f} points, {:+.2f} to {:+.2f}"
-WIDTH = 96  # characters, of a printed paragraph
 LEVEL = 0.05  # of significance, for corrected p-values
 FACTS = ("versions", "python", "commit", "device", "cores", "date")  # provenance of a row
 
@@ -298,7 +296,7 @@ def verdict(result: dict) -> str:
     lines += [f"{word}: {', '.join(rows) or 'none'}" for word, rows in said.items()]
     if min(len(row["seeds"]) for row in result["rows"]) == 1:
         lines.append("One seed: this holds for these runs; another seed may say otherwise.")
-    return "\n".join(lines)
+    return paragraph("\n".join(lines))
 
 
 def what_holds(results: dict[str, dict]) -> str:
@@ -334,7 +332,7 @@ def what_holds(results: dict[str, dict]) -> str:
         f"It has a higher error than {better}." if better else "No other is shown to be better.",
         f"What is not shown: a difference to {open_}." if open_ else "",
     ]
-    return textwrap.fill(" ".join(sentences), WIDTH, break_on_hyphens=False)
+    return paragraph(" ".join(sentences))
 
 
 def as_json(result: dict) -> str:

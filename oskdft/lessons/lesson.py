@@ -25,7 +25,7 @@ from oskdft.training.grid import Grid, read_grid
 from oskdft.training.sweep import GRID
 from oskdft.training.sweep import sweep as run_sweep
 from oskdft.utils import provenance
-from oskdft.utils.console import say, table
+from oskdft.utils.console import paragraph, say, table
 from oskdft.utils.files import read_json, write_json
 from oskdft.utils.process import keep_freed_memory
 
@@ -101,7 +101,7 @@ class Lesson:
             shutil.copytree(KEPT_RUN, copied, dirs_exist_ok=True)
             copied.rename(out)
         if (out / "report.json").is_file():
-            say(f"found {cfg.strategy}, seed {cfg.seed}: {_shown(out)}{_origin(out)}")
+            say(paragraph(f"found {cfg.strategy}, seed {cfg.seed}: {_shown(out)}{_origin(out)}"))
             if live:
                 display_figure(learning_curves(self.rows(out), cfg.name), "The curves of the run.")
             return out
@@ -169,7 +169,7 @@ class Lesson:
         swept = evidence.compare(kept.read(folder))
         first, counted = swept["rows"][0], f"{len(swept['rows'])} rows, {len(swept['seeds'])} seeds"
         trained = f"{first['date']} on {first['device']}, commit {first['commit']}"
-        say(f"{counted}, {_shown(folder)}: trained {trained}")
+        say(paragraph(f"{counted}, {_shown(folder)}: trained {trained}"))
         return swept
 
     def base(self, name: str) -> Config:
@@ -231,8 +231,9 @@ class Lesson:
             prediction: the student's words; empty: none was written.
             sentences: with numbers of this run.
         """
-        print(f"you predicted: {' '.join(str(prediction).split()) or '(nothing was written down)'}")
-        print("what happened:", *sentences)
+        predicted = " ".join(str(prediction).split()) or "(nothing was written down)"
+        print(paragraph(f"you predicted: {predicted}"))
+        print(paragraph(f"what happened: {' '.join(sentences)}"))
         if self.smoke:
             print(f"({SMOKE})")
 
@@ -254,7 +255,7 @@ class Lesson:
             note += "; other speech, teacher and sizes: not comparable"
         if self.smoke:
             rows = [(*row[:3], "not comparable") for row in rows]
-        print(table([head, *rows]), note, sep="\n")
+        print(table([head, *rows]), paragraph(note), sep="\n")
         record = {"head": head, "rows": rows, "note": note}
         write_json(self.out / "tables" / f"{self.number}.json", record)
 

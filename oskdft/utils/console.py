@@ -3,12 +3,14 @@
 import builtins
 import contextlib
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 PLAIN_EVERY_S = 10.0  # between two progress lines
+WIDTH = 96  # characters of a printed line: JupyterLab breaks longer ones inside a word
 
 _silent = False
 
@@ -106,6 +108,18 @@ def table(rows: list[tuple]) -> str:
         " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
     return "\n".join([lines[0], "-+-".join("-" * w for w in widths), *lines[1:]])
+
+
+def paragraph(text: str) -> str:
+    """Text whose lines are broken between words, at `WIDTH`.
+
+    >>> print(paragraph("one\\n" + 33 * "two "))
+    one
+    two two two two two two two two two two two two two two two two two two two two two two two two
+    two two two two two two two two two
+    """
+    whole = {"break_on_hyphens": False, "break_long_words": False}  # names and paths stay whole
+    return "\n".join(textwrap.fill(line, WIDTH, **whole) for line in text.split("\n"))
 
 
 def percent(rate: float) -> str:
