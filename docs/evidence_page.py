@@ -12,7 +12,7 @@ from oskdft.lessons import costs, evidence
 from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parent.parent
-SWEEPS = ("strategies", "few-labels", "strategies-hubert", "rivals", "ablations")
+SWEEPS = ("strategies", "few-labels", "strategies-hubert", "raw-targets", "rivals", "ablations")
 ALL_SPEECH = "os-kdft, imitates all speech"  # a row of few-labels, and its reference in some claims
 # claim, letter of the quotation or "", sweep (or `ALL_SPEECH`), the row that stands for the opposite
 CLAIMS = (
@@ -24,14 +24,17 @@ CLAIMS = (
     ("Speech without labels helps OS-KDFT", "", ALL_SPEECH, "os-kdft"),
     ("One step beats compressing first (PreComp)", "a", "strategies", "precomp"),
     ("One step beats compressing first (PreComp)", "a", "strategies-hubert", "precomp"),
+    ("One step beats compressing first (PreComp)", "a", "raw-targets", "precomp"),
     ("One step beats compressing last (PostComp)", "", "strategies", "postcomp"),
     ("One step beats compressing last (PostComp)", "", "strategies-hubert", "postcomp"),
     ("Two paths beat one", "b", "strategies", "joint-no-adapter"),
     ("Two paths beat one", "b", "strategies-hubert", "joint-no-adapter"),
+    ("Two paths beat one", "b", "raw-targets", "joint-no-adapter"),
     ("Two paths beat one", "b", "ablations", "no adapters (one path)"),
     ("Two paths beat one", "b", "few-labels", "joint-no-adapter"),
     ("Adapters beat the successor's attention tuner", "", "strategies", "os-kdft2"),
     ("Adapters beat the successor's attention tuner", "", "strategies-hubert", "os-kdft2"),
+    ("Adapters beat the successor's attention tuner", "", "raw-targets", "os-kdft2"),
     ("Wide adapters beat narrow ones", "", "ablations", "narrow adapters"),
     ("Adapters are needed in each layer", "", "ablations", "adapter in the last layer only"),
     ("Imitation helps", "b", "ablations", "no KD, adapters stay"),

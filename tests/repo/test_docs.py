@@ -357,7 +357,8 @@ ALL_SPEECH = "os-kdft, imitates all speech"
 
 
 @pytest.mark.parametrize(
-    "name", ["strategies", "few-labels", ALL_SPEECH, "strategies-hubert", "ablations"]
+    "name",
+    ["strategies", "few-labels", ALL_SPEECH, "strategies-hubert", "raw-targets", "ablations"],
 )
 def test_a_claim_is_judged_by_its_own_scores(name, evidence_page, made):
     """Difference of EER worked out from the kept scores; intervals across 0 show nothing."""
