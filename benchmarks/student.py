@@ -10,7 +10,8 @@
 pieces of 3 s, as Kaldi tables: train/, dev/ and test/ with no speaker in two of them. dev/ holds the 15
 development speakers of speechbox and every tenth speaker of the excerpts, test/ every tenth from the fifth
 on; neither is heard in pre-training. `measure` prints EERs on the development speakers of each kind and on
-both test lists. `ship` calibrates a run on both kinds alike and exports it, with its ONNX form.
+both test lists. `ship` calibrates a run on the development trials of both kinds, pooled, and exports it
+with its ONNX form.
 """
 
 import argparse
@@ -134,21 +135,19 @@ def measure(folder: Path, corpus: Path) -> dict:
 
 
 def ship(run: Path, corpus: Path, out: Path) -> None:
-    """Export a run, calibrated on the development speakers of both kinds with equal weight."""
+    """Export a run, calibrated on the development trials of both kinds, pooled."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "best"
         shutil.copytree(run / "best", folder)
         model, cfg, _ = load_model(folder)
         scores, labels, embeddings = {}, [], []
         lists = [read_trials(corpus / name, corpus) for name in LISTS[:2]]
-        # the rarer kind is repeated: each kind has half of the weight
-        copies = [round(max(map(len, lists)) / len(trials)) for trials in lists]
-        for trials, times in zip(lists, copies, strict=True):
+        for trials in lists:
             paths = [corpus / path for path in trials.paths]
             recordings = embed_files(model, paths, cfg.eval)
             for policy, values in scores_by_policy(recordings, trials).items():
-                scores.setdefault(policy, []).append(np.tile(values, times))
-            labels.append(np.tile(trials.label, times))
+                scores.setdefault(policy, []).append(values)
+            labels.append(trials.label)
             embeddings.append(recordings.single())
         labels = np.concatenate(labels)
         fitted = {name: fit(np.concatenate(parts), labels) for name, parts in scores.items()}

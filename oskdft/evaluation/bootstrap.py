@@ -142,8 +142,18 @@ def bootstrap_ci(
     >>> bootstrap_ci([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [1, 1, 1, 0, 0, 0], pairs)
     (0.0, 0.3333333333333333)
     """
-    count = len(np.unique(speakers))
-    if count < FEW:
-        say(f"warning: an interval over {count} speakers tells little; have at least {FEW}")
+    warn_of_few(speakers)
     low, high = np.quantile(bootstrap(scores, labels, speakers, samples), INTERVAL)
     return float(low), float(high)
+
+
+def warn_of_few(speakers: np.ndarray, group: str = "") -> None:
+    """Say that an interval over fewer than `FEW` speakers tells little.
+
+    Args:
+        speakers: of the trials, any shape. group: its name; empty: all speakers of a list.
+    """
+    count = len(np.unique(speakers))
+    if count < FEW:
+        of = f" of {group}" if group else ""
+        say(f"warning: an interval over {count} speakers{of} tells little; have at least {FEW}")

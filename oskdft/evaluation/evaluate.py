@@ -129,6 +129,7 @@ def evaluate(
         pairs = np.stack([listed.enrol, listed.test], 1)
         scores = scoring.as_norm(scores, pairs, embeddings.single(), of_others.single(), top)
         norm = f"AS-norm, top {top} of {len(others)}"
+        norm += "" if recipe.tta == "full" else ", cohort scored on whole recordings"
         fitted = {}  # the calibration was fitted to cosines
     if scores_to:
         _write(scores_to, scores, listed)

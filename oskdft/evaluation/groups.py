@@ -41,6 +41,7 @@ def by_group(
         own, label, pair = scores[inside], trials.label[inside], speakers[inside]
         if len(np.unique(label)) < 2:
             continue
+        bootstrap.warn_of_few(pair, group)
         rates = {
             "eer": (metrics.eer(own, label)[0], bootstrap.bootstrap(own, label, pair)),
             **_at(own, label, pair, threshold),

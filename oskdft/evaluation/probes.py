@@ -127,21 +127,21 @@ def frames(
     return [np.concatenate(table) for table in zip(*rows, strict=True)]
 
 
-def told_apart(table: np.ndarray) -> float:
-    """Share of a state's energy that differs between utterances.
+def constant_share(table: np.ndarray) -> float:
+    """Share of a state's energy that one constant vector explains, the same in all frames.
 
-    The rest is common to all utterances or changes within each.
+    The rest differs between utterances or changes within each.
 
     Args:
         table: [n, 2 D] mean and deviation over time, as from `pooled`.
     Returns:
         A fraction in [0, 1].
 
-    >>> told_apart(np.array([[1.0, 0.0], [3.0, 0.0]]))
-    0.2
+    >>> constant_share(np.array([[1.0, 0.0], [3.0, 0.0]]))
+    0.8
     """
     mean, deviation = np.split(np.asarray(table, dtype=float), 2, axis=1)
-    return float(mean.var(0).sum() / (mean**2 + deviation**2).mean(0).sum())
+    return float((mean.mean(0) ** 2).sum() / (mean**2 + deviation**2).mean(0).sum())
 
 
 def standardised_columns(table: np.ndarray) -> np.ndarray:

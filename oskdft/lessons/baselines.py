@@ -35,9 +35,27 @@ def untrained(lesson: Lesson, teacher: str = "") -> dict[str, dict]:
         "eer" as of `det_data`}, fractions; the plots `intervals`, `det` and `layers` draw them.
         Chance has no interval.
     """
+    found = _scored(lesson, teacher)
+    return {name: {key: row[key] for key in row if key != "draws"} for name, row in found.items()}
+
+
+def draws(lesson: Lesson, teacher: str = "") -> dict[str, np.ndarray]:
+    """EER [D] of the systems of `untrained` in each draw of `bootstrap.bootstrap`; of chance 0.5.
+
+    Args:
+        teacher: see `untrained`.
+    """
+    return {
+        name: np.array(row.get("draws", row["mean"]))
+        for name, row in _scored(lesson, teacher).items()
+    }
+
+
+def _scored(lesson: Lesson, teacher: str) -> dict[str, dict]:
+    """`untrained`, with the draws; computed once."""
     cfg, task = lesson.cfg, lesson.speech
     teacher = teacher or cfg.model.teacher
-    used = {"data": config.to_dict(cfg)["data"], "teacher": teacher}
+    used = {"data": config.to_dict(cfg)["data"], "teacher": teacher, "draws": bootstrap.SAMPLES}
     file = lesson.out / f"untrained-{provenance.digest(json.dumps(used, sort_keys=True))}.json"
     if not file.is_file():
         say(f"scoring without training, once: MFCC and the layers of {teacher}")
@@ -45,10 +63,11 @@ def untrained(lesson: Lesson, teacher: str = "") -> dict[str, dict]:
         dev = _waves(task.dev_trials, task.dev.root)
         hidden = probes.pooled(lambda wave: probes.states_of(encoder, wave)[1:], dev)
         layer = best_table(hidden, task.dev_trials)
-        made = without_model(task.test_trials, task.test_root)
+        (plain,) = probes.pooled(probes.mfcc_states, _waves(task.test_trials, task.test_root))
         waves = _waves(task.test_trials, task.test_root)
         (table,) = probes.pooled(lambda wave: [probes.states_of(encoder, wave)[1 + layer]], waves)
-        made[f"teacher's state {layer}, no training"] = summary(table, task.test_trials)
+        made = {CHANCE: chance(), MFCC: _with_draws(plain, task.test_trials)}
+        made[f"teacher's state {layer}, no training"] = _with_draws(table, task.test_trials)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, made)
     return read_json(file)
@@ -89,6 +108,13 @@ def summary(table: np.ndarray, trials: Trials) -> dict:
     return {"mean": curve["eer"], "low": low, "high": high, **curve}
 
 
+def _with_draws(table: np.ndarray, trials: Trials) -> dict:
+    """`summary`, with "draws": the EER [D] of each draw of speakers."""
+    scores, speakers = cosines(table, trials), bootstrap.trial_speakers(trials)
+    drawn = bootstrap.bootstrap(scores, trials.label, speakers)
+    return summary(table, trials) | {"draws": drawn.tolist()}
+
+
 def table_rows(baselines: dict[str, dict]) -> list[tuple[str, str, str]]:
     """Rows of a table: name, EER, interval.
 
@@ -102,30 +128,38 @@ def table_rows(baselines: dict[str, dict]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def verdict(results: dict[str, dict], baselines: dict[str, dict]) -> str:
-    """A sentence about systems that do not beat what needs no training.
+def verdict(systems: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> str:
+    """Sentences: what needs no training and is beaten by every system, and what is not shown to be.
 
-    A system beats a baseline where the upper end of its interval is below the baseline's EER.
+    A system is shown to beat a baseline where the 95 % interval of the difference, on the same draws of
+    speakers, lies above 0.
 
     Args:
-        results: name -> {"mean": EER, "high": upper end of its interval}, fractions.
+        systems: name -> EER of each draw, [D], as of `evidence.compare`. plain: of `draws`.
 
-    >>> verdict({"ours": {"mean": 0.3, "high": 0.4}}, {"MFCC": {"mean": 0.35}, "chance": chance()})
-    'Training does not beat MFCC (35.00 %) in: ours (30.00 %, interval up to 40.00 %).'
-    >>> verdict({"ours": {"mean": 0.1, "high": 0.2}}, {"chance": chance()})
-    'Every system beats chance (50.00 %).'
+    >>> plain = {"MFCC": np.array([0.3, 0.4]), "chance": np.array(0.5)}
+    >>> print(verdict({"ours": np.array([0.2, 0.45])}, plain))
+    Every system beats chance.
+    Not shown to beat MFCC: ours (by -4.62 to +9.62 points).
     """
-    lines, beaten = [], []
-    for name, baseline in baselines.items():
-        losers = [
-            f"{system} ({percent(rates['mean'])}, interval up to {percent(rates['high'])})"
-            for system, rates in results.items()
-            if rates["high"] >= baseline["mean"]
+    beaten, lines = [], []
+    for name, drawn in plain.items():
+        ends = {
+            system: 100 * np.quantile(drawn - own, bootstrap.INTERVAL)
+            for system, own in systems.items()
+        }
+        missed = [
+            f"{system} (by {low:+.2f} to {high:+.2f} points)"
+            for system, (low, high) in ends.items()
+            if low <= 0
         ]
-        beaten.append(f"{name} ({percent(baseline['mean'])})")
-        if losers:
-            lines.append(f"Training does not beat {beaten[-1]} in: {', '.join(losers)}.")
-    return paragraph("\n".join(lines) or f"Every system beats {', '.join(beaten)}.")
+        if missed:
+            lines.append(f"Not shown to beat {name}: {', '.join(missed)}.")
+        else:
+            beaten.append(name)
+    if beaten:
+        lines.insert(0, f"Every system beats {', '.join(beaten)}.")
+    return paragraph("\n".join(lines))
 
 
 def _waves(trials: Trials, root: Path) -> Iterator[np.ndarray]:

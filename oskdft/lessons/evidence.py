@@ -47,8 +47,9 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
         mean of the seeds), "minus": difference to the reference on common seeds and the same draws
         ("mean", "low", "high", "p", "p_holm"; "agree": all seeds have its sign; None for the
         reference), "dev_eer" and "dev_threshold" [S], "parameters", "train_s" [S], "updates" (of the
-        first seed), "scores" (S times [P]), "reports" (of `evaluate` [S]), the costs of `kept.Sweep`,
-        and the provenance of its first run. Also "corpus", "list", "trials", "targets", "recipe";
+        first seed), "scores" (S times [P]), "draws" (EER [D] of the draws, mean of the seeds), "reports"
+        (of `evaluate` [S]), the costs of `kept.Sweep`, and the provenance of its first run. Also
+        "corpus", "list", "trials", "targets", "recipe";
         "failed": run -> reason; "missing": names of runs.
     Raises:
         ValueError: no such reference.
@@ -75,6 +76,7 @@ def compare(sweep: Sweep, reference: str = "") -> dict:
         rows.append(
             {"row": row, "mean": float(np.mean(rates)), "seeds": rates}
             | _interval([drawn[run.name] for run in runs])
+            | {"draws": np.mean([drawn[run.name] for run in runs], axis=0)}
             | {
                 "minus": minus,
                 "dev_eer": [run.reports["dev"]["eer"] for run in runs],
@@ -284,6 +286,8 @@ def verdict(result: dict) -> str:
     worse: b (+2.00 points, +1.00 to +3.00)
     better: none
     not told apart: c (+2.00 points, -1.00 to +3.00)
+    >>> print(verdict({"reference": "a", "rows": rows + 24 * rows[2:]}).splitlines()[-1])
+    So many rows: with 1,000 draws none can be told apart.
     """
     said: dict[str, list[str]] = {"worse": [], "better": [], "not told apart": []}
     for row in result["rows"]:
@@ -294,6 +298,11 @@ def verdict(result: dict) -> str:
         elif minus:
             said[kind(minus)].append(f"{row['row']} ({difference(minus, POINTS)})")
     lines += [f"{word}: {', '.join(rows) or 'none'}" for word, rows in said.items()]
+    least = (
+        2 * sum(map(len, said.values())) / (bootstrap.SAMPLES + 1)
+    )  # p of the clearest difference
+    if least > LEVEL:
+        lines.append(f"So many rows: with {bootstrap.SAMPLES:,} draws none can be told apart.")
     if min(len(row["seeds"]) for row in result["rows"]) == 1:
         lines.append("One seed: this holds for these runs; another seed may say otherwise.")
     return paragraph("\n".join(lines))
@@ -311,7 +320,7 @@ def what_holds(results: dict[str, dict]) -> str:
     >>> rows = [{"row": "a", "minus": None}, {"row": "b", "minus": far}, {"row": "c", "minus": near}]
     >>> print(what_holds({"long": {"reference": "a", "rows": rows}}))
     What holds: a has a lower error than b (long +2.00 points, +1.00 to +3.00). No other is shown to
-    be better. What is not shown: a difference to c (long +2.00 points, -1.00 to +3.00).
+    be better. What is not shown: a difference from c (long +2.00 points, -1.00 to +3.00).
     """
     said: dict[str, dict[str, list[str]]] = {"worse": {}, "better": {}, "not told apart": {}}
     for name, result in results.items():
@@ -330,14 +339,14 @@ def what_holds(results: dict[str, dict]) -> str:
         if worse
         else f"{own} is not shown to be better than any other.",
         f"It has a higher error than {better}." if better else "No other is shown to be better.",
-        f"What is not shown: a difference to {open_}." if open_ else "",
+        f"What is not shown: a difference from {open_}." if open_ else "",
     ]
     return paragraph(" ".join(sentences))
 
 
 def as_json(result: dict) -> str:
-    """The numbers of the table and its rows, without scores and reports."""
-    large = ("scores", "reports")
+    """The numbers of the table and its rows, without scores, draws and reports."""
+    large = ("scores", "draws", "reports")
     rows = [{key: row[key] for key in row if key not in large} for row in result["rows"]]
     return json.dumps(result | {"rows": rows}, ensure_ascii=False, allow_nan=False)
 

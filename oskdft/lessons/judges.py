@@ -20,7 +20,7 @@ from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.pretrained import load_encoder
 
 STUDENT, BARE = "student", "student, adapters off"
-MFCC, TEACHER = "MFCC, no model", "teacher, untrained"
+MFCC, TEACHER = "MFCC, no model", "teacher, not fine-tuned"
 SHIPPED, ITS_TEACHER = "classroom", "classroom-hubert"
 EACH = 8  # recordings of each development speaker that a threshold is set on
 

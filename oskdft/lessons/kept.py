@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from oskdft.config import SAMPLE_RATE, Config, from_dict
+from oskdft.config import SAMPLE_RATE, Config, differences, from_dict, to_dict
 from oskdft.evaluation import metrics, score_file
 from oskdft.evaluation.verifier import load
 from oskdft.lessons.costs import UTTERANCE_S, median_seconds, multiply_adds
@@ -20,7 +20,7 @@ from oskdft.speech.corpora.catalogue import find_root
 from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.tensors import load_tensors, save_tensors
 from oskdft.training.grid import Grid, read_grid
-from oskdft.training.run_folder import read_metrics
+from oskdft.training.run_folder import MOVABLE, read_metrics
 from oskdft.training.sweep import GRID
 from oskdft.utils.files import ASSETS, atomic, read_json, require_new_folder, write_json
 
@@ -88,7 +88,8 @@ def read(folder: str | Path, with_costs: bool = False) -> Sweep:
         folder: of `training.sweep.sweep` or of `keep`.
         with_costs: measure the costs of the rows of a sweep's folder; a kept sweep has them.
     Raises:
-        FileNotFoundError: no sweep there. ValueError: no finished run, or a damaged file.
+        FileNotFoundError: no sweep there. ValueError: no finished run, a damaged file, or runs of one row
+            with different settings.
     """
     folder = Path(folder)
     if not (folder / GRID).is_file():
@@ -104,10 +105,24 @@ def read(folder: str | Path, with_costs: bool = False) -> Sweep:
     ]
     if not runs:
         raise ValueError(f"no run in {folder} is finished; go on with oskdft sweep ... --resume")
+    _require_one_configuration(runs)
     costs = _costs({run.row: folder / run.name for run in reversed(runs)}) if with_costs else {}
     failed = folder / "failed.json"
     missing = [name for name in names if name not in {run.name for run in runs}]
     return Sweep(grid, runs, costs, read_json(failed) if failed.is_file() else {}, missing)
+
+
+def _require_one_configuration(runs: list[Finished]) -> None:
+    """Refuse runs of one row that differ in more than the seed: its profile file was edited between."""
+    firsts: dict[str, Finished] = {}
+    for run in runs:
+        first = firsts.setdefault(run.row, run)
+        changed = set(differences(to_dict(first.cfg), to_dict(run.cfg)))
+        if changed := changed - {"seed", "device", *MOVABLE}:
+            raise ValueError(
+                f"{run.name} and {first.name} differ in {', '.join(sorted(changed))}; "
+                "run the row again in a new --out"
+            )
 
 
 def _finished(row: str, own: Path) -> Finished:
@@ -129,6 +144,7 @@ def _kept(folder: Path, grid: Grid) -> Sweep:
         training, rows = own["training"], _rows(own["log"])
         cfg = from_dict(training["config"])
         runs.append(Finished(own["row"], name, cfg, training, own["reports"], scores, rows))
+    _require_one_configuration(runs)
     return Sweep(grid, runs, tree["costs"], {}, tree["missing"])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from oskdft import config
 from oskdft.config import Config
-from oskdft.evaluation import evaluate, score_file
+from oskdft.evaluation import bootstrap, evaluate, score_file
 from oskdft.lessons import budgets, evidence, kept
 from oskdft.lessons.figures import store
 from oskdft.lessons.figures.store import SMOKE, as_html, display_figure, learning_curves
@@ -204,6 +204,11 @@ class Lesson:
             write_json(report_file, report)
         scores, labels = score_file.read_scores(scores_file)
         return Result(scores, labels, read_json(report_file))
+
+    def draws(self, result: Result) -> np.ndarray:
+        """EER [D] of a result in each draw of test speakers, as `bootstrap.bootstrap` draws them."""
+        speakers = bootstrap.trial_speakers(self.speech.test_trials)
+        return bootstrap.bootstrap(result.scores, result.labels, speakers)
 
     def rows(self, run: Path) -> list[dict[str, float]]:
         """Rows of metrics.csv of a run, column -> number."""

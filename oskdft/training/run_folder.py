@@ -64,11 +64,20 @@ def _refuse(out: Path, cfg: Config, resume: bool) -> None:
     elif not resume:
         raise ValueError(f"{out} holds a run; add --resume to go on, or choose another --out")
     else:
-        changed = differences(to_dict(load(str(path))), to_dict(cfg))
-        changed = {name: pair for name, pair in changed.items() if name not in MOVABLE}
-        if changed:
-            listed = "; ".join(f"{name} is {a} there, {b} now" for name, (a, b) in changed.items())
-            raise ValueError(f"{out} is a run of another configuration: {listed}")
+        require_same(out, cfg)
+
+
+def require_same(out: Path, cfg: Config) -> None:
+    """Refuse a run folder of another configuration; what is in `MOVABLE` may differ.
+
+    Raises:
+        ValueError: lists the differences.
+    """
+    changed = differences(to_dict(load(str(out / "config.yaml"))), to_dict(cfg))
+    changed = {name: pair for name, pair in changed.items() if name not in MOVABLE}
+    if changed:
+        listed = "; ".join(f"{name} is {a} there, {b} now" for name, (a, b) in changed.items())
+        raise ValueError(f"{out} is a run of another configuration: {listed}")
 
 
 def tidy(out: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from oskdft.config import consent, from_dict, to_dict
 from oskdft.storage.onnx_model import require
 from oskdft.training.grid import Grid, Run, read_grid
+from oskdft.training.run_folder import require_same
 from oskdft.utils import provenance
 from oskdft.utils.console import say
 from oskdft.utils.files import atomic, require_new_folder, write_json
@@ -45,12 +46,16 @@ def sweep(grid: Grid, out: str | Path, on: str = "local", resume: bool = False) 
     Returns:
         "done": names of finished runs; "failed": name -> reason.
     Raises:
-        ValueError: an unknown setting, a folder of another grid, or a cluster that does not answer.
+        ValueError: an unknown setting, a folder of another grid, a run there of other settings, or a
+            cluster that does not answer.
     """
     out = Path(out).resolve()
     runs = grid.runs()  # refuses settings before anything is written
     engine = _engine(on)
     _claim(grid, out, resume)
+    for run in runs:  # a profile file may have changed since
+        if (out / run.folder / "config.yaml").is_file():
+            require_same(out / run.folder, run.cfg)
     with Lock(out):
         (out / "failed.json").unlink(missing_ok=True)
         missing = [run for run in runs if not (out / run.folder / "test.json").is_file()]

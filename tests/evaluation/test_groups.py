@@ -59,6 +59,16 @@ def test_intervals_use_the_draws_of_the_bootstrap(listed):
         assert metrics.eer(scores[repeated], trials.label[repeated])[0] == pytest.approx(rate)
 
 
+def test_a_group_of_few_speakers_is_named(listed, capsys):
+    scores, trials, names = listed
+    groups.by_group(scores, trials, names, 0.5)
+    assert "warning" not in capsys.readouterr().err
+    few = ["f" if path[:2] in ("f0", "f1") else "rest" for path in trials.paths]
+    groups.by_group(scores, trials, few, 0.5)
+    told = "warning: an interval over 2 speakers of f tells little; have at least 5\n"
+    assert capsys.readouterr().err == told
+
+
 def test_groups_without_both_kinds_are_left_out(listed):
     scores, trials, names = listed
     alone = ["one" if path.startswith("f0/") else "rest" for path in trials.paths]

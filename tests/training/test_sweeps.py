@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from oskdft.commands import cli
-from oskdft.config import to_dict
+from oskdft.config import load, to_dict, to_yaml
 from oskdft.evaluation import bootstrap, metrics, score_file
 from oskdft.lessons import evidence, kept
 from oskdft.speech import protocol
 from oskdft.storage.tensors import load_tensors
-from oskdft.training.grid import read_grid
+from oskdft.training.grid import Grid, read_grid
 from oskdft.training.sweep import attempt, sweep
-from oskdft.utils.files import read_json
+from oskdft.utils.files import read_json, write_json
 
 ROWS = "rows: {os-kdft: {}, student-ft: {strategy: student-ft}}"
 SMALL = f"profile: smoke\nchanges: {{train.epochs: 1, train.steps_per_epoch: 2, eval.tta: full}}\n{ROWS}\n"
@@ -235,6 +235,30 @@ def test_rounding_that_would_change_a_rate_is_refused(finished, tmp_path, monkey
     with pytest.raises(ValueError, match="float16 changes the EER"):
         kept.keep(out, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_an_edited_profile_does_not_join_finished_runs(tmp_path):
+    """The grid names the profile's file alone, so the runs are compared, too."""
+    profile = written(tmp_path / "mine.yaml", to_yaml(load("smoke")))
+    grid, out = Grid(str(profile), {}, {"a": {}}, (0,), "a"), tmp_path / "out"
+    written(out / "grid.yaml", grid.text())
+    written(out / "a_0" / "config.yaml", to_yaml(grid.runs()[0].cfg))
+    written(out / "a_0" / "test.json", "{}")
+    assert sweep(grid, out, resume=True) == {"done": ["a_0"], "failed": {}}
+    written(profile, to_yaml(load("smoke").override({"train.lr": 0.5})))
+    with pytest.raises(ValueError, match=r"a_0 is a run of another configuration: train\.lr is"):
+        sweep(grid, out, resume=True)
+
+
+@pytest.mark.slow
+def test_runs_of_one_row_have_one_configuration(finished, tmp_path):
+    _, out, _ = finished
+    where = kept.keep(out, tmp_path / "kept")
+    tree = read_json(where / "runs.json")
+    tree["runs"]["os-kdft_1"]["training"]["config"]["train"]["lr"] *= 2
+    write_json(where / "runs.json", tree)
+    with pytest.raises(ValueError, match=r"os-kdft_1 and os-kdft_0 differ in train\.lr"):
+        kept.read(where)
 
 
 @pytest.mark.slow
