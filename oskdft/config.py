@@ -478,7 +478,8 @@ def _check_combinations(cfg: Config) -> None:
 
 
 SETTINGS = _described(Config)
-FOLDERS = ("augment.noise_root", "augment.rir_root", "model.teacher")  # a known name or a path
+# each a known name or a path
+FOLDERS = ("augment.noise_root", "augment.rir_root", "model.teacher", "model.init")
 NAMED_CODE = (
     "strategy",
     "model.backend",
@@ -529,7 +530,8 @@ def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
 def without_places(cfg: Config) -> Config:
     """Return a configuration without paths of this machine, as an exported model keeps it.
 
-    Settings of the machine get their defaults. Of a path to noise, rooms or teacher the last name stays.
+    Settings of the machine get their defaults. Of a path to noise, rooms, teacher or student to start from
+    the last name stays.
 
     >>> cfg = load("smoke").override({"data.root": "/data/ada/x", "model.teacher": "/data/ada/xlsr"})
     >>> without_places(cfg).data.root, without_places(cfg).model.teacher

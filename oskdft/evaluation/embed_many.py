@@ -7,7 +7,7 @@ A folder of embeddings holds embedded.json (model and list), part-NNNNNN.npz ("i
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,13 @@ from oskdft.evaluation.embedding import embed_files
 from oskdft.evaluation.verifier import load
 from oskdft.evaluation.windows import Model
 from oskdft.speech import quality
-from oskdft.speech.corpora.layouts import OTHER_FORMS, PARTS, audio_below, kaldi_rows
+from oskdft.speech.corpora.layouts import (
+    OTHER_FORMS,
+    PARTS,
+    audio_below,
+    kaldi_rows,
+    require_no_segments,
+)
 from oskdft.utils import lines, provenance, torchrun
 from oskdft.utils.ahead import ahead
 from oskdft.utils.console import progress, say
@@ -75,7 +81,7 @@ def recordings(root: str | Path = "", listed: str | Path = "", scp: str | Path =
             corpus around it.
     Raises:
         ValueError: none or several of them, an id twice or in two unicode forms, two ids of one file, a
-            command in wav.scp, or no recordings.
+            command in wav.scp, a file segments beside it, or no recordings.
         FileNotFoundError: no such file or folder.
 
     >>> recordings(root="/no/such/folder")
@@ -95,6 +101,8 @@ def recordings(root: str | Path = "", listed: str | Path = "", scp: str | Path =
             raise FileNotFoundError(f"{source} is not a file")
         in_corpus = scp and source.parent.name in PARTS  # its paths start at the corpus
         base = source.parent.parent if in_corpus else source.parent
+        if scp:
+            require_no_segments(source.parent)
         ids, paths = Names(), Names()
         for name, path in kaldi_rows(source) if scp else _listed(source):
             if path.endswith("|"):
@@ -261,21 +269,24 @@ def _make(model: Model, checked: Checked, part: Path, channel: int) -> None:
 
 
 def read_embeddings(
-    folder: str | Path, wanted: Collection[str] | None = None
+    folder: str | Path, wanted: Collection[str] | None = None, called: Callable[[str], str] = str
 ) -> dict[str, np.ndarray]:
-    """Id -> embedding [E] of a folder that `embed_many` has filled.
+    """Name -> embedding [E] of a folder that `embed_many` has filled.
 
     Args:
-        wanted: ids to read; None: all.
+        wanted: names to read; None: all. called: id -> name.
     Raises:
-        FileNotFoundError: no such folder. ValueError: parts are missing; resume the embedding.
+        FileNotFoundError: no such folder. ValueError: parts are missing (resume the embedding), or two
+            ids of one name.
     """
-    return {
-        name: row.copy()  # a row of a part would keep all of it
-        for ids, rows in _parts(Path(folder))
-        for name, row in zip(ids, rows, strict=True)
-        if wanted is None or name in wanted
-    }
+    found: dict[str, np.ndarray] = {}
+    for ids, rows in _parts(Path(folder)):
+        for name, row in zip(map(called, ids), rows, strict=True):
+            if wanted is None or name in wanted:
+                if name in found:
+                    raise ValueError(f"{folder} holds {name} twice; embed one tree of the corpus")
+                found[name] = row.copy()  # a row of a part would keep all of it
+    return found
 
 
 def _parts(folder: Path) -> Iterator[tuple[list[str], np.ndarray]]:

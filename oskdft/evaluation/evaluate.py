@@ -1,5 +1,6 @@
 """Evaluation of a model on a trial list: scores, metrics with their interval, and the recipe behind them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,13 @@ from oskdft.evaluation.embedding import (
 from oskdft.evaluation.verifier import load
 from oskdft.speech.corpora import people
 from oskdft.speech.corpora.tables import load_corpus
-from oskdft.speech.corpora.trials import Trials, read_trials
+from oskdft.speech.corpora.trials import VOX_PATH, Trials, read_trials, vox_name
 from oskdft.utils import provenance, torchrun
 from oskdft.utils.console import say, some, table
 from oskdft.utils.files import atomic, require_new
 from oskdft.utils.names import forms
+
+NO_SPEAKERS = {"dev", "test", "wav", "aac"}  # folders of VoxCeleb above its speakers
 
 
 def report(scores: np.ndarray, trials: Trials, recipe: EvalConfig, notes: dict) -> dict:
@@ -111,7 +114,7 @@ def evaluate(
         raise ValueError(
             "--groups needs a list with labels, whose trials name recordings, not models"
         )
-    others = _cohort(cohort) if cohort else None
+    others = _cohort(cohort, listed, root) if cohort else None
     grouped = {column: people.groups_of(listed.paths, root, column) for column in columns}
     verifier = load(name, device)
     recipe = verifier.recipe if tta else replace(verifier.recipe, tta="full")
@@ -199,15 +202,22 @@ def evaluate_embedded(
     """
     listed = _listed(trials, None, scores_to, enrol)
     recordings = listed.recordings()
-    rows = embed_many.read_embeddings(folder, {form for name in recordings for form in forms(name)})
-    ids = [next(filter(rows.__contains__, forms(name)), "") for name in recordings]
+    if all(map(VOX_PATH.search, recordings)):  # ids may name a tree (dev/wav/) and another suffix
+        sought = list(map(vox_name, recordings))
+        rows = embed_many.read_embeddings(folder, set(sought), vox_name)
+        ids = [name if name in rows else "" for name in sought]
+    else:
+        sought = recordings
+        wanted = {form for name in recordings for form in forms(name)}
+        rows = embed_many.read_embeddings(folder, wanted)
+        ids = [next(filter(rows.__contains__, forms(name)), "") for name in recordings]
     absent = [name for name, found in zip(recordings, ids, strict=True) if not found]
     if absent:
         raise ValueError(
             f"{folder} holds no embedding of {len(absent)} of {len(recordings)} recordings of {trials}: "
             f"{some(absent, len(absent))}; embed them, or take another list"
         )
-    if others := sum(map(str.__ne__, ids, recordings)):
+    if others := sum(map(str.__ne__, ids, sought)):
         say(f"{trials}: {others} names match ids of {folder} in another unicode form")
     table = np.stack([rows[name] for name in ids])
     scores = scores_by_policy(enrolled(Embeddings(table, None), listed), listed)["full"]
@@ -219,13 +229,30 @@ def evaluate_embedded(
     return report(scores, listed, EvalConfig(tta="full"), notes) | provenance.facts()
 
 
-def _cohort(folder: Path) -> list[Path]:
-    """The first recording by name of each speaker in a folder `speaker/**/file`."""
+def _cohort(folder: Path, listed: Trials, root: Path | None) -> list[Path]:
+    """The first recording by name of each speaker in a folder `speaker/**/file`.
+
+    Raises:
+        ValueError: one speaker, folders that are no speakers, or recordings of the trials.
+    """
     table = load_corpus("folder", folder)
     if len(table.speakers) < 2:
         raise ValueError(f"{folder} holds 1 speaker; a cohort needs a folder for each of 2 or more")
+    if set(table.speakers) <= NO_SPEAKERS:
+        raise ValueError(
+            f"{folder} holds the folders {', '.join(table.speakers)}; name the folder that holds the "
+            "speakers"
+        )
     first = np.unique(table.speaker, return_index=True)[1]
-    return [table.path(i) for i in first]
+    cohort = [table.path(i) for i in first]
+    tested = {os.path.abspath(Path(root or "") / name) for name in listed.recordings()}
+    common = [str(path) for path in cohort if os.path.abspath(path) in tested]
+    if common:
+        raise ValueError(
+            f"{len(common)} recordings of the cohort are in the trials: {some(common, len(common))}; "
+            "take other speakers"
+        )
+    return cohort
 
 
 def report_text(result: dict) -> str:

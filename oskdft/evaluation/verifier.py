@@ -142,7 +142,9 @@ class Verifier:
     def _fitted(self) -> dict[str, float]:
         """Threshold and calibration of the scores of whole recordings."""
         if self.threshold is None:
-            raise ValueError("this model has no threshold; train it with development speakers")
+            raise ValueError(
+                "this model has no threshold; train it with development speakers, and to the end"
+            )
         return self.described["calibration"]["full"]
 
 
@@ -176,9 +178,15 @@ def load(name_or_dir: str | Path, device: str = "auto", quick: bool = False) -> 
         return Verifier(model, cfg.eval, described, load_domain(folder, described))
     from oskdft.method.encoder import fold_weight_norm
     from oskdft.method.model import device_of
-    from oskdft.storage.model_folder import load_model, model_folder  # heavy: torch, transformers
+    from oskdft.storage.model_folder import (  # heavy: torch, transformers
+        load_model,
+        model_folder,
+        unfinished_run,
+    )
 
     folder = model_folder(folder)
+    if unfinished := unfinished_run(folder):
+        say(f"warning: {unfinished}")
     model, cfg, described = load_model(folder)
     model = fold_weight_norm(model).to(device_of(device))
     return Verifier(model, cfg.eval, described, load_domain(folder, described))

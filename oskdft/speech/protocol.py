@@ -155,7 +155,7 @@ def read_test_list(cfg: Config, root: Path) -> tuple[Trials | None, Path]:
 
     VoxCeleb2 is tested on VoxCeleb1, as in the paper, where that lies beside it.
     """
-    path, folder = _test_list(cfg, root)
+    path, folder = test_list(cfg, root)
     if path is None:
         return None, folder
     trials = read_trials(path, folder)
@@ -188,7 +188,7 @@ def require_test_list(cfg: Config, root: Path) -> None:
     Raises:
         FileNotFoundError: names the list and the setting.
     """
-    path, folder = _test_list(cfg, root)
+    path, folder = test_list(cfg, root)
     if path is None or not path.is_file():
         name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, TEST_LISTS["voxceleb1"])
         raise FileNotFoundError(
@@ -197,7 +197,7 @@ def require_test_list(cfg: Config, root: Path) -> None:
         )
 
 
-def _test_list(cfg: Config, root: Path) -> tuple[Path | None, Path]:
+def test_list(cfg: Config, root: Path) -> tuple[Path | None, Path]:
     """The file of the test trials, None where there is none, and the folder of their recordings."""
     name = cfg.data.trials or TEST_LISTS.get(cfg.data.corpus, "")
     if cfg.data.corpus == "voxceleb2" and not cfg.data.trials and not cfg.data.trials_root:

@@ -28,7 +28,14 @@ from oskdft.storage.description import WEIGHTS, digests
 from oskdft.storage.domain import FILE as DOMAIN
 from oskdft.storage.domain import load_domain
 from oskdft.storage.int8 import to_int8
-from oskdft.storage.model_folder import PROGRAM, annotate, load_model, model_folder, save_model
+from oskdft.storage.model_folder import (
+    PROGRAM,
+    annotate,
+    load_model,
+    model_folder,
+    save_model,
+    unfinished_run,
+)
 from oskdft.storage.new_folder import new_folder
 from oskdft.storage.onnx_model import FILE, remember, require, session
 from oskdft.utils import provenance
@@ -67,6 +74,8 @@ def export(name: str | Path, to: str, out: str | Path, push: str = "") -> dict:
     require_new_folder(out)
     repository = hub.Repository(push) if push else None  # refused before any work
     source = model_folder(name)
+    if unfinished := unfinished_run(source):
+        raise ValueError(unfinished)
     model, cfg, described = load_model(source)
     cfg = without_places(cfg)
     domain = load_domain(source, described)

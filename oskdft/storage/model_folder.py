@@ -65,6 +65,23 @@ def model_folder(folder: str | Path) -> Path:
     )
 
 
+def unfinished_run(folder: Path) -> str:
+    """What to do about a model whose run has not ended: it has no calibration yet. "" for others.
+
+    Args:
+        folder: of `model_folder`.
+
+    >>> unfinished_run(ASSETS / "classroom")
+    ''
+    """
+    run = folder.parent
+    if folder.name != "best" or not (run / "config.yaml").is_file():
+        return ""
+    if (run / "report.json").is_file():
+        return ""
+    return f"{run} is not finished; wait for its training, or go on with --resume"
+
+
 def load_model(folder: str | Path) -> tuple[SpeakerModel, Config, dict]:
     """Read a folder that `save_model` wrote, or the `best/` of a run folder.
 

@@ -71,6 +71,7 @@ class Run:
             torch.cuda.set_device(device)  # Accelerate takes the current one
         # Whatever can be missing is looked for before anything is computed.
         require_everything(cfg, with_teacher=teacher is None)
+        run_folder.refuse(self.out, cfg, resume)  # before the corpus is listed; again in `claim`
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",  # so that processes meet without a GPU too
             mixed_precision="bf16" if cfg.train.precision == "bf16" else "no",
@@ -97,8 +98,8 @@ class Run:
         _check_layers(cfg, self.teacher.encoder.config.num_hidden_layers)
         _check_crops(cfg, self.teacher.encoder.config)
         require_room_for_workers(cfg)
-        require_heard(cfg, self.task, full_check)
         self.start = load_start(cfg, self.plan, self.teacher.encoder.config)
+        require_heard(cfg, self.task, full_check)
         self.lock = run_folder.claim(self.out, cfg, resume) if self.main else None
         self.accelerator.wait_for_everyone()
         self.rows: list[dict] = []

@@ -41,10 +41,10 @@ def claim(out: Path, cfg: Config, resume: bool) -> Lock:
             differences are listed), or there is nothing to resume, or another process writes there.
     """
     path = out / "config.yaml"
-    _refuse(out, cfg, resume)
+    refuse(out, cfg, resume)
     lock = Lock(out)
     try:
-        _refuse(out, cfg, resume)  # again: another process may have come in between
+        refuse(out, cfg, resume)  # again: another process may have come in between
         tidy(out)
         if not resume:
             with atomic(path) as file:
@@ -55,7 +55,8 @@ def claim(out: Path, cfg: Config, resume: bool) -> Lock:
     return lock
 
 
-def _refuse(out: Path, cfg: Config, resume: bool) -> None:
+def refuse(out: Path, cfg: Config, resume: bool) -> None:
+    """Refuse a folder that `claim` would refuse; nothing is written."""
     path = out / "config.yaml"
     if not path.is_file():
         if resume:
@@ -77,7 +78,9 @@ def require_same(out: Path, cfg: Config) -> None:
     changed = {name: pair for name, pair in changed.items() if name not in MOVABLE}
     if changed:
         listed = "; ".join(f"{name} is {a} there, {b} now" for name, (a, b) in changed.items())
-        raise ValueError(f"{out} is a run of another configuration: {listed}")
+        raise ValueError(
+            f"{out} is a run of another configuration: {listed}; --profile {out}/config.yaml has its settings"
+        )
 
 
 def tidy(out: Path) -> None:

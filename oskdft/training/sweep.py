@@ -20,6 +20,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from oskdft.config import consent, from_dict, to_dict
+from oskdft.speech import protocol
 from oskdft.storage.onnx_model import require
 from oskdft.training.grid import Grid, Run, read_grid
 from oskdft.training.run_folder import require_same
@@ -51,6 +52,8 @@ def sweep(grid: Grid, out: str | Path, on: str = "local", resume: bool = False) 
     """
     out = Path(out).resolve()
     runs = grid.runs()  # refuses settings before anything is written
+    for run in runs:
+        _require_test_trials(run)
     engine = _engine(on)
     _claim(grid, out, resume)
     for run in runs:  # a profile file may have changed since
@@ -75,6 +78,17 @@ def sweep(grid: Grid, out: str | Path, on: str = "local", resume: bool = False) 
             left = timedelta(seconds=round(left_s))  # prints as hours:minutes:seconds
             say(f"{len(done)} of {len(runs)} runs done, {len(failed)} failed, {left} left")
     return {"done": done, "failed": failed}
+
+
+def _require_test_trials(run: Run) -> None:
+    """Refuse a run that has no test list; a corpus that is not on this machine is left to the run."""
+    data = run.cfg.data
+    with contextlib.suppress(FileNotFoundError):
+        root = protocol.find_root(data.corpus, data.root, "data.root")
+        if protocol.test_list(run.cfg, root)[0] is None:
+            raise ValueError(
+                f"{data.corpus} of row {run.row!r} has no test trials; set data.trials"
+            )
 
 
 def _claim(grid: Grid, out: Path, resume: bool) -> None:
@@ -102,7 +116,6 @@ def one_run(folder: str, settings: dict, threads: int = CORES) -> None:
     import torch
 
     from oskdft.evaluation.evaluate import evaluate
-    from oskdft.speech import protocol
     from oskdft.training.train import train
 
     place, cfg = Path(folder), from_dict(settings)

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from oskdft.config import PLACES, Config, flat, to_dict
+from oskdft.config import PLACES, Config, flat, to_dict, without_places
 from oskdft.storage.onnx_model import require
 
 PROJECT = "oskdft"  # of wandb and mlflow
@@ -34,8 +34,10 @@ def recipe(cfg: Config) -> dict[str, str | int | float | bool]:
     >>> sent = recipe(load("smoke").override({"data.root": "corpora/mine"}))
     >>> sent["train.batch"], sent["loss.kd_layers"], "data.root" in sent
     (8, '[1, 2]', False)
+    >>> recipe(load("smoke").override({"model.init": "/home/ada/runs/v2"}))["model.init"]
+    'v2'
     """
-    settings = flat(to_dict(cfg)).items()
+    settings = flat(to_dict(without_places(cfg))).items()
     return {
         name: str(value) if isinstance(value, list) else value
         for name, value in settings

@@ -255,6 +255,30 @@ def test_a_channel_is_chosen(speech, tmp_path):
     assert "has 2 channels; make it mono, or choose one: --channel 1" in str(refused.exception)
 
 
+def test_a_voxceleb_list_finds_its_recordings_in_every_tree(tmp_path):
+    """Ids name the tree and the suffix on disk; the list names neither."""
+    root, rng = tmp_path / "vox", np.random.default_rng(0)
+    names = ("dev/wav/id10001/v/00001", "dev/wav/id10001/w/00002", "test/wav/id10270/v/00001")
+    for name in names:
+        audio.write(root / f"{name}.flac", rng.normal(0, 0.1, 16_000))
+    trials = tmp_path / "list.txt"
+    trials.write_text(
+        "1 id10001/v/00001.wav id10001/w/00002.wav\n0 id10001/v/00001.wav id10270/v/00001.wav\n"
+    )
+    assert run("embed", "--root", root, "--out", tmp_path / "e").exit_code == 0
+    words = ("evaluate", "--trials", trials, "--embeddings", tmp_path / "e", "--scores")
+    done = run(*words, tmp_path / "s1")
+    assert done.exit_code == 0, done.exception
+    rows = {name: row / np.sqrt(row @ row) for name, row in read_embeddings(tmp_path / "e").items()}
+    a, b, c = (rows[f"{name}.flac"] for name in names)
+    found = [float(line.split()[-1]) for line in (tmp_path / "s1").read_text().splitlines()]
+    assert np.allclose(found, [a @ b, a @ c], atol=1e-6)
+    audio.write(root / "dev/aac/id10001/v/00001.wav", rng.normal(0, 0.1, 16_000))
+    assert run("embed", "--root", root, "--out", tmp_path / "e2").exit_code == 0
+    refused = run(*words[:4], tmp_path / "e2", "--scores", tmp_path / "s2")
+    assert "holds id10001/v/00001 twice; embed one tree" in str(refused.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -267,6 +291,7 @@ def test_a_channel_is_chosen(speech, tmp_path):
         (["--list", "ROOT/one.txt"], "u and v are one file, a/1.wav; list it once"),
         (["--list", "ROOT/forms.txt"], f"names Zo{chr(0xEB)} in two unicode forms"),
         (["--list", "ROOT/empty.txt"], "names no recordings"),
+        (["--scp", "ROOT/cut/wav.scp"], "cuts recordings into utterances, which is not supported"),
     ],
 )
 def test_bad_requests(words, message, speech, tmp_path):
@@ -275,6 +300,9 @@ def test_bad_requests(words, message, speech, tmp_path):
     (speech / "one.txt").write_text("u\ta/1.wav\nw\ta/2.wav\nv\t./a/1.wav\n")
     (speech / "forms.txt").write_text(f"Zo{chr(0xEB)}\ta/1.wav\nZoe{chr(0x308)}\ta/2.wav\n")
     (speech / "empty.txt").touch()
+    (speech / "cut").mkdir()
+    (speech / "cut" / "wav.scp").write_text("r a/1.wav\n")
+    (speech / "cut" / "segments").write_text("u r 0 1\n")
     words = [word.replace("ROOT", str(speech)) for word in words]
     refused = run("embed", *words, "--out", tmp_path / "e")
     assert message in str(refused.exception) and not (tmp_path / "e").exists()

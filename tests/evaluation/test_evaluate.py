@@ -26,6 +26,7 @@ from oskdft.method import model
 from oskdft.speech import audio, cutting, quality
 from oskdft.speech.corpora.trials import Trials, read_trials
 from oskdft.storage import model_folder, pretrained
+from oskdft.storage.export import export
 from oskdft.storage.model_folder import load_model
 from oskdft.storage.tensors import load_tensors, save_tensors
 
@@ -207,6 +208,31 @@ def test_a_list_without_labels_gives_the_scores_of_the_same_list_with_labels(
         evaluate.evaluate(
             model_folder, tmp_path / "bare.txt", recordings, tmp_path / "x", columns=["gender"]
         )
+
+
+def test_a_cohort_of_tested_recordings_or_of_no_speakers_is_refused(
+    model_folder, recordings, tmp_path
+):
+    trials = recordings / "trials.txt"
+    with pytest.raises(ValueError, match="4 recordings of the cohort are in the trials: .*s0/0"):
+        evaluate.evaluate(model_folder, trials, recordings, None, recordings)
+    for part in ("dev", "test"):
+        audio.write(tmp_path / f"vox/{part}/wav/id1/v/1.wav", np.full(RATE, 0.1))
+    with pytest.raises(ValueError, match="holds the folders dev, test; name the folder that holds"):
+        evaluate.evaluate(model_folder, trials, recordings, None, tmp_path / "vox")
+
+
+def test_a_run_that_is_not_finished_says_so(model_folder, recordings, tmp_path, capsys):
+    shutil.copytree(model_folder, tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.yaml").touch()
+    load(tmp_path / "run")
+    assert f"warning: {tmp_path}/run is not finished; wait for" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is not finished; wait for its training, or go on with"):
+        export(tmp_path / "run", "hf", tmp_path / "out")
+    (tmp_path / "run" / "report.json").write_text("{}")
+    load(tmp_path / "run")
+    assert "not finished" not in capsys.readouterr().err
+    assert export(tmp_path / "run", "hf", tmp_path / "out")["files"]
 
 
 def test_models_are_the_means_of_their_recordings(model_folder, recordings, tmp_path):

@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import oskdft
+from oskdft.commands import bench
+from oskdft.config import load
 from oskdft.lessons.figures import store
 
 ROOT = Path(__file__).parents[2]
@@ -234,6 +236,25 @@ def test_the_plan_of_docs_scale_is_what_its_command_prints(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["scale.py"])
     runpy.run_path(str(ROOT / "benchmarks/scale.py"), run_name="__main__")
     assert table == capsys.readouterr().out.strip()
+
+
+def test_printed_launches_share_their_batch_among_the_processes():
+    """`torchrun ... train`: a batch that the processes cannot share is refused."""
+    launch = re.compile(r"torchrun --nproc-per-node (\d+) -m oskdft train --profile (\w+)([^\n#]*)")
+    found = 0
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for processes, profile, rest in launch.findall(page.read_text(encoding="utf-8")):
+            words = dict(word.split("=", 1) for word in rest.split() if "=" in word)
+            words = {name: yaml.safe_load(value) for name, value in words.items()}
+            assert load(profile).override(words).train.batch % int(processes) == 0, page
+            found += 1
+    assert found >= 4
+
+
+def test_the_benchmarks_of_the_page_are_those_that_there_are():
+    page = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
+    assert sorted(re.findall(r"\w+", " ".join(cells))) == sorted(bench.names())
 
 
 def test_the_scripts_of_docs_scale_are_bash():

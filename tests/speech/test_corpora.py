@@ -181,6 +181,13 @@ def test_voxceleb1(root: Path, prefix: str):
     assert tables.list_utterances("voxceleb1", root)[1] == [f"{prefix}id10001/stray.wav"]
 
 
+def test_a_folder_of_both_voxcelebs_gives_the_speakers_of_one(root: Path):
+    put(root, "voxceleb1/wav/id10001/v/00001.wav", "voxceleb2/dev/wav/id00012/v/00001.wav")
+    for name, speaker in (("voxceleb1", "id10001"), ("voxceleb2", "id00012")):
+        found, others = tables.list_utterances(name, root)
+        assert found.speakers == [speaker] and len(others) == 1
+
+
 def test_voxceleb2_m4a_and_wav_trees(root: Path):
     put(root, "dev/aac/id00012/v/00001.m4a", "test/aac/id00017/v/00001.m4a")
     assert rows(load_corpus("voxceleb2", root, "dev")) == [

@@ -237,6 +237,15 @@ def test_rounding_that_would_change_a_rate_is_refused(finished, tmp_path, monkey
     assert not (tmp_path / "kept").exists()
 
 
+def test_a_row_without_test_trials_is_refused_before_the_first_run(tmp_path):
+    (tmp_path / "speech" / "a").mkdir(parents=True)
+    changes = {"data.corpus": "folder", "data.root": str(tmp_path / "speech")}
+    grid = Grid("smoke", {}, {"a": {}, "own": changes}, (0,), "a")
+    with pytest.raises(ValueError, match="folder of row 'own' has no test trials; set data.trials"):
+        sweep(grid, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_edited_profile_does_not_join_finished_runs(tmp_path):
     """The grid names the profile's file alone, so the runs are compared, too."""
     profile = written(tmp_path / "mine.yaml", to_yaml(load("smoke")))

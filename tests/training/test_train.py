@@ -461,6 +461,15 @@ def test_a_test_list_with_recordings_that_the_run_hears_is_refused(heard, record
         protocol.prepare(cfg.override(given))
 
 
+def test_a_folder_that_holds_a_run_is_refused_before_the_corpus_is_listed(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text(config.to_yaml(smoke()))
+    monkeypatch.setattr(protocol, "prepare", lambda cfg: pytest.fail("the corpus was listed"))
+    with pytest.raises(ValueError, match="holds a run; add --resume to go on"):
+        train.train(smoke(), tmp_path)
+    with pytest.raises(ValueError, match="seed is 0 there, 1 now; --profile .*config.yaml has its"):
+        train.train(smoke(seed=1), tmp_path, resume=True)
+
+
 FROZEN = {"train__freeze_cnn": True, "augment__probability": 0.5}
 OTHERS = [
     pytest.param(n, marks=pytest.mark.slow) for n in ("os-kdft2", "postcomp", "joint-no-adapter")

@@ -18,6 +18,7 @@ from oskdft.utils.console import say
 from oskdft.utils.lines import fault, numbered_lines
 from oskdft.utils.names import composed, forms
 
+VOX1_IDS, VOX2_IDS = range(10_001, 11_252), range(10_001)  # idNNNNN of the speakers of each
 VOX1_TEST = range(10_270, 10_310)  # idNNNNN of the 40 test speakers of VoxCeleb1
 VOX_SPEAKER = re.compile(r"id\d{5}")
 VOX_DEPTH = 3  # folders between the root and the speakers, at most
@@ -100,8 +101,8 @@ def _librispeech(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
             extra.append(path)
 
 
-def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
-    """[.../]idNNNNN/VIDEO/NNNNN.wav; the session is the video."""
+def _voxceleb(in_split: Callable[[list[str], str], bool], ids: range) -> Reader:
+    """[.../]idNNNNN/VIDEO/NNNNN.wav; the session is the video. Other ids are of the other VoxCeleb."""
 
     def read(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
         shards = shards_of(root)
@@ -109,7 +110,7 @@ def _voxceleb(in_split: Callable[[list[str], str], bool]) -> Reader:
         for path in audio_below(root):
             parts = path.split("/")
             at = next((i for i, p in enumerate(parts) if VOX_SPEAKER.fullmatch(p)), len(parts))
-            if len(parts) != at + 3:
+            if len(parts) != at + 3 or int(parts[at][2:]) not in ids:
                 extra.append(path)
                 continue
             tree = parts[:at]
@@ -188,11 +189,7 @@ def _kaldi_tables(root: Path, split: str, extra: list[str]) -> Iterator[Row]:
     shards = shards_of(root)
     inside = os.path.join(os.path.abspath(root), "")
     for part in (split,) if split else PARTS:
-        if (root / part / "segments").is_file():
-            raise ValueError(
-                f"{root / part / 'segments'} cuts recordings into utterances, which is not supported; write "
-                "each utterance to a file of its own and list these in wav.scp"
-            )
+        require_no_segments(root / part)
         speaker = kaldi_table(root / part / "utt2spk")
         for utterance, path in kaldi_table(root / part / "wav.scp").items():
             if path.endswith("|"):
@@ -228,6 +225,19 @@ def kaldi_table(path: Path) -> dict[str, str]:
     return dict(kaldi_rows(path)) if path.exists() else {}
 
 
+def require_no_segments(folder: Path) -> None:
+    """Refuse a Kaldi folder whose recordings are cut into utterances.
+
+    Raises:
+        ValueError: names the file and what to do.
+    """
+    if (folder / "segments").is_file():
+        raise ValueError(
+            f"{folder / 'segments'} cuts recordings into utterances, which is not supported; write "
+            "each utterance to a file of its own and list these in wav.scp"
+        )
+
+
 def kaldi_rows(path: Path) -> Iterator[tuple[str, str]]:
     """Key and value of each line of a Kaldi table."""
     for number, line in numbered_lines(path, "Kaldi table"):
@@ -242,8 +252,8 @@ READERS: dict[str, Reader] = {
     "speechocean762": _kaldi_tables,
     "librispeech": _librispeech,
     "mini_librispeech": _librispeech,
-    "voxceleb1": _voxceleb(_vox1_split),
-    "voxceleb2": _voxceleb(_vox2_split),
+    "voxceleb1": _voxceleb(_vox1_split, VOX1_IDS),
+    "voxceleb2": _voxceleb(_vox2_split, VOX2_IDS),
     "musan": _musan,
     "rirs_noises": _folder,
     "folder": _folder,

@@ -354,6 +354,16 @@ def _in_trees(root: Path, shards: Shards | None, paths: list[str]) -> list[str |
     return found
 
 
+def vox_name(path: str) -> str:
+    """What names a recording of VoxCeleb in every tree and form; another path stays as it is.
+
+    >>> vox_name("dev/wav/id10003/a/00001.flac"), vox_name("mine.wav")
+    ('id10003/a/00001', 'mine.wav')
+    """
+    found = VOX_PATH.search(path)
+    return os.path.splitext(found[1])[0] if found else path
+
+
 def write_trials(path: str | Path, trials: Trials) -> None:
     """Write `label path path` lines, with tabs between the fields if a name holds a blank.
 
