@@ -34,7 +34,7 @@ def recipe(cfg: Config) -> dict[str, str | int | float | bool]:
     >>> sent = recipe(load("smoke").override({"data.root": "corpora/mine"}))
     >>> sent["train.batch"], sent["loss.kd_layers"], "data.root" in sent
     (8, '[1, 2]', False)
-    >>> recipe(load("smoke").override({"model.init": "/home/ada/runs/v2"}))["model.init"]
+    >>> recipe(load("smoke").override({"model.init": "/data/ada/runs/v2"}))["model.init"]
     'v2'
     """
     settings = flat(to_dict(without_places(cfg))).items()
