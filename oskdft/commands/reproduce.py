@@ -22,7 +22,7 @@ from oskdft import config
 from oskdft.commands.pages import Page
 from oskdft.lessons.lesson import ROOT
 from oskdft.utils import memory, provenance
-from oskdft.utils.console import say
+from oskdft.utils.console import paragraph, say
 from oskdft.utils.files import atomic, read_json, require_own_folder, write_json
 from oskdft.utils.lock import Lock, scratch_folder
 from oskdft.utils.process import place_of_sockets
@@ -263,8 +263,10 @@ def _section(out: Path, name: str, entry: dict, exporter: Page) -> dict[str, Any
         "seconds": round(entry["seconds"]),
         "compared": compared,
         "figures": [read_json(path) | {"name": path.stem} for path in figures],
-        # printed by `lessons.exercise.table`
+        # printed by `utils.console.table`
         "tables": [
-            text for text in texts if "-+-" in text and not (compared and compared["note"] in text)
+            text
+            for text in texts
+            if "-+-" in text and not (compared and paragraph(compared["note"]) in text)
         ],
     }
