@@ -12,7 +12,9 @@ from oskdft.lessons import costs, evidence
 from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parent.parent
-SWEEPS = ("strategies", "few-labels", "strategies-hubert", "raw-targets", "rivals", "ablations")
+SWEEPS = (
+    "strategies", "few-labels", "strategies-hubert", "raw-targets", "longer", "rivals", "ablations",
+)  # fmt: skip
 ALL_SPEECH = "os-kdft, imitates all speech"  # a row of few-labels
 BETTER, START = "One step beats fine-tuning alone", "The start in the teacher's layers helps"
 FIRST, LAST = (
