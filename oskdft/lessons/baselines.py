@@ -35,8 +35,7 @@ def untrained(lesson: Lesson, teacher: str = "") -> dict[str, dict]:
         "eer" as of `det_data`}, fractions; the plots `intervals`, `det` and `layers` draw them.
         Chance has no interval.
     """
-    found = _scored(lesson, teacher)
-    return {name: {key: row[key] for key in row if key != "draws"} for name, row in found.items()}
+    return {name: _without_draws(row) for name, row in _scored(lesson, teacher).items()}
 
 
 def draws(lesson: Lesson, teacher: str = "") -> dict[str, np.ndarray]:
@@ -101,18 +100,21 @@ def summary(table: np.ndarray, trials: Trials) -> dict:
     >>> made["mean"], made["low"], made["high"]
     (0.0, 0.0, 0.0)
     """
-    scores = cosines(table, trials)
-    speakers = bootstrap.trial_speakers(trials)
-    low, high = bootstrap.bootstrap_ci(scores, trials.label, speakers)
-    curve = det_data(scores, trials.label)
-    return {"mean": curve["eer"], "low": low, "high": high, **curve}
+    return _without_draws(_with_draws(table, trials))
 
 
 def _with_draws(table: np.ndarray, trials: Trials) -> dict:
     """`summary`, with "draws": the EER [D] of each draw of speakers."""
     scores, speakers = cosines(table, trials), bootstrap.trial_speakers(trials)
+    bootstrap.warn_of_few(speakers)
     drawn = bootstrap.bootstrap(scores, trials.label, speakers)
-    return summary(table, trials) | {"draws": drawn.tolist()}
+    low, high = np.quantile(drawn, bootstrap.INTERVAL).tolist()
+    curve = det_data(scores, trials.label)
+    return {"mean": curve["eer"], "low": low, "high": high, **curve, "draws": drawn.tolist()}
+
+
+def _without_draws(row: dict) -> dict:
+    return {key: value for key, value in row.items() if key != "draws"}
 
 
 def table_rows(baselines: dict[str, dict]) -> list[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from oskdft.config import SAMPLE_RATE, Config, differences, from_dict, to_dict
+from oskdft.config import SAMPLE_RATE, Config, from_dict
 from oskdft.evaluation import metrics, score_file
 from oskdft.evaluation.verifier import load
 from oskdft.lessons.costs import UTTERANCE_S, median_seconds, multiply_adds
@@ -20,7 +20,7 @@ from oskdft.speech.corpora.catalogue import find_root
 from oskdft.speech.corpora.trials import Trials
 from oskdft.storage.tensors import load_tensors, save_tensors
 from oskdft.training.grid import Grid, read_grid
-from oskdft.training.run_folder import MOVABLE, read_metrics
+from oskdft.training.run_folder import read_metrics, unlike
 from oskdft.training.sweep import GRID
 from oskdft.utils.files import ASSETS, atomic, read_json, require_new_folder, write_json
 
@@ -117,8 +117,7 @@ def _require_one_configuration(runs: list[Finished]) -> None:
     firsts: dict[str, Finished] = {}
     for run in runs:
         first = firsts.setdefault(run.row, run)
-        changed = set(differences(to_dict(first.cfg), to_dict(run.cfg)))
-        if changed := changed - {"seed", "device", *MOVABLE}:
+        if changed := unlike(first.cfg, run.cfg).keys() - {"seed", "device"}:
             raise ValueError(
                 f"{run.name} and {first.name} differ in {', '.join(sorted(changed))}; "
                 "run the row again in a new --out"

@@ -75,9 +75,8 @@ def unfinished_run(folder: Path) -> str:
     ''
     """
     run = folder.parent
-    if folder.name != "best" or not (run / "config.yaml").is_file():
-        return ""
-    if (run / "report.json").is_file():
+    of_run = folder.name == "best" and (run / "config.yaml").is_file()
+    if not of_run or (run / "report.json").is_file():
         return ""
     return f"{run} is not finished; wait for its training, or go on with --resume"
 

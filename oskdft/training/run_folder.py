@@ -74,13 +74,17 @@ def require_same(out: Path, cfg: Config) -> None:
     Raises:
         ValueError: lists the differences.
     """
-    changed = differences(to_dict(load(str(out / "config.yaml"))), to_dict(cfg))
-    changed = {name: pair for name, pair in changed.items() if name not in MOVABLE}
-    if changed:
+    if changed := unlike(load(str(out / "config.yaml")), cfg):
         listed = "; ".join(f"{name} is {a} there, {b} now" for name, (a, b) in changed.items())
         raise ValueError(
             f"{out} is a run of another configuration: {listed}; --profile {out}/config.yaml has its settings"
         )
+
+
+def unlike(old: Config, new: Config) -> dict[str, tuple]:
+    """Settings on which a number may depend and that two runs do not share, see `config.differences`."""
+    changed = differences(to_dict(old), to_dict(new))
+    return {name: pair for name, pair in changed.items() if name not in MOVABLE}
 
 
 def tidy(out: Path) -> None:
