@@ -32,6 +32,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """The port and the token of a server that `make lab` has started."""
@@ -52,6 +57,10 @@ def lab(tmp_path_factory):
     try:
         until = time.monotonic() + 120
         while not (told := list((folder / "runtime").glob("jpserver-*.json"))):
+            assert time.monotonic() < until and run.poll() is None, (folder / "log").read_text()
+            time.sleep(0.2)
+        # the server writes this file before it listens
+        while not answers(port):
             assert time.monotonic() < until and run.poll() is None, (folder / "log").read_text()
             time.sleep(0.2)
         yield port, json.loads(told[0].read_text())["token"]
