@@ -72,6 +72,8 @@ def prepare(cfg: Config) -> Task:
     test_trials, test_root = read_test_list(cfg, root)
     for heard in filter(None, (train, dev, kd)):
         require_unheard(heard, test_trials, test_root)
+    if test_trials and cfg.data.corpus == "kaldi":
+        require_other_speakers(root, {*train.speakers, *dev.speakers}, test_trials, test_root)
     return Task(train, dev, dev_trials, test_trials, test_root, augment, kd)
 
 
@@ -172,14 +174,40 @@ def require_unheard(heard: Utterances, trials: Trials | None, folder: Path) -> N
     Raises:
         ValueError: names one of the recordings.
     """
-    tested = {os.path.abspath(folder / name) for name in trials.recordings()} if trials else set()
-    root = os.path.abspath(heard.root)
-    common = [name for name in heard.names() if os.path.join(root, name) in tested]
+    common = _tested(heard, trials, folder) if trials else []
+    if common:
+        names = [heard.name(i) for i in common]
+        raise ValueError(
+            f"{len(names)} recordings of the test list are heard in training or development: "
+            f"{some(names, len(names))}; set data.trials to a list of other speakers"
+        )
+
+
+def require_other_speakers(root: Path, heard: set[str], trials: Trials, folder: Path) -> None:
+    """Refuse a test list with speakers whom the run hears, as far as the tables in test/ name them.
+
+    Every other corpus has speakers of its own in each part, or trains on all recordings of a speaker.
+
+    Raises:
+        ValueError: names one of the speakers.
+    """
+    if not (root / "test" / "wav.scp").is_file():
+        return
+    test = load_corpus("kaldi", root, "test")
+    speakers = {test.speakers[test.speaker[i]] for i in _tested(test, trials, folder)}
+    common = sorted(speakers & heard)
     if common:
         raise ValueError(
-            f"{len(common)} recordings of the test list are heard in training or development: "
+            "the test list has speakers who are heard in training or development: "
             f"{some(common, len(common))}; set data.trials to a list of other speakers"
         )
+
+
+def _tested(utterances: Utterances, trials: Trials, folder: Path) -> list[int]:
+    """The utterances whose recordings the trials name, in whatever words their folder is given."""
+    tested = {os.path.abspath(folder / name) for name in trials.recordings()}
+    root = os.path.abspath(utterances.root)
+    return [i for i, name in enumerate(utterances.names()) if os.path.join(root, name) in tested]
 
 
 def require_test_list(cfg: Config, root: Path) -> None:

@@ -645,6 +645,34 @@ def test_kaldi_tables_give_the_development_speakers(tmp_path):
     assert len(task.train.speakers) == 1 and len(task.dev.speakers) == 2
 
 
+@pytest.mark.parametrize("part", ["train", "dev"])
+def test_a_test_list_of_speakers_whom_the_run_hears_is_refused(part, tmp_path):
+    """Their recordings in test/ are others, so that no recording is in two parts."""
+    parts = {"train": {"a": 2, "b": 2}, "dev": {"x": 2, "y": 2}, "test": {"p": 2, "q": 2}}
+    root = kaldi_corpus(tmp_path, **parts)
+    who = next(iter(parts[part]))
+    put(root, f"{who}-later.wav")
+    with (
+        open(root / "test" / "wav.scp", "a") as scp,
+        open(root / "test" / "utt2spk", "a") as people,
+    ):
+        scp.write(f"{who}-later {who}-later.wav\n")
+        people.write(f"{who}-later {who}\n")
+    cfg = config.load("smoke").override(
+        {
+            "data.corpus": "kaldi", "data.root": str(root), "data.trials": "trials.txt",
+            "data.slice_speakers": 0, "data.slice_utterances": 0,
+        }
+    )  # fmt: skip
+    text(root / "trials.txt", "1 p-0.wav p-1.wav", "0 p-0.wav q-0.wav")
+    assert len(protocol.prepare(cfg).test_trials.recordings()) == 3  # the list does not name them
+    text(root / "trials.txt", "1 p-0.wav p-1.wav", f"0 p-0.wav {who}-later.wav")
+    with pytest.raises(
+        ValueError, match=f"the test list has speakers who are heard in .*: {who}; set"
+    ):
+        protocol.prepare(cfg)
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_kaldi_tables_with_absolute_paths(tmp_path, elsewhere):
     """Recordings below the corpus are its own, whichever way they are named; others are found, too."""
