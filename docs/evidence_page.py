@@ -38,6 +38,7 @@ CLAIMS = (
     (FIRST, "a", "longer", "os-kdft", "precomp"),
     (LAST, "", "strategies", "os-kdft", "postcomp"),
     (LAST, "", "strategies-hubert", "os-kdft", "postcomp"),
+    (LAST, "", "raw-targets", "os-kdft", "postcomp"),
     (LAST, "", "longer", "os-kdft", "postcomp"),
     (PATHS, "b", "strategies", "os-kdft", "joint-no-adapter"),
     (PATHS, "b", "strategies-hubert", "os-kdft", "joint-no-adapter"),

@@ -29,7 +29,7 @@ RUNS, SCORES = "runs.json", "scores.safetensors"
 LISTS = ("dev", "test")
 CLOSE = 1e-4  # difference of EER that rounding to float16 may make: 0.01 points
 LARGEST = 64 << 20  # bytes of runs.json
-DIGITS = 6  # significant, of a number of a kept log
+DIGITS = 4  # significant, of a number of a kept log that is not whole
 TURNS = 15  # of the clock, for the time of an utterance
 
 
@@ -194,7 +194,7 @@ def keep(folder: str | Path, out: str | Path, add: bool = False) -> Path:
     }
     out.mkdir(parents=True, exist_ok=True)
     save_tensors(out / SCORES, tensors)  # first: what is kept stays readable if this is interrupted
-    write_json(out / RUNS, tree)
+    write_json(out / RUNS, tree, indent=None)
     with atomic(out / GRID) as file:
         file.write(grid.text())
     return out
@@ -215,20 +215,22 @@ def _joined(grid: Grid, out: Path, add: bool) -> tuple[Grid, dict, dict, dict[st
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, list[float | None]]:
     """A log as columns, which JSON holds in fewer bytes; None where a row lacks the column."""
-    columns = pd.DataFrame(rows).items()
-    return {
-        name: [None if np.isnan(value) else float(f"{value:.{DIGITS}g}") for value in column]
-        for name, column in columns
-    }
+    return {name: [*map(_short, column)] for name, column in pd.DataFrame(rows).items()}
+
+
+def _short(value: float) -> float | None:
+    if np.isnan(value):
+        return None
+    return int(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")
 
 
 def _rows(columns: dict[str, list[float | None]]) -> list[dict[str, float]]:
     """The inverse of `_columns`, but for rounding.
 
-    >>> _rows(_columns([{"step": 1.0}, {"step": 2.0, "sv": 0.1234567}]))
-    [{'step': 1.0}, {'step': 2.0, 'sv': 0.123457}]
+    >>> _rows(_columns([{"step": 12345.0}, {"step": 2.0, "sv": 0.1234567}]))
+    [{'step': 12345.0}, {'step': 2.0, 'sv': 0.1235}]
     """
-    records = pd.DataFrame(columns).to_dict("records")
+    records = pd.DataFrame(columns, dtype=float).to_dict("records")
     return [{name: x for name, x in row.items() if not np.isnan(x)} for row in records]
 
 

@@ -246,9 +246,9 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically; refuse NaN, which JSON lacks."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
+    """Write ``value`` as JSON, atomically; refuse NaN, which JSON lacks. ``indent`` None: in one line."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic(path) as file:  # a list of numbers takes one line
         file.write(re.sub(r"\[\n[-+.\deE,\s]+\]", lambda match: " ".join(match[0].split()), text))
 

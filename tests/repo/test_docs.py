@@ -334,6 +334,10 @@ def made(evidence_page):
     return evidence_page.blocks()
 
 
+def test_the_kept_evidence_is_small_enough_to_ship():
+    assert sum(file.stat().st_size for file in EVIDENCE.rglob("*") if file.is_file()) < 12_000_000
+
+
 @pytest.mark.slow
 def test_tables_of_the_results_are_those_of_the_kept_sweeps(evidence_page):
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
