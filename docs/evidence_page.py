@@ -13,7 +13,8 @@ from oskdft.lessons.kept import EVIDENCE, read
 
 ROOT = Path(__file__).parent.parent
 SWEEPS = (
-    "strategies", "few-labels", "strategies-hubert", "raw-targets", "longer", "rivals", "ablations",
+    "strategies", "few-labels", "strategies-hubert", "raw-targets", "longer", "later-start", "rivals",
+    "ablations",
 )  # fmt: skip
 ALL_SPEECH = "os-kdft, imitates all speech"  # a row of few-labels
 BETTER, START = "One step beats fine-tuning alone", "The start in the teacher's layers helps"
@@ -31,6 +32,7 @@ CLAIMS = (
     (BETTER, "b", "few-labels", "os-kdft", "student-ft"),
     (BETTER, "b", "few-labels", ALL_SPEECH, "student-ft"),
     (BETTER, "b", "longer", "os-kdft", "student-ft"),
+    (BETTER, "b", "later-start", "os-kdft", "student-ft"),
     ("Speech without labels helps OS-KDFT", "", "few-labels", ALL_SPEECH, "os-kdft"),
     (FIRST, "a", "strategies", "os-kdft", "precomp"),
     (FIRST, "a", "strategies-hubert", "os-kdft", "precomp"),
@@ -46,6 +48,7 @@ CLAIMS = (
     (PATHS, "b", "ablations", "baseline", "no adapters (one path)"),
     (PATHS, "b", "few-labels", "os-kdft", "joint-no-adapter"),
     (PATHS, "b", "longer", "os-kdft", "joint-no-adapter"),
+    (PATHS, "b", "later-start", "os-kdft", "joint-no-adapter"),
     (TUNER, "", "strategies", "os-kdft", "os-kdft2"),
     (TUNER, "", "strategies-hubert", "os-kdft", "os-kdft2"),
     (TUNER, "", "raw-targets", "os-kdft", "os-kdft2"),
